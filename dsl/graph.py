@@ -1,0 +1,166 @@
+"""The typed graph of a program: what the checker proves, the device runs and the cost model counts.
+
+Values are numbered once per graph. A `Repeat` holds one body per layer class and the class of every layer, so that 80
+equal layers are one body. Nothing here knows how a value is computed or stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from dsl.source import Span
+from dsl.symbolic import Dim
+from dsl.types import DType, TensorType
+
+Attr: TypeAlias = Dim | float | bool | str | DType | tuple["Attr", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One value of the graph; `name` is what the text calls it."""
+
+    id: int
+    name: str
+    type: TensorType
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operation. `path` names the enclosing blocks' calls, outermost first."""
+
+    op: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    attrs: Mapping[str, Attr]
+    span: Span
+    path: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRef:
+    """A checkpoint tensor; `{i}` in the name stands for the layer index."""
+
+    name: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Transform:
+    """A function of sources, such as `stack`, `transpose` or `rows`, with static arguments."""
+
+    function: str
+    parts: tuple[WeightSource, ...]
+    attrs: Mapping[str, Attr]
+    span: Span
+
+
+WeightSource: TypeAlias = TensorRef | Transform
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A weight of a body: the value it provides and where its bytes come from."""
+
+    value: int
+    name: str
+    type: TensorType
+    source: WeightSource
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What persists between steps: the value it provides, one instance per layer of its body."""
+
+    value: int
+    name: str
+    type: TensorType
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Steps in order, with the weights and states that they may use."""
+
+    weights: tuple[Weight, ...]
+    states: tuple[State, ...]
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerClass:
+    """A body that some layers share. `carry_in` are its own ids for the carried values, `carry_out` their new values."""
+
+    body: Body
+    carry_in: tuple[int, ...]
+    carry_out: tuple[int, ...]
+    layers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """A sequence of layers: `initial` enters layer 0, `results` leave the last one."""
+
+    variable: str
+    count: int | None
+    classes: tuple[LayerClass, ...]
+    initial: tuple[int, ...]
+    results: tuple[int, ...]
+    names: tuple[str, ...]
+    span: Span
+
+    def class_of(self) -> dict[int, LayerClass]:
+        """Return the class of every layer index."""
+        return {layer: cls for cls in self.classes for layer in cls.layers}
+
+
+Step: TypeAlias = Node | Repeat
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A named result of the program."""
+
+    name: str
+    value: int
+    type: TensorType
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Obligation:
+    """A fact that the checker needs and that only the values can settle, such as `K % tp == 0`."""
+
+    text: str
+    dividend: Dim
+    divisor: Dim
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A checked program."""
+
+    family: str
+    architectures: tuple[str, ...]
+    batch: str
+    seq: str
+    context: str
+    mesh: tuple[str, ...]
+    config: Mapping[str, Attr]
+    inputs: tuple[Value, ...]
+    body: Body
+    outputs: tuple[Output, ...]
+    values: tuple[Value, ...]
+    obligations: tuple[Obligation, ...]
+
+    def bodies(self) -> Iterator[tuple[Body, tuple[int, ...]]]:
+        """Yield each body with the layer indices that run it; the outermost runs once, as layer -1."""
+        yield self.body, (-1,)
+        for step in self.body.steps:
+            if isinstance(step, Repeat):
+                for cls in step.classes:
+                    yield cls.body, cls.layers

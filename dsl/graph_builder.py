@@ -1,0 +1,138 @@
+"""Collects the values, steps, weights and states of a graph while a program is being inferred.
+
+It numbers values, remembers which were used, and holds the diagnostics. What statements mean is decided by its caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from dsl.diagnostics import Diagnostic, Label
+from dsl.graph import Attr, Body, Node, Obligation, State, Step, Value, Weight, WeightSource
+from dsl.ops.spec import Divides
+from dsl.source import Span
+from dsl.symbolic import quotient, text
+from dsl.types import TensorType
+
+
+@dataclass(slots=True)
+class Frame:
+    """The body under construction."""
+
+    weights: list[Weight] = field(default_factory=list)
+    states: list[State] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+
+    def body(self) -> Body:
+        """Return the finished body."""
+        return Body(tuple(self.weights), tuple(self.states), tuple(self.steps))
+
+
+class GraphBuilder:
+    """The graph so far."""
+
+    def __init__(self) -> None:
+        self.values: list[Value] = []
+        self.frame = Frame()
+        self.path: tuple[str, ...] = ()
+        self.diagnostics: dict[tuple[object, ...], Diagnostic] = {}
+        self.obligations: dict[str, Obligation] = {}
+        self._used: set[int] = set()
+        self._named: dict[int, tuple[str, Span, str]] = {}
+        self._writes: dict[int, Span] = {}
+
+    def report(self, diagnostic: Diagnostic | None) -> None:
+        """Record a diagnostic once, however often its place is inferred."""
+        if diagnostic is None:
+            return
+        span = diagnostic.span
+        at = (span.source.name, span.start, span.end) if span else diagnostic.place
+        self.diagnostics.setdefault((diagnostic.code, at), diagnostic)
+
+    def value(self, name: str, type_: TensorType, span: Span) -> int:
+        """Add a value and return its number."""
+        self.values.append(Value(len(self.values), name, type_, span))
+        return len(self.values) - 1
+
+    def type_of(self, value: int) -> TensorType:
+        """Return the type of a value."""
+        return self.values[value].type
+
+    def rename(self, value: int, name: str) -> None:
+        """Give a value the name it is assigned to, where it has only its operation's."""
+        old = self.values[value]
+        if value not in self._named:
+            self.values[value] = Value(value, name, old.type, old.span)
+
+    def expect_use(self, value: int, name: str, span: Span, what: str) -> None:
+        """Note that a value has a name, so that it must be used somewhere."""
+        self._named.setdefault(value, (name, span, what))
+
+    def use(self, value: int) -> None:
+        """Note that a value is used."""
+        self._used.add(value)
+
+    def node(
+        self,
+        op: str,
+        inputs: Iterable[int],
+        types: Iterable[TensorType],
+        attrs: Mapping[str, Attr],
+        span: Span,
+    ) -> tuple[int, ...]:
+        """Add an operation and return the numbers of its results."""
+        outputs = tuple(self.value(op, type_, span) for type_ in types)
+        self.frame.steps.append(Node(op, tuple(inputs), outputs, attrs, span, self.path))
+        return outputs
+
+    def weight(self, name: str, type_: TensorType, source: WeightSource, span: Span) -> int:
+        """Add a weight and return its value."""
+        value = self.value(name, type_, span)
+        self.frame.weights.append(Weight(value, name, type_, source, span))
+        return value
+
+    def state(self, name: str, type_: TensorType, span: Span) -> int:
+        """Add a state and return its value."""
+        value = self.value(name, type_, span)
+        self.frame.states.append(State(value, name, type_, span))
+        return value
+
+    def write(self, state: int, span: Span) -> None:
+        """Note that a state is written; twice in one step is an error."""
+        if state in self._writes:
+            name = self.values[state].name
+            labels = (Label(self._writes[state], "first written here"),)
+            message = f"the state `{name}` is written twice"
+            self.report(Diagnostic("S217", message, span, labels=labels))
+        self._writes[state] = span
+
+    def is_state(self, value: int) -> bool:
+        """Tell whether a value is a state of the body under construction."""
+        return any(s.value == value for s in self.frame.states)
+
+    def close_frame(self) -> None:
+        """Report the states of the finished body that nothing writes."""
+        for state in self.frame.states:
+            if state.value not in self._writes:
+                message = f"the state `{state.name}` is never written"
+                help_ = "append new entries to it, or remove it"
+                self.report(Diagnostic("S216", message, state.span, help=help_))
+
+    def close(self) -> None:
+        """Report names that nothing uses; only sound programs are worth it."""
+        if self.diagnostics:
+            return
+        for value, (name, span, what) in self._named.items():
+            if value not in self._used and not name.startswith("_"):
+                self.report(Diagnostic("S215", f"the {what} `{name}` is never used", span))
+
+    def oblige(self, facts: Iterable[Divides], span: Span) -> None:
+        """Record divisions that only the values can settle."""
+        for fact in facts:
+            if quotient(fact.dividend, fact.divisor) is not None:
+                continue
+            shown = f"{text(fact.dividend)} % {text(fact.divisor)} == 0"
+            self.obligations.setdefault(
+                shown, Obligation(shown, fact.dividend, fact.divisor, span)
+            )

@@ -1,0 +1,558 @@
+"""Infer a program: from its syntax tree to a typed graph, every fault a diagnostic.
+
+`check` explores a generic family with free symbols along every condition; `infer` takes a bound one to its graph. Each
+layer class is inferred once. Operations' own rules live in `dsl.ops`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dsl import syntax as sx
+from dsl.binding import Bindings, KeyUse, bind, divisibility, is_generic
+from dsl.blocks import Blocks, fits, symbolic_arguments
+from dsl.calls import single
+from dsl.diagnostics import Diagnostic, Label, Severity, did_you_mean
+from dsl.expressions import Context, Expressions
+from dsl.graph import Attr, Graph, LayerClass, Output, Repeat
+from dsl.graph_builder import Frame
+from dsl.scope import POISON, LayerIndex, Meaning, Poison, Query, Scope, Tensor
+from dsl.sources import Resolver
+from dsl.static import MAX_PATHS, Evaluator, MeshAxis, Path, Static, StaticError, Unknown, explore
+from dsl.symbolic import symbol
+
+MAX_LAYERS = 4096
+ROLES = ("batch", "seq", "context")
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The outcome of checking one family: its graph where it is bound and sound."""
+
+    graph: Graph | None
+    diagnostics: tuple[Diagnostic, ...]
+    uses: tuple[KeyUse, ...]
+    paths: int
+
+    @property
+    def errors(self) -> tuple[Diagnostic, ...]:
+        """Return the diagnostics that refuse the program."""
+        return tuple(d for d in self.diagnostics if d.severity is Severity.ERROR)
+
+
+def check(family: sx.Family, blocks: Mapping[str, sx.Block]) -> Checked:
+    """Check a family as it stands: along every path where it is generic, once where it is bound."""
+    if not is_generic(_config(family)):
+        return infer(family, blocks, None)
+    found: dict[tuple[object, ...], Diagnostic] = {}
+    paths = 0
+    for path in explore():
+        paths += 1
+        outcome = _Inference(family, blocks, path, generic=True).run(None)
+        for diagnostic in outcome.diagnostics:
+            span = diagnostic.span
+            key = (diagnostic.code, span.source.name, span.start) if span else (diagnostic.message,)
+            found.setdefault(key, diagnostic)
+    if paths == MAX_PATHS:
+        message = f"more than {MAX_PATHS} combinations of conditions: not all were checked"
+        capped = Diagnostic("S219", message, family.name.span, severity=Severity.WARNING)
+        found[("S219",)] = capped
+    return Checked(None, tuple(found.values()), (), paths)
+
+
+def infer(
+    family: sx.Family, blocks: Mapping[str, sx.Block], values: Mapping[str, object] | None
+) -> Checked:
+    """Infer a bound program; `values` are the normalised config keys, None for a port."""
+    return _Inference(family, blocks, Path(), generic=False).run(values)
+
+
+def check_block(block: sx.Block, blocks: Mapping[str, sx.Block]) -> Checked:
+    """Check a block on its own, with free symbols for its parameters."""
+    found: dict[tuple[object, ...], Diagnostic] = {}
+    paths = 0
+    for path in explore():
+        paths += 1
+        for diagnostic in _Inference(None, blocks, path, generic=True).run_block(block):
+            span = diagnostic.span
+            found.setdefault((diagnostic.code, span.start if span else ""), diagnostic)
+    return Checked(None, tuple(found.values()), (), paths)
+
+
+def _config(family: sx.Family) -> sx.Config | None:
+    return next((i for i in family.items if isinstance(i, sx.Config)), None)
+
+
+class _Inference:
+    """One walk over one program along one path."""
+
+    def __init__(
+        self,
+        family: sx.Family | None,
+        blocks: Mapping[str, sx.Block],
+        path: Path,
+        generic: bool,
+    ) -> None:
+        self.family = family
+        self.shared = Context(blocks, path, generic)
+        self.builder = self.shared.builder
+        self.expressions = Expressions(self.shared, self._call_block)
+        self.blocks = Blocks(self.shared, {}, self._run_block_body)
+        self.inputs: list[int] = []
+        self.outputs: list[Output] = []
+        self.mesh: tuple[str, ...] = ()
+        self.depth = 0
+
+    def run(self, values: Mapping[str, object] | None) -> Checked:
+        """Infer the family."""
+        family = self.family
+        if family is None:
+            raise ValueError("there is no family to infer")
+        bindings = bind(_config(family), values, self.shared.path, self.shared.generic)
+        self.shared.facts, self.shared.uses = bindings.facts, tuple(bindings.uses)
+        for diagnostic in bindings.diagnostics:
+            self.builder.report(diagnostic)
+        scope = self._family_scope(family, bindings)
+        statements = tuple(
+            i for i in family.items if not isinstance(i, (sx.Config, sx.Dims, sx.Mesh))
+        )
+        self._statements(statements, scope)
+        if not self.outputs and not self.builder.diagnostics:
+            message = f"family `{family.name.id}` has no output"
+            self.builder.report(Diagnostic("S220", message, family.name.span))
+        self.builder.close_frame()
+        self.builder.close()
+        graph = None if self.builder.diagnostics or self.shared.generic else self._graph(bindings)
+        diagnostics = tuple(self.builder.diagnostics.values())
+        return Checked(graph, diagnostics, tuple(bindings.uses), 1)
+
+    def run_block(self, block: sx.Block) -> tuple[Diagnostic, ...]:
+        """Infer one block with free parameters."""
+        self.blocks.globals = {n: symbol(n) for n in ("B", "S", "C")}
+        mesh = sorted({s.id for s in _shards(block)})
+        scope = Scope(dict(self.blocks.globals))
+        symbolic_arguments(block, self.shared, scope, mesh)
+        self.blocks.globals |= {m: MeshAxis(m) for m in mesh}
+        self._sources_of(block, scope)
+        self._guard(lambda: self._block_values(block, scope))
+        self.builder.close_frame()
+        self.builder.close()
+        return tuple(self.builder.diagnostics.values())
+
+    def _sources_of(self, block: sx.Block, scope: Scope) -> None:
+        for param in block.params:
+            if isinstance(param.kind, sx.TypeSyntax):
+                kind = param.kind
+                try:
+                    type_ = self.expressions.type(kind, scope)
+                except StaticError as error:
+                    self.builder.report(error.diagnostic)
+                    scope.bind(param.name.id, POISON, param.name.span)
+                    continue
+                value = self.builder.value(param.name.id, type_, param.span)
+                self.builder.expect_use(value, param.name.id, param.name.span, "parameter")
+                scope.bind(param.name.id, Tensor((value,)), param.name.span)
+
+    def _block_values(self, block: sx.Block, scope: Scope) -> None:
+        self.blocks._results(block, sx.Call(block.span, block.name, (), ()), scope, self.expressions)
+
+    # Scopes and sections
+
+    def _family_scope(self, family: sx.Family, bindings: Bindings) -> Scope:
+        scope = Scope()
+        for name, value in bindings.values.items():
+            scope.bind(name, value, bindings.places[name].span)
+        for name in bindings.failed:
+            scope.bind(name, POISON, bindings.places.get(name, family.name).span)
+        for item in family.items:
+            if isinstance(item, sx.Mesh):
+                self.mesh = tuple(a.id for a in item.axes)
+                for axis in item.axes:
+                    self._fresh(axis, scope)
+                    scope.bind(axis.id, MeshAxis(axis.id), axis.span)
+        self._dims(family, scope)
+        shared = self.shared
+        runtime = (shared.batch, shared.seq, shared.context)
+        self.blocks.globals = {n: scope.names[n] for n in (*runtime, *self.mesh) if n in scope.names}
+        return scope
+
+    def _dims(self, family: sx.Family, scope: Scope) -> None:
+        found: dict[str, sx.Name] = {}
+        for item in (d for i in family.items if isinstance(i, sx.Dims) for d in i.items):
+            if item.role.id not in ROLES:
+                help_ = did_you_mean(item.role.id, ROLES) or f"roles are {', '.join(ROLES)}"
+                message = f"`{item.role.id}` is no role of a dimension"
+                self.builder.report(Diagnostic("S221", message, item.role.span, help=help_))
+                continue
+            self._fresh(item.name, scope)
+            scope.bind(item.name.id, symbol(item.name.id), item.name.span)
+            found[item.role.id] = item.name
+        missing = [r for r in ROLES if r not in found]
+        if missing and not self.builder.diagnostics:
+            message = f"no dimension has the role {', '.join(missing)}"
+            help_ = "write dims { B: batch, S: seq, C: context }"
+            self.builder.report(Diagnostic("S221", message, family.name.span, help=help_))
+        self.shared.batch = found["batch"].id if "batch" in found else "B"
+        self.shared.seq = found["seq"].id if "seq" in found else "S"
+        self.shared.context = found["context"].id if "context" in found else "C"
+        for name in (self.shared.batch, self.shared.seq, self.shared.context):
+            scope.names.setdefault(name, POISON)
+
+    def _fresh(self, name: sx.Name, scope: Scope) -> None:
+        if name.id in scope.names:
+            labels = (Label(scope.places[name.id], "bound here"),)
+            message = f"`{name.id}` has a meaning already"
+            self.builder.report(Diagnostic("S202", message, name.span, labels=labels))
+
+    # Statements
+
+    def _statements(self, statements: Sequence[sx.Statement], scope: Scope) -> sx.Return | None:
+        for statement in statements:
+            returned = self._statement(statement, scope)
+            if returned is not None:
+                return returned
+        return None
+
+    def _statement(self, statement: sx.Statement, scope: Scope) -> sx.Return | None:
+        match statement:
+            case sx.Return():
+                return statement
+            case sx.If():
+                return self._if(statement, scope)
+            case sx.Input():
+                self._declare(statement.name, scope, lambda: self._input(statement, scope))
+            case sx.WeightSyntax():
+                self._declare(statement.name, scope, lambda: self._weight(statement, scope))
+            case sx.StateSyntax():
+                self._declare(statement.name, scope, lambda: self._state(statement, scope))
+            case sx.Assign():
+                self._assign(statement, scope)
+            case sx.OutputSyntax():
+                self._guard(lambda: self._output(statement, scope))
+            case sx.Require():
+                self._guard(lambda: self._require(statement, scope))
+            case sx.RepeatSyntax():
+                self._guard(lambda: self._repeat(statement, scope))
+        return None
+
+    def _guard(self, action: object) -> bool:
+        """Run an action; report its diagnostic and tell whether it succeeded."""
+        try:
+            action()  # type: ignore[operator]  # callables of several results
+        except StaticError as error:
+            self.builder.report(error.diagnostic)
+            return False
+        return True
+
+    def _declare(self, name: sx.Name, scope: Scope, make: object) -> None:
+        if name.id in scope.names:
+            self._fresh(name, scope)
+            return
+        scope.bind(name.id, POISON, name.span)
+        self._guard(lambda: scope.bind(name.id, make(), name.span))  # type: ignore[operator]  # as above
+
+    def _input(self, statement: sx.Input, scope: Scope) -> Meaning:
+        if self.depth or self.blocks.stack:
+            message = "an input belongs to the family, outside of repeat and blocks"
+            raise StaticError(Diagnostic("S222", message, statement.span))
+        type_ = self.expressions.type(statement.type, scope)
+        value = self.builder.value(statement.name.id, type_, statement.span)
+        self.builder.expect_use(value, statement.name.id, statement.name.span, "input")
+        self.inputs.append(value)
+        return Tensor((value,))
+
+    def _weight(self, statement: sx.WeightSyntax, scope: Scope) -> Meaning:
+        type_ = self.expressions.type(statement.type, scope)
+        resolver = Resolver(scope, self.expressions.evaluator(scope), type_.dims)
+        source = resolver.resolve(statement.source)
+        value = self.builder.weight(statement.name.id, type_, source, statement.span)
+        self.builder.expect_use(value, statement.name.id, statement.name.span, "weight")
+        return Tensor((value,))
+
+    def _state(self, statement: sx.StateSyntax, scope: Scope) -> Meaning:
+        type_ = self.expressions.type(statement.type, scope)
+        return Tensor((self.builder.state(statement.name.id, type_, statement.span),))
+
+    def _assign(self, statement: sx.Assign, scope: Scope) -> None:
+        meanings: list[Meaning] = [POISON] * len(statement.targets)
+        try:
+            value = self.expressions.infer(statement.value, scope)
+            meanings = self._spread(statement, value)
+        except StaticError as error:
+            self.builder.report(error.diagnostic)
+        for target, meaning in zip(statement.targets, meanings, strict=True):
+            self._guard(lambda t=target, m=meaning: self._bind(t, m, scope))
+
+    def _spread(self, statement: sx.Assign, value: Meaning) -> list[Meaning]:
+        targets = statement.targets
+        if isinstance(value, Poison):
+            return [POISON] * len(targets)
+        if isinstance(value, Tensor) and len(value.ids) == len(targets):
+            return [Tensor((i,)) for i in value.ids]
+        if not isinstance(value, Tensor) and len(targets) == 1:
+            return [value]
+        count = len(value.ids) if isinstance(value, Tensor) else 1
+        message = f"{count} values are assigned to {len(targets)} names"
+        raise StaticError(Diagnostic("S205", message, statement.span))
+
+    def _bind(self, target: sx.Name, meaning: Meaning, scope: Scope) -> None:
+        name, old = target.id, scope.names.get(target.id)
+        if name in scope.outer and name not in scope.carried:
+            labels = (Label(scope.places[name], "bound here, outside"),) if name in scope.places else ()
+            help_ = f"carry {', '.join([*sorted(scope.carried), name])}"
+            message = f"`{name}` comes from outside of repeat and is not carried"
+            raise StaticError(Diagnostic("S223", message, target.span, labels=labels, help=help_))
+        if old is not None and not isinstance(old, (Tensor, Poison)):
+            self._fresh(target, scope)
+            return
+        scope.bind(name, meaning, target.span)
+        if isinstance(meaning, Tensor):
+            self.builder.rename(meaning.ids[0], name)
+            self.builder.expect_use(meaning.ids[0], name, target.span, "value")
+
+    def _output(self, statement: sx.OutputSyntax, scope: Scope) -> None:
+        name = statement.name.id
+        if self.depth or self.blocks.stack:
+            message = "an output belongs to the family, outside of repeat and blocks"
+            raise StaticError(Diagnostic("S222", message, statement.span))
+        if any(o.name == name for o in self.outputs):
+            raise StaticError(Diagnostic("S202", f"a second output `{name}`", statement.name.span))
+        value = single(self.expressions.infer(statement.value, scope), statement.value)
+        declared = self.expressions.type(statement.type, scope)
+        type_ = declared
+        if isinstance(value, Poison):
+            value = -1
+        else:
+            self.expressions.complete(value, statement.value)
+            type_ = self.builder.type_of(value)
+        self.outputs.append(Output(name, value, declared, statement.span))
+        if not fits(declared, type_):
+            labels = (Label(statement.type.span, "declared here"),)
+            message = f"the output is {type_}; {declared} is declared"
+            place = statement.value.span
+            raise StaticError(Diagnostic("S213", message, place, labels=labels))
+
+    def _require(self, statement: sx.Require, scope: Scope) -> None:
+        if self.shared.generic:
+            fact = divisibility(statement.condition, self.expressions.evaluator(scope))
+            if fact is not None:
+                self.shared.facts.add(fact)
+            return
+        if not self.expressions.truth(statement.condition, scope):
+            shown = statement.condition.span.text
+            message = f"`{shown}` does not hold"
+            notes = self.expressions.meaning_of(shown)
+            raise StaticError(Diagnostic("S403", message, statement.span, notes=notes))
+
+    def _if(self, statement: sx.If, scope: Scope) -> sx.Return | None:
+        try:
+            chosen = self.expressions.truth(statement.condition, scope)
+        except StaticError as error:
+            self.builder.report(error.diagnostic)
+            return None
+        return self._statements(statement.then if chosen else statement.orelse, scope)
+
+    # Blocks
+
+    def _call_block(self, block: sx.Block, call: sx.Call, caller: Scope) -> Meaning:
+        return self.blocks.call(block, call, caller, self.expressions)
+
+    def _run_block_body(
+        self, body: tuple[sx.Statement, ...], scope: Scope
+    ) -> tuple[sx.Return, Scope] | None:
+        before = len(self.builder.diagnostics)
+        returned = self._statements(body, scope)
+        if returned is not None:
+            return returned, scope
+        if len(self.builder.diagnostics) == before:
+            name = self.blocks.stack[-1]
+            block = self.shared.blocks.get(name)
+            span = block.name.span if block else None
+            self.builder.report(Diagnostic("S220", f"block `{name}` returns nothing", span))
+        return None
+
+    # Layers
+
+    def _repeat(self, statement: sx.RepeatSyntax, scope: Scope) -> None:
+        if self.depth or self.blocks.stack:
+            message = "repeat stands in the family itself, not inside of repeat or a block"
+            raise StaticError(Diagnostic("S222", message, statement.span))
+        self._fresh(statement.variable, scope)
+        count = self.expressions.dim(statement.count, scope)
+        if isinstance(count, int) and count > MAX_LAYERS:
+            message = f"{count} layers; the limit is {MAX_LAYERS}"
+            raise StaticError(Diagnostic("S218", message, statement.count.span))
+        initial = self._carried(statement, scope)
+        classes: list[LayerClass] = []
+        if isinstance(count, int):
+            pending = list(range(count))
+            while pending:
+                made = self._layer(statement, scope, initial, pending[0])
+                layers = [j for j in pending if self._same(made.trace, statement.variable.id, j)]
+                pending = [j for j in pending if j not in set(layers)]
+                classes.append(made.layer_class(tuple(layers)))
+        else:
+            classes.append(self._layer(statement, scope, initial, None).layer_class((0,)))
+        self._leave(statement, scope, initial, classes, count if isinstance(count, int) else None)
+
+    def _carried(self, statement: sx.RepeatSyntax, scope: Scope) -> tuple[int, ...]:
+        values = [single(self.expressions.infer(n, scope), n) for n in statement.carry]
+        if any(isinstance(v, Poison) for v in values):
+            raise self._poison_carry(statement, scope)
+        for value, name in zip(values, statement.carry, strict=True):
+            if isinstance(value, int):
+                self.expressions.complete(value, name)
+        return tuple(v for v in values if isinstance(v, int))
+
+    def _poison_carry(self, statement: sx.RepeatSyntax, scope: Scope) -> StaticError:
+        for name in statement.carry:
+            scope.bind(name.id, POISON, name.span)
+        return StaticError(None)
+
+    def _layer(
+        self,
+        statement: sx.RepeatSyntax,
+        scope: Scope,
+        initial: tuple[int, ...],
+        layer: int | None,
+    ) -> _Layer:
+        builder = self.builder
+        outer_frame, builder.frame = builder.frame, Frame()
+        self.shared.trace = trace = []
+        variable = statement.variable
+        inner = scope.inner(n.id for n in statement.carry)
+        inner.bind(variable.id, LayerIndex(variable.id, layer), variable.span)
+        entering = tuple(
+            builder.value(name.id, builder.type_of(value), name.span)
+            for name, value in zip(statement.carry, initial, strict=True)
+        )
+        for name, value in zip(statement.carry, entering, strict=True):
+            inner.bind(name.id, Tensor((value,)), name.span)
+        self.depth += 1
+        self._statements(statement.body, inner)
+        self.depth -= 1
+        leaving = tuple(
+            self._carry_out(name, value, inner)
+            for name, value in zip(statement.carry, entering, strict=True)
+        )
+        builder.close_frame()
+        frame, builder.frame = builder.frame, outer_frame
+        self.shared.trace = []
+        return _Layer(frame, entering, leaving, trace)
+
+    def _carry_out(self, name: sx.Name, entering: int, inner: Scope) -> int:
+        meaning = inner.names[name.id]
+        if not isinstance(meaning, Tensor):
+            return entering
+        value = meaning.ids[0]
+        self.builder.use(value)
+        if value == entering:
+            message = f"`{name.id}` is carried, but no statement of the layer changes it"
+            self.builder.report(Diagnostic("S224", message, name.span))
+            return entering
+        before, after = self.builder.type_of(entering), self.builder.type_of(value)
+        if not fits(before, after):
+            message = f"`{name.id}` enters a layer as {before} and leaves it as {after}"
+            self.builder.report(Diagnostic("S225", message, inner.places[name.id]))
+        return value
+
+    def _same(self, trace: Sequence[Query], variable: str, layer: int) -> bool:
+        def answer(query: Query) -> object:
+            def lookup(name: sx.Name) -> Static:
+                if name.id == variable:
+                    return layer
+                meaning = query.statics.get(name.id)
+                if meaning is None or isinstance(meaning, (Tensor, Poison, LayerIndex)):
+                    raise StaticError(None)
+                return meaning
+
+            evaluator = Evaluator(lookup, self.shared.path, frozenset(self.shared.facts))
+            ask = evaluator.truth if query.is_condition else evaluator.value
+            try:
+                return ask(query.expr)
+            except StaticError as error:
+                self.builder.report(error.diagnostic)
+                return None
+
+        return all(answer(query) == query.answer for query in trace)
+
+    def _leave(
+        self,
+        statement: sx.RepeatSyntax,
+        scope: Scope,
+        initial: tuple[int, ...],
+        classes: list[LayerClass],
+        count: int | None,
+    ) -> None:
+        results = tuple(
+            self.builder.value(name.id, self.builder.type_of(value), statement.span)
+            for name, value in zip(statement.carry, initial, strict=True)
+        )
+        for name, value in zip(statement.carry, results, strict=True):
+            scope.bind(name.id, Tensor((value,)), name.span)
+            self.builder.expect_use(value, name.id, name.span, "carried value")
+        names = tuple(n.id for n in statement.carry)
+        repeat = Repeat(
+            statement.variable.id, count, tuple(classes), initial, results, names, statement.span
+        )
+        self.builder.frame.steps.append(repeat)
+
+    # Result
+
+    def _graph(self, bindings: Bindings) -> Graph:
+        if self.family is None:
+            raise ValueError("there is no family")
+        config: dict[str, Attr] = {
+            k: v  # type: ignore[misc]  # bound programs have no unknowns and no mesh axes here
+            for k, v in bindings.values.items()
+            if not isinstance(v, (Unknown, MeshAxis))
+        }
+        return Graph(
+            self.family.name.id,
+            tuple(a.value for a in self.family.architectures),
+            self.shared.batch,
+            self.shared.seq,
+            self.shared.context,
+            self.mesh,
+            config,
+            tuple(self.builder.values[i] for i in self.inputs),
+            self.builder.frame.body(),
+            tuple(self.outputs),
+            tuple(self.builder.values),
+            tuple(self.builder.obligations.values()),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    frame: Frame
+    entering: tuple[int, ...]
+    leaving: tuple[int, ...]
+    trace: list[Query]
+
+    def layer_class(self, layers: tuple[int, ...]) -> LayerClass:
+        return LayerClass(self.frame.body(), self.entering, self.leaving, layers)
+
+
+def _shards(block: sx.Block) -> list[sx.Name]:
+    """Return every mesh axis that a block names, in types or collectives."""
+    found: list[sx.Name] = []
+
+    def types(*written: sx.TypeSyntax) -> None:
+        for type_ in written:
+            for axis in type_.axes:
+                found.extend(axis.shards)
+
+    def walk(statements: Sequence[sx.Statement]) -> None:
+        for s in statements:
+            match s:
+                case sx.WeightSyntax() | sx.StateSyntax():
+                    types(s.type)
+                case sx.If():
+                    walk(s.then)
+                    walk(s.orelse)
+
+    types(*(p.kind for p in block.params if isinstance(p.kind, sx.TypeSyntax)), *block.results)
+    walk(block.body)
+    return found

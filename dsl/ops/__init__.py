@@ -1,0 +1,22 @@
+"""The table of operations, by area.
+
+A new operation is a row in one of these modules, a kernel of the same name in the device model, and tests.
+"""
+
+from dsl.ops import attention, collective, elementwise, layout, linear, moe, norm
+from dsl.ops.spec import OpSpec
+
+AREAS: dict[str, tuple[OpSpec, ...]] = {
+    "linear": linear.SPECS,
+    "norm": norm.SPECS,
+    "attention": attention.SPECS,
+    "elementwise": elementwise.SPECS,
+    "layout": layout.SPECS,
+    "moe": moe.SPECS,
+    "collective": collective.SPECS,
+}
+
+OPS: dict[str, OpSpec] = {spec.name: spec for specs in AREAS.values() for spec in specs}
+
+if len(OPS) != sum(len(specs) for specs in AREAS.values()):
+    raise RuntimeError("two operations share a name")

@@ -1,0 +1,98 @@
+"""Cutting and joining along the last axis: `split`, `slice`, `concat`."""
+
+from __future__ import annotations
+
+from dsl.graph import Attr
+from dsl.ops.spec import OpSpec, Param, Role, Site, same_dims
+from dsl.symbolic import Dim, equal, text
+from dsl.types import Axis, TensorType
+
+
+def _sizes(site: Site) -> tuple[Dim, ...]:
+    value: Attr = site.attrs["sizes"]
+    parts = value if isinstance(value, tuple) else (value,)
+    return tuple(p for p in parts if not isinstance(p, (str, float, bool, tuple)) and p is not None)
+
+
+def _split(site: Site) -> tuple[TensorType, ...]:
+    x, sizes = site.type("x"), _sizes(site)
+    total: Dim = 0
+    for size in sizes:
+        total = total + size
+    shown = f"the sizes sum to {text(total)}, the last axis of x is {text(x.axes[-1].dim)}"
+    site.need(equal(total, x.axes[-1].dim), 1, shown, "sizes")
+    site.need_shard(not x.axes[-1].shards, 2, f"x is {x}", "x")
+    return tuple(TensorType(x.dtype, (*x.axes[:-1], Axis(s)), x.partial) for s in sizes)
+
+
+def _slice(site: Site) -> tuple[TensorType, ...]:
+    x, start, stop = site.type("x"), site.dim("start"), site.dim("stop")
+    last = x.axes[-1]
+    bounds = (start, stop, last.dim)
+    if all(isinstance(b, int) for b in bounds):
+        inside = 0 <= start < stop <= last.dim  # type: ignore[operator]  # ints, checked above
+        site.need(inside, 1, f"[{text(start)}, {text(stop)}) of {text(last.dim)}", "stop")
+    site.need_shard(not last.shards, 2, f"x is {x}", "x")
+    return (TensorType(x.dtype, (*x.axes[:-1], Axis(stop - start)), x.partial),)
+
+
+def _concat(site: Site) -> tuple[TensorType, ...]:
+    parts = site.variadic("parts")
+    first, total = parts[0], parts[0].axes[-1].dim
+    for part in parts[1:]:
+        shown = f"{first} and {part}"
+        site.need(same_dims(first.dims[:-1], part.dims[:-1]), 1, shown, "parts")
+        site.need(first.dtype == part.dtype, 2, shown, "parts")
+        site.need_shard(first.axes[:-1] == part.axes[:-1], 3, shown, "parts")
+        site.need_shard(first.partial == part.partial, 4, shown, "parts")
+        total = total + part.axes[-1].dim
+    last_sharded = any(part.axes[-1].shards for part in parts)
+    site.need_shard(not last_sharded, 3, "the joined axis is sharded", "parts")
+    return (TensorType(first.dtype, (*first.axes[:-1], Axis(total)), first.partial),)
+
+
+SPLIT = OpSpec(
+    name="split",
+    summary="Cut the last axis into parts of the given sizes.",
+    params=(Param("x"), Param("sizes", Role.DIM, variadic=True)),
+    result="one tensor a size",
+    constraints=("the sizes add up to the last axis", "the last axis is not sharded"),
+    semantics="y_j[..., d] = x[..., d + sum of the sizes before j]",
+    cost="0",
+    example="gate, up = split(matmul(h, fused), F, F)",
+    infer=_split,
+    linear=True,
+)
+
+SLICE = OpSpec(
+    name="slice",
+    summary="Keep a range of the last axis.",
+    params=(Param("x"), Param("start", Role.DIM), Param("stop", Role.DIM)),
+    result="[..., stop - start]",
+    constraints=("0 <= start < stop <= the last axis", "the last axis is not sharded"),
+    semantics="y[..., d] = x[..., start + d]",
+    cost="0",
+    example="r = slice(q, N, N + R)",
+    infer=_slice,
+    linear=True,
+)
+
+CONCAT = OpSpec(
+    name="concat",
+    summary="Join tensors along the last axis.",
+    params=(Param("parts", variadic=True),),
+    result="[..., sum of the last axes]",
+    constraints=(
+        "all parts agree on every axis but the last",
+        "all parts have the same dtype",
+        "all parts are sharded alike and not along the last axis",
+        "all parts are complete, or partial over the same mesh axes",
+    ),
+    semantics="y[..., d] = the part that d falls into",
+    cost="0",
+    example="q = concat(q_nope, q_rope)",
+    infer=_concat,
+    linear=True,
+)
+
+SPECS = (SPLIT, SLICE, CONCAT)

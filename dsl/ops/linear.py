@@ -1,0 +1,79 @@
+"""Contractions and look-ups: `matmul`, `gather`."""
+
+from __future__ import annotations
+
+from dsl.ops.spec import OpSpec, Param, Role, Site, is_float
+from dsl.symbolic import Dim, equal, text
+from dsl.types import Axis, DType, Kind, TensorType
+
+
+def result_dtype(site: Site, default: DType) -> DType:
+    """Return the `dtype` attribute where it is given."""
+    value = site.attrs.get("dtype")
+    return value if isinstance(value, DType) else default
+
+
+def _matmul(site: Site) -> tuple[TensorType, ...]:
+    x = site.type("x")
+    site.need(x.rank >= 1 and is_float(x), 1, f"x is {x}", "x")
+    w = site.rank("w", 2, 2)
+    out, contracted = w.axes
+    last = x.axes[-1]
+    shown = f"x is {x} and contracts {text(last.dim)}; w is {w} and contracts {text(contracted.dim)}"
+    site.need(equal(last.dim, contracted.dim), 3, shown, "w")
+    site.need(x.dtype == w.dtype, 4, f"x is {x.dtype}, w is {w.dtype}", "w")
+    site.need_shard(
+        last.shards == contracted.shards, 5, f"x is {x} and w is {w}: sharded differently", "w"
+    )
+    taken = {name for axis in x.axes for name in axis.shards}
+    site.need_shard(taken.isdisjoint(out.shards), 6, f"x is {x}, w is {w}", "w")
+    dtype = result_dtype(site, x.dtype)
+    return (TensorType(dtype, (*x.axes[:-1], out), frozenset(last.shards)),)
+
+
+def _matmul_flops(site: Site, results: tuple[TensorType, ...]) -> Dim:
+    return 2 * results[0].local_elements() * site.type("w").axes[1].local()
+
+
+def _gather(site: Site) -> tuple[TensorType, ...]:
+    table = site.rank("table", 2, 1)
+    ids = site.type("ids")
+    site.need(ids.dtype.kind is Kind.INTEGER, 2, f"ids are {ids}", "ids")
+    rows, width = table.axes
+    axes = (*ids.axes, Axis(width.dim, width.shards))
+    return (TensorType(table.dtype, axes, frozenset(rows.shards)),)
+
+
+MATMUL = OpSpec(
+    name="matmul",
+    summary="Contract the last axis of `x` with the last axis of a weight stored `[out, in]`.",
+    params=(Param("x"), Param("w"), Param("dtype", Role.DTYPE, None)),
+    result="[..., N]",
+    constraints=(
+        "x is a float tensor with at least one axis",
+        "w has two axes, [N, K]",
+        "the last axes of x and w have the same size",
+        "x and w have the same dtype",
+        "the contracted axes are sharded alike",
+        "no mesh axis shards both N and another axis of x",
+    ),
+    semantics="y[..., n] = sum over k of x[..., k] * w[n, k]; dtype keeps the accumulator unrounded",
+    cost="2 * elements(y) * K",
+    example="q = matmul(h, wq)",
+    infer=_matmul,
+    flops=_matmul_flops,
+)
+
+GATHER = OpSpec(
+    name="gather",
+    summary="Look rows of a table up by integer ids.",
+    params=(Param("table"), Param("ids")),
+    result="[..., D]",
+    constraints=("table has two axes, [V, D]", "ids are integers"),
+    semantics="y[..., d] = table[ids[...], d]",
+    cost="0",
+    example="x = gather(embed, tokens)",
+    infer=_gather,
+)
+
+SPECS = (MATMUL, GATHER)

@@ -1,0 +1,134 @@
+"""Mixture of experts: `route`, `expert_matmul`, `combine`.
+
+The expert axis may be sharded; the axis of a token's choices is then owned by the chips that hold the chosen experts.
+"""
+
+from __future__ import annotations
+
+from dsl.ops.spec import OpSpec, Param, Role, Site, is_float, same_dims
+from dsl.symbolic import Dim, equal, text
+from dsl.types import DTYPES, Axis, TensorType
+
+
+def _route(site: Site) -> tuple[TensorType, ...]:
+    scores = site.rank("scores", 3, 1)
+    batch, seq, experts = scores.axes
+    site.need_shard(not experts.shards, 2, f"scores are {scores}", "scores")
+    bias = site.optional("bias")
+    if bias is not None:
+        fits = bias.rank == 1 and equal(bias.axes[0].dim, experts.dim)
+        site.need(fits, 3, f"scores are {scores}, bias is {bias}", "bias")
+    top = site.dim("top")
+    enough = not (isinstance(top, int) and isinstance(experts.dim, int)) or top <= experts.dim
+    site.need(enough, 4, f"top is {text(top)} of {text(experts.dim)}", "top")
+    axes = (batch, seq, Axis(top))
+    return TensorType(DTYPES["i32"], axes), TensorType(scores.dtype, axes)
+
+
+def _expert_matmul(site: Site) -> tuple[TensorType, ...]:
+    x, w, choice = site.type("x"), site.rank("w", 3, 2), site.rank("choice", 3, 3)
+    site.need(x.rank in (3, 4) and is_float(x), 1, f"x is {x}", "x")
+    experts, out, contracted = w.axes
+    last = x.axes[-1]
+    shown = f"x is {x}, w is {w}"
+    site.need(equal(last.dim, contracted.dim), 4, shown, "w")
+    site.need(x.dtype == w.dtype, 5, shown, "w")
+    site.need_shard(last.shards == contracted.shards, 6, shown, "w")
+    chosen = Axis(choice.axes[2].dim, experts.shards)
+    if x.rank == 4:
+        owned = f"x is {x}; the experts are sharded on {', '.join(experts.shards) or 'nothing'}"
+        site.need(equal(x.axes[2].dim, chosen.dim), 7, f"x is {x}, choice is {choice}", "x")
+        site.need_shard(x.axes[2].shards == chosen.shards, 8, owned, "w")
+    axes = (choice.axes[0], choice.axes[1], chosen, out)
+    return (TensorType(x.dtype, axes, frozenset(last.shards)),)
+
+
+def _expert_flops(site: Site, results: tuple[TensorType, ...]) -> Dim:
+    return 2 * results[0].local_elements() * site.type("w").axes[2].local()
+
+
+def _combine(site: Site) -> tuple[TensorType, ...]:
+    y, share = site.rank("y", 4, 1), site.rank("share", 3, 2)
+    site.need(same_dims(y.dims[:3], share.dims), 3, f"y is {y}, share is {share}", "share")
+    site.need(y.dtype == share.dtype, 4, f"y is {y}, share is {share}", "share")
+    partial = y.partial | set(y.axes[2].shards)
+    return (TensorType(y.dtype, (y.axes[0], y.axes[1], y.axes[3]), frozenset(partial)),)
+
+
+def _combine_flops(site: Site, results: tuple[TensorType, ...]) -> Dim:
+    return 2 * site.type("y").local_elements()
+
+
+ROUTE = OpSpec(
+    name="route",
+    summary="Choose the experts of each token and their shares.",
+    params=(
+        Param("scores"),
+        Param("bias", default=None),
+        Param("top", Role.DIM),
+        Param("score", Role.CHOICE, choices=("softmax", "sigmoid")),
+        Param("order", Role.CHOICE, "before", ("before", "after")),
+        Param("normalize", Role.BOOL, False),
+        Param("scale", Role.FLOAT, 1.0),
+        Param("groups", Role.DIM, 1),
+        Param("top_groups", Role.DIM, 1),
+    ),
+    result="i32[B, S, top], [B, S, top]",
+    constraints=(
+        "scores have three axes, [B, S, X]",
+        "the expert axis of scores is not sharded",
+        "the bias has one entry an expert",
+        "top is not larger than X",
+    ),
+    semantics=(
+        "p = score(scores) (before) or the raw scores (after); choice = indices of the top largest p + bias, lowest "
+        "index first among equals, from the top_groups best groups where groups > 1; share = p[choice] (or the "
+        "softmax over the chosen scores, after), divided by its sum where normalize, times scale"
+    ),
+    cost="0",
+    example='choice, share = route(matmul(h, router), top=T, score="softmax")',
+    infer=_route,
+)
+
+EXPERT_MATMUL = OpSpec(
+    name="expert_matmul",
+    summary="Multiply each token by the weights of the experts chosen for it.",
+    params=(Param("x"), Param("w"), Param("choice")),
+    result="[B, S, T, N]",
+    constraints=(
+        "x is float, [B, S, K] or [B, S, T, K]",
+        "w has three axes, [X, N, K]",
+        "choice has three axes, [B, S, T]",
+        "the last axes of x and w have the same size",
+        "x and w have the same dtype",
+        "the contracted axes are sharded alike",
+        "where x has an axis of choices it has the size of choice's",
+        "where x has an axis of choices it is owned as the experts are sharded",
+    ),
+    semantics="y[b, s, t, n] = sum over k of x[b, s, (t,) k] * w[choice[b, s, t], n, k]",
+    cost="2 * B * S * T * N * K",
+    example="m = silu(expert_matmul(x, gate, choice)) * expert_matmul(x, up, choice)",
+    infer=_expert_matmul,
+    flops=_expert_flops,
+)
+
+COMBINE = OpSpec(
+    name="combine",
+    summary="Add the results of a token's experts, weighted by their shares.",
+    params=(Param("y"), Param("share")),
+    result="[B, S, D]",
+    constraints=(
+        "y has four axes, [B, S, T, D]",
+        "share has three axes, [B, S, T]",
+        "y and share agree on B, S and T",
+        "y and share have the same dtype",
+    ),
+    semantics="z[b, s, d] = sum over t of share[b, s, t] * y[b, s, t, d], in order of t",
+    cost="2 * B * S * T * D",
+    example="x = x + all_reduce(combine(expert_matmul(m, down, choice), share), tp, ep)",
+    infer=_combine,
+    flops=_combine_flops,
+    linear=True,
+)
+
+SPECS = (ROUTE, EXPERT_MATMUL, COMBINE)

@@ -1,0 +1,218 @@
+"""What an operation is: parameters, numbered constraints, shape rule, cost, semantics.
+
+`OpSpec` rows are the single source for the checker, the cost model and the language page. What an operation computes is
+the device model's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+from dsl.graph import Attr
+from dsl.symbolic import Dim, at_least, equal, quotient, ratio, text
+from dsl.types import Axis, DType, Kind, TensorType
+
+
+class Role(Enum):
+    """What a parameter of an operation takes."""
+
+    TENSOR = "tensor"
+    STATE = "state"
+    DIM = "dim"
+    FLOAT = "float"
+    BOOL = "bool"
+    CHOICE = "choice"
+    DTYPE = "dtype"
+    MESH = "mesh axis"
+    CONTEXT = "context dim"
+
+    @property
+    def is_value(self) -> bool:
+        """Tell whether the argument is a value of the graph rather than an attribute."""
+        return self in (Role.TENSOR, Role.STATE)
+
+
+class Required(Enum):
+    """The default of a parameter that has none."""
+
+    YES = "required"
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A parameter: `variadic` takes all remaining positional arguments."""
+
+    name: str
+    role: Role = Role.TENSOR
+    default: Attr | None | Required = Required.YES
+    choices: tuple[str, ...] = ()
+    variadic: bool = False
+
+
+class Violation(Exception):
+    """A constraint does not hold at a call; `at` is the parameter to point at."""
+
+    def __init__(self, constraint: str, message: str, at: str, code: str, help: str) -> None:
+        super().__init__(message)
+        self.constraint, self.message, self.at = constraint, message, at
+        self.code, self.help = code, help
+
+
+@dataclass(frozen=True, slots=True)
+class Divides:
+    """A pair `dividend % divisor == 0`, known or to be shown."""
+
+    dividend: Dim
+    divisor: Dim
+
+
+@dataclass(slots=True)
+class Site:
+    """One call of an operation, as its shape rule sees it."""
+
+    op: str
+    types: Mapping[str, TensorType | tuple[TensorType, ...]]
+    attrs: Mapping[str, Attr]
+    facts: frozenset[Divides]
+    batch: str
+    seq: str
+    context: str
+    obligations: list[Divides]
+
+    def type(self, name: str) -> TensorType:
+        """Return the type of a required tensor argument."""
+        value = self.types[name]
+        if isinstance(value, tuple):
+            raise TypeError(f"{self.op}: {name} is variadic")
+        return value
+
+    def optional(self, name: str) -> TensorType | None:
+        """Return the type of an optional tensor argument."""
+        return self.type(name) if name in self.types else None
+
+    def variadic(self, name: str) -> tuple[TensorType, ...]:
+        """Return the types of a variadic tensor argument."""
+        value = self.types[name]
+        return value if isinstance(value, tuple) else (value,)
+
+    def dim(self, name: str) -> Dim:
+        """Return a dimension attribute."""
+        value = self.attrs[name]
+        if isinstance(value, (float, bool, str, DType, tuple)):
+            raise TypeError(f"{self.op}: {name} is no dimension")
+        return value
+
+    def axes(self, name: str) -> tuple[str, ...]:
+        """Return a variadic mesh-axis attribute."""
+        value = self.attrs[name]
+        return tuple(str(v) for v in value) if isinstance(value, tuple) else (str(value),)
+
+    def need(self, holds: bool, number: int, message: str, at: str, help: str = "") -> None:
+        """Raise the violation of a numbered shape constraint unless it holds."""
+        if not holds:
+            raise Violation(f"{self.op}_c{number}", message, at, "S203", help)
+
+    def need_shard(self, holds: bool, number: int, message: str, at: str, help: str = "") -> None:
+        """Raise the violation of a numbered sharding constraint unless it holds."""
+        if not holds:
+            raise Violation(f"{self.op}_c{number}", message, at, "S302", help)
+
+    def rank(self, name: str, rank: int, number: int) -> TensorType:
+        """Return the type of an argument that must have this many axes."""
+        value = self.type(name)
+        self.need(value.rank == rank, number, f"{name} is {value}, not of rank {rank}", name)
+        return value
+
+    def divides(self, dividend: Dim, divisor: Dim) -> bool:
+        """Tell whether a division is exact: by algebra, by a declared fact, or by both."""
+        if quotient(dividend, divisor) is not None:
+            return True
+        return any(
+            equal(f.dividend, dividend)
+            and (equal(f.divisor, divisor) or quotient(f.divisor, divisor) is not None)
+            for f in self.facts
+        )
+
+    def divide(self, dividend: Dim, divisor: Dim, number: int, at: str) -> Dim:
+        """Return an exact quotient, or raise the violation of a numbered constraint."""
+        shown = f"{text(dividend)} is not a multiple of {text(divisor)}"
+        self.need(self.divides(dividend, divisor), number, shown, at)
+        exact = quotient(dividend, divisor)
+        return ratio(dividend, divisor) if exact is None else exact
+
+    def split_shards(self, axis: Axis, outer: Dim) -> None:
+        """Record that the shards of a product axis must divide its outer factor."""
+        for name in axis.shards:
+            self.oblige(outer, name)
+
+    def oblige(self, dividend: Dim, mesh_axis: str) -> None:
+        """Record that a mesh axis must divide a size."""
+        from dsl.symbolic import symbol
+
+        self.obligations.append(Divides(dividend, symbol(mesh_axis)))
+
+
+Infer: TypeAlias = Callable[[Site], tuple[TensorType, ...]]
+Flops: TypeAlias = Callable[[Site, tuple[TensorType, ...]], Dim]
+
+
+def no_flops(site: Site, results: tuple[TensorType, ...]) -> Dim:
+    """Return zero: the operation moves data only."""
+    return 0
+
+
+@dataclass(frozen=True, slots=True)
+class OpSpec:
+    """A row of the operation table.
+
+    `constraints` are numbered from 1 and named `<op>_c<n>`; `linear` operations accept partial sums and pass them on;
+    `semantics` is index notation; `cost` is the FLOP formula in words.
+    """
+
+    name: str
+    summary: str
+    params: tuple[Param, ...]
+    result: str
+    constraints: tuple[str, ...]
+    semantics: str
+    cost: str
+    example: str
+    infer: Infer
+    flops: Flops = no_flops
+    linear: bool = False
+
+    @property
+    def signature(self) -> str:
+        """Return the call as a reader writes it."""
+        shown = []
+        for p in self.params:
+            default = "" if isinstance(p.default, Required) else "=" + _shown(p.default)
+            shown.append(f"{p.name}{'…' if p.variadic else ''}{default}")
+        return f"{self.name}({', '.join(shown)}) -> {self.result}"
+
+
+def _shown(default: Attr | None) -> str:
+    if default is None:
+        return "none"
+    if isinstance(default, bool):
+        return str(default).lower()
+    return f'"{default}"' if isinstance(default, str) else str(default)
+
+
+def same_dims(a: Iterable[Dim], b: Iterable[Dim]) -> bool:
+    """Tell whether two shapes are equal axis by axis."""
+    left, right = tuple(a), tuple(b)
+    return len(left) == len(right) and all(equal(x, y) for x, y in zip(left, right, strict=True))
+
+
+def is_float(value: TensorType) -> bool:
+    """Tell whether a type holds real numbers."""
+    return value.dtype.kind is Kind.FLOAT
+
+
+def not_smaller(a: Dim, b: Dim) -> bool:
+    """Tell whether a >= b cannot be refuted."""
+    return at_least(a, b) is not None or not (isinstance(a, int) and isinstance(b, int))

@@ -1,0 +1,179 @@
+"""A whole program: a file with the blocks of the files it uses, and the port that a bound family becomes.
+
+Files are given by a callback; finding and reading them is the caller's work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from dsl import syntax as sx
+from dsl.binding import KeyUse
+from dsl.diagnostics import Diagnostic, Label, Refused
+from dsl.source import Source, Span
+from dsl.static import Static, show
+from dsl.types import DType
+
+MAX_FILES = 64
+
+Load = Callable[[sx.String], sx.File]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A file and every block that it can call."""
+
+    file: sx.File
+    blocks: Mapping[str, sx.Block]
+    files: tuple[sx.File, ...]
+
+    def family(self) -> sx.Family:
+        """Return the one family of the file; raises `Refused` when there is none or several."""
+        families = self.file.families
+        if len(families) != 1:
+            place = self.file.span.source.name
+            message = f"{len(families)} families; one is needed"
+            span = families[1].name.span if families else None
+            raise Refused((Diagnostic("S226", message, span, place=place),))
+        return families[0]
+
+
+def link(file: sx.File, load: Load) -> Program:
+    """Return the program of a file; `load` gives the file that a `use` names."""
+    files = [file]
+    seen: dict[str, sx.Use] = {}
+    queue = list(file.uses)
+    while queue:
+        use = queue.pop(0)
+        if use.path.value in seen:
+            continue
+        seen[use.path.value] = use
+        if len(files) >= MAX_FILES:
+            raise Refused((Diagnostic("S218", f"more than {MAX_FILES} files", use.span),))
+        used = load(use.path)
+        files.append(used)
+        queue.extend(used.uses)
+    blocks: dict[str, sx.Block] = {}
+    problems: list[Diagnostic] = []
+    for block in (b for f in files for b in f.blocks):
+        name = block.name.id
+        if name in blocks:
+            labels = (Label(blocks[name].name.span, "first defined here"),)
+            message = f"a second block `{name}`"
+            problems.append(Diagnostic("S202", message, block.name.span, labels=labels))
+        blocks.setdefault(name, block)
+    problems += _shadows(blocks)
+    if problems:
+        raise Refused(problems)
+    return Program(file, blocks, tuple(files))
+
+
+def _shadows(blocks: Mapping[str, sx.Block]) -> list[Diagnostic]:
+    from dsl.ops import OPS
+
+    return [
+        Diagnostic("S202", f"`{name}` is an operation's name", block.name.span)
+        for name, block in blocks.items()
+        if name in OPS
+    ]
+
+
+def port_of(program: Program, uses: Sequence[KeyUse], header: Sequence[str]) -> sx.File:
+    """Return the port: the family with its config keys replaced by values, and the blocks it calls.
+
+    The result is a complete file of the same language; each value keeps its key as a comment.
+    """
+    family = program.family()
+    values = {use.name: use for use in uses}
+    notes: list[sx.Comment] = []
+    items = tuple(
+        replace(item, items=_bound(item.items, values, notes)) if isinstance(item, sx.Config) else item
+        for item in family.items
+    )
+    port = replace(family, items=items)
+    called = _reachable(family, program.blocks)
+    blocks = [b for f in program.files for b in f.blocks if b.name.id in called]
+    comments = [c for f in program.files for c in f.comments if _kept(c, port, blocks, f)]
+    source = Source("port", "sohu 1.0\n")
+    provenance = tuple(sx.Comment(f"# {line}", Span(source, 0, 0), False) for line in header)
+    span = Span(source, len("sohu "), len(source.text))
+    declarations: tuple[sx.Declaration, ...] = (*blocks, port)
+    merged = sorted([*comments, *notes], key=lambda c: c.span.start)
+    return sx.File(span, program.file.version, declarations, (*provenance, *merged))
+
+
+def _bound(
+    items: Sequence[sx.ConfigItem], values: Mapping[str, KeyUse], notes: list[sx.Comment]
+) -> tuple[sx.ConfigItem, ...]:
+    """Return config items with literals for keys; conditions give way to their taken branch."""
+    bound: list[sx.ConfigItem] = []
+    for item in items:
+        match item:
+            case sx.Bind(value=sx.Key(), name=name) if name.id in values:
+                use = values[name.id]
+                remark = f"# {use.key} (default)" if use.defaulted else f"# {use.key}"
+                end = Span(item.span.source, item.span.end, item.span.end)
+                notes.append(sx.Comment(remark, end, True))
+                bound.append(replace(item, value=literal(use.value, item.span), default=None))
+            case sx.Bind(value=sx.Key()):
+                continue
+            case sx.ConfigIf(then=then, orelse=orelse):
+                bound.extend(_bound((*then, *orelse), values, notes))
+            case _:
+                bound.append(item)
+    return tuple(bound)
+
+
+def literal(value: Static, span: Span) -> sx.Expr:
+    """Return the expression that writes a static value."""
+    if isinstance(value, bool):
+        return sx.Boolean(span, value)
+    if isinstance(value, (int, float)):
+        return sx.Number(span, value, repr(value))
+    if isinstance(value, (str, DType)):
+        return sx.String(span, str(value))
+    if isinstance(value, tuple):
+        return sx.Listing(span, tuple(literal(v, span) for v in value))
+    raise TypeError(f"{show(value)} is no literal")
+
+
+def _kept(comment: sx.Comment, port: sx.Family, blocks: Sequence[sx.Block], file: sx.File) -> bool:
+    """Tell whether a comment belongs to a kept declaration: inside it, or directly above it."""
+    source, at = comment.span.source, comment.span.start
+    for declaration in (port, *blocks):
+        span = declaration.span
+        if span.source is not source:
+            continue
+        between = source.text[comment.span.end : span.start]
+        if span.start <= at < span.end or (at < span.start and not _has_gap(between)):
+            return True
+    return False
+
+
+def _has_gap(between: str) -> bool:
+    lines = between.split("\n")[1:-1]
+    return any(not line.strip() or not line.strip().startswith("#") for line in lines)
+
+
+def _reachable(family: sx.Family, blocks: Mapping[str, sx.Block]) -> set[str]:
+    found: set[str] = set()
+    queue: list[sx.Syntax] = [family]
+    while queue:
+        for call in calls(queue.pop()):
+            name = call.function.id
+            if name in blocks and name not in found:
+                found.add(name)
+                queue.append(blocks[name])
+    return found
+
+
+def calls(node: sx.Syntax) -> Iterator[sx.Call]:
+    """Yield every call below a node."""
+    if isinstance(node, sx.Call):
+        yield node
+    for name in node.__dataclass_fields__:
+        value = getattr(node, name)
+        for child in value if isinstance(value, tuple) else (value,):
+            if isinstance(child, sx.Syntax):
+                yield from calls(child)

@@ -1,0 +1,100 @@
+"""What names mean while a program is being inferred: static values, tensors, or nothing any more.
+
+A scope also records where a name was bound and whether it was used, and which static answers depended on the layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from dsl import syntax as sx
+from dsl.diagnostics import Diagnostic, did_you_mean
+from dsl.source import Span
+from dsl.static import Static, StaticError, Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One or more values of the graph; several only straight from an operation with several results."""
+
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Poison:
+    """The result of something already reported; everything computed from it stays silent."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerIndex:
+    """The variable of a `repeat`: its value now, or None in a generic program."""
+
+    variable: str
+    value: int | None
+
+    def static(self) -> Static:
+        """Return the index as a static value."""
+        return Unknown(self.variable) if self.value is None else self.value
+
+
+Meaning: TypeAlias = Static | Tensor | Poison | LayerIndex
+POISON = Poison()
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A static question whose answer depended on the layer; equal answers make equal layers."""
+
+    expr: sx.Expr
+    statics: Mapping[str, Meaning]
+    answer: object
+    is_condition: bool
+
+
+@dataclass(slots=True)
+class Scope:
+    """The names of one block or family body."""
+
+    names: dict[str, Meaning] = field(default_factory=dict)
+    places: dict[str, Span] = field(default_factory=dict)
+    outer: frozenset[str] = frozenset()
+    carried: frozenset[str] = frozenset()
+    touched_layer: bool = False
+
+    def bind(self, name: str, meaning: Meaning, span: Span) -> None:
+        """Give a name a meaning."""
+        self.names[name] = meaning
+        self.places[name] = span
+
+    def inner(self, carried: Iterable[str]) -> Scope:
+        """Return the scope of a repeated body, where only carried names may be bound again."""
+        return Scope(
+            dict(self.names), dict(self.places), frozenset(self.names), frozenset(carried)
+        )
+
+    def meaning(self, name: sx.Name) -> Meaning:
+        """Return what a name means; raises `StaticError` for a name without meaning."""
+        if name.id not in self.names:
+            help_ = did_you_mean(name.id, self.names)
+            message = f"`{name.id}` is not bound here"
+            raise StaticError(Diagnostic("S201", message, name.span, help=help_))
+        return self.names[name.id]
+
+    def static(self, name: sx.Name) -> Static:
+        """Return a name's static value; raises `StaticError` for tensors."""
+        meaning = self.meaning(name)
+        if isinstance(meaning, LayerIndex):
+            self.touched_layer = True
+            return meaning.static()
+        if isinstance(meaning, Poison):
+            raise StaticError(None)
+        if isinstance(meaning, Tensor):
+            message = f"`{name.id}` is a tensor; a value known before the program runs is needed"
+            raise StaticError(Diagnostic("S207", message, name.span))
+        return meaning
+
+    def statics(self) -> dict[str, Meaning]:
+        """Return a copy of the names that are not tensors."""
+        return {k: v for k, v in self.names.items() if not isinstance(v, Tensor)}

@@ -1,0 +1,319 @@
+"""Static values: what is known about a name before anything runs, and the arithmetic on it.
+
+A bound program has only known values. In a generic one a scalar of the config is `Unknown`, and a condition on it is a
+decision of the `Path` being explored. Tensors are not known here.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from dsl import symbolic
+from dsl import syntax as sx
+from dsl.diagnostics import Diagnostic
+from dsl.ops.spec import Divides
+from dsl.symbolic import Dim, Poly
+from dsl.types import DType
+
+MAX_PATHS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A scalar whose value only a config gives; `text` is how the program computes it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class MeshAxis:
+    """An axis of the chip mesh."""
+
+    name: str
+
+
+Static: TypeAlias = (
+    int | Poly | float | bool | str | DType | Unknown | MeshAxis | tuple["Static", ...]
+)
+
+
+class StaticError(Exception):
+    """An expression cannot be evaluated; carries the diagnostic, or None when it was reported before."""
+
+    def __init__(self, diagnostic: Diagnostic | None) -> None:
+        super().__init__(diagnostic.message if diagnostic else "already reported")
+        self.diagnostic = diagnostic
+
+
+@dataclass(slots=True)
+class Path:
+    """One way through the conditions of a generic program."""
+
+    prefix: tuple[bool, ...] = ()
+    taken: dict[str, bool] = field(default_factory=dict)
+    known: dict[str, Static] = field(default_factory=dict)
+    domains: dict[str, tuple[Static, ...]] = field(default_factory=dict)
+    excluded: dict[str, set[Static]] = field(default_factory=dict)
+
+    def decide(self, key: str) -> bool:
+        """Return the truth of a condition on this path, choosing it at first sight."""
+        if key not in self.taken:
+            index = len(self.taken)
+            self.taken[key] = self.prefix[index] if index < len(self.prefix) else True
+        return self.taken[key]
+
+    def equals(self, unknown: Unknown, literal: Static) -> bool:
+        """Return whether an unknown scalar has a value on this path, and remember it."""
+        name = unknown.text
+        if name in self.known:
+            return self.known[name] == literal
+        excluded = self.excluded.setdefault(name, set())
+        domain = self.domains.get(name)
+        if literal in excluded or (domain is not None and literal not in domain):
+            return False
+        left = [v for v in domain or () if v not in excluded]
+        holds = left == [literal] or self.decide(f"{name} == {literal!r}")
+        if holds:
+            self.known[name] = literal
+        else:
+            excluded.add(literal)
+        return holds
+
+
+def explore() -> Iterator[Path]:
+    """Yield paths until every condition met has been taken both ways, or the cap is reached.
+
+    Single flips come first, so that each branch is seen early even where the cap cuts the product short.
+    """
+    queue: deque[tuple[bool, ...]] = deque([()])
+    for _ in range(MAX_PATHS):
+        if not queue:
+            return
+        path = Path(queue.popleft())
+        yield path
+        taken = tuple(path.taken.values())
+        for i in range(len(path.prefix), len(taken)):
+            queue.append((*taken[:i], not taken[i]))
+
+
+Lookup: TypeAlias = Callable[[sx.Name], Static]
+
+
+@dataclass(slots=True)
+class Evaluator:
+    """Evaluates static expressions; `lookup` raises `StaticError` for what is not static."""
+
+    lookup: Lookup
+    path: Path
+    facts: frozenset[Divides] = frozenset()
+
+    def value(self, expr: sx.Expr) -> Static:
+        """Return the value of an expression."""
+        match expr:
+            case sx.Number(value=number):
+                return number
+            case sx.String(value=string):
+                return string
+            case sx.Boolean(value=boolean):
+                return boolean
+            case sx.Listing(items=items):
+                return tuple(self.value(item) for item in items)
+            case sx.Name():
+                return self.lookup(expr)
+            case sx.Index():
+                return self._index(expr)
+            case sx.Unary():
+                return self._unary(expr)
+            case sx.Binary():
+                return self._binary(expr)
+            case sx.Call():
+                return self._call(expr)
+
+    def truth(self, expr: sx.Expr) -> bool:
+        """Return the truth of a condition, decided by the path where it is not known."""
+        value = self.value(expr)
+        if isinstance(value, Unknown):
+            return self.path.equals(value, True)
+        if not isinstance(value, bool):
+            raise _error("S207", f"a condition must be true or false; this is {show(value)}", expr)
+        return value
+
+    def dim(self, expr: sx.Expr) -> Dim:
+        """Return a dimension: a positive size known or symbolic."""
+        value = self.value(expr)
+        if isinstance(value, Poly):
+            return value
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise _error("S207", f"a size is needed; this is {show(value)}", expr)
+        return value
+
+    def _index(self, expr: sx.Index) -> Static:
+        items, at = self.lookup(expr.name), self.value(expr.index)
+        if isinstance(items, Unknown) or isinstance(at, (Unknown, Poly)):
+            return Unknown(f"{expr.name.id}[{show(at)}]")
+        if not isinstance(items, tuple):
+            raise _error("S207", f"`{expr.name.id}` is {show(items)}, not a list", expr)
+        if isinstance(at, bool) or not isinstance(at, int) or not 0 <= at < len(items):
+            message = f"index {show(at)} of a list of {len(items)}"
+            raise _error("S207", message, expr)
+        return items[at]
+
+    def _unary(self, expr: sx.Unary) -> Static:
+        if expr.operator == "not":
+            return not self.truth(expr.operand)
+        value = self.value(expr.operand)
+        if isinstance(value, Unknown):
+            return Unknown(f"-{value.text}")
+        if isinstance(value, bool) or not isinstance(value, (int, float, Poly)):
+            raise _error("S207", f"`-` of {show(value)}", expr)
+        return -value
+
+    def _binary(self, expr: sx.Binary) -> Static:
+        if expr.operator == "and":
+            return self.truth(expr.left) and self.truth(expr.right)
+        if expr.operator == "or":
+            return self.truth(expr.left) or self.truth(expr.right)
+        left, right = self.value(expr.left), self.value(expr.right)
+        if expr.operator == "in":
+            return self._member(expr, left, right)
+        if expr.operator in ("==", "!="):
+            return self._same(left, right) is (expr.operator == "==")
+        if expr.operator in _ORDER:
+            return self._order(expr, left, right)
+        return self._arithmetic(expr, left, right)
+
+    def _member(self, expr: sx.Binary, left: Static, right: Static) -> Static:
+        if not isinstance(right, tuple):
+            raise _error("S207", f"`in` needs a list; this is {show(right)}", expr.right)
+        return any(self._same(left, item) for item in right)
+
+    def _same(self, left: Static, right: Static) -> bool:
+        if isinstance(left, Unknown) and not isinstance(right, (Unknown, Poly)):
+            return self.path.equals(left, right)
+        if isinstance(right, Unknown) and not isinstance(left, (Unknown, Poly)):
+            return self.path.equals(right, left)
+        if left == right:
+            return True
+        if _is_symbolic(left) or _is_symbolic(right):
+            return self.path.decide(f"{show(left)} == {show(right)}")
+        return False
+
+    def _order(self, expr: sx.Binary, left: Static, right: Static) -> Static:
+        if _is_symbolic(left) or _is_symbolic(right):
+            return self.path.decide(f"{show(left)} {expr.operator} {show(right)}")
+        if not (_is_number(left) and _is_number(right)):
+            message = f"`{expr.operator}` compares {show(left)} with {show(right)}"
+            raise _error("S207", message, expr)
+        return bool(_ORDER[expr.operator](left, right))
+
+    def _arithmetic(self, expr: sx.Binary, left: Static, right: Static) -> Static:
+        sign = expr.operator
+        scalar = isinstance(left, (Unknown, float)) or isinstance(right, (Unknown, float))
+        if scalar and (_is_symbolic(left) or _is_symbolic(right)):
+            return Unknown(f"({show(left)} {sign} {show(right)})")
+        if not (_is_number(left) and _is_number(right)):
+            raise _error("S207", f"`{sign}` of {show(left)} and {show(right)}", expr)
+        if sign in ("/", "//", "%") and right == 0:
+            raise _error("S207", f"{show(left)} {sign} 0", expr)
+        if sign in _RING:
+            return _bounded(expr, _RING[sign](left, right))
+        if isinstance(left, Poly) or isinstance(right, Poly):
+            return self._divide_symbolic(sign, left, right)  # type: ignore[arg-type]  # numbers
+        return _bounded(expr, _DIVISION[sign](left, right))
+
+    def _divide_symbolic(self, sign: str, left: Dim, right: Dim) -> Static:
+        exact = symbolic.quotient(left, right)
+        if exact is None and Divides(left, right) in self.facts:
+            exact = symbolic.ratio(left, right)
+        if sign == "%":
+            return 0 if exact is not None else symbolic.opaque("mod", left, right)
+        if exact is not None:
+            return exact
+        return symbolic.opaque("floor", left, right)
+
+    def _call(self, expr: sx.Call) -> Static:
+        name = expr.function.id
+        function = FUNCTIONS.get(name)
+        if function is None or expr.keywords:
+            raise _error("S207", f"`{name}(…)` is not known before the program runs", expr)
+        values = [self.value(a) for a in expr.arguments]
+        if any(isinstance(v, (Unknown, Poly)) for v in values):
+            return Unknown(f"{name}({', '.join(show(v) for v in values)})")
+        try:
+            return _bounded(expr, function(*values))
+        except (TypeError, ValueError, ZeroDivisionError, OverflowError):
+            shown = ", ".join(show(v) for v in values)
+            raise _error("S207", f"`{name}({shown})` has no value", expr) from None
+
+
+_ORDER: Mapping[str, Callable[..., bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_RING: Mapping[str, Callable[..., Static]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+}
+_DIVISION: Mapping[str, Callable[..., Static]] = {
+    "/": operator.truediv,
+    "//": operator.floordiv,
+    "%": operator.mod,
+}
+
+FUNCTIONS: Mapping[str, Callable[..., Static]] = {
+    "sqrt": math.sqrt,
+    "rsqrt": lambda x: 1.0 / math.sqrt(x),
+    "log": math.log,
+    "min": min,
+    "max": max,
+    "len": len,
+    "int": int,
+    "ceil_div": lambda a, b: -(-a // b),
+}
+
+MAX_INTEGER = 2**63
+
+
+def _bounded(expr: sx.Expr, value: Static) -> Static:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _error("S207", "the result is not a finite number", expr)
+    if isinstance(value, int) and abs(value) > MAX_INTEGER:
+        raise _error("S207", "the result is larger than 2^63", expr)
+    return value
+
+
+def _is_symbolic(value: Static) -> bool:
+    return isinstance(value, (Unknown, Poly))
+
+
+def _is_number(value: Static) -> bool:
+    return isinstance(value, (int, float, Poly)) and not isinstance(value, bool)
+
+
+def _error(code: str, message: str, expr: sx.Syntax) -> StaticError:
+    return StaticError(Diagnostic(code, message, expr.span))
+
+
+def show(value: Static) -> str:
+    """Return a static value as the language writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, Unknown):
+        return value.text
+    if isinstance(value, MeshAxis):
+        return value.name
+    if isinstance(value, (int, Poly)):
+        return symbolic.text(value)
+    if isinstance(value, tuple):
+        return f"[{', '.join(show(v) for v in value)}]"
+    return str(value)

@@ -1,0 +1,1 @@
+"""The model zoo: blocks, families and ports as `.sohu` files, with their reports. Data only."""

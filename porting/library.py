@@ -1,0 +1,89 @@
+"""The model zoo as a library: find, read and link `.sohu` files.
+
+A `use` is looked up beside the file that names it, then in the zoo; never outside of either.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+
+import model_zoo
+from dsl import syntax as sx
+from dsl.diagnostics import Diagnostic, Refused, did_you_mean, refuse
+from dsl.parser import MAX_CHARACTERS, parse
+from dsl.program import Program, link
+from dsl.source import Source
+
+ZOO = Path(model_zoo.__file__).parent
+SUFFIX = ".sohu"
+
+
+def read_source(path: Path, name: str) -> Source:
+    """Return a text file as a source; raises `Refused` when it cannot be read."""
+    try:
+        if path.stat().st_size > 4 * MAX_CHARACTERS:
+            raise refuse("S106", f"the file is larger than {4 * MAX_CHARACTERS} bytes", place=name)
+        return Source(name, path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise refuse("S108", f"not UTF-8 at byte {error.start}", place=name) from None
+    except FileNotFoundError:
+        raise refuse("S108", "there is no such file", place=name) from None
+    except IsADirectoryError:
+        raise refuse("S108", "a directory, not a file", place=name) from None
+    except OSError as error:
+        raise refuse("S108", f"cannot be read: {error.strerror}", place=name) from None
+
+
+def load_program(path: Path) -> Program:
+    """Return the program in a file, linked with what it uses."""
+    file = parse(read_source(path, _shown(path)))
+    return link(file, lambda use: _used(use, path.parent))
+
+
+def _shown(path: Path) -> str:
+    try:
+        return str(PurePosixPath("model_zoo") / path.resolve().relative_to(ZOO.resolve()))
+    except ValueError:
+        return str(path)
+
+
+def _used(use: sx.String, beside: Path) -> sx.File:
+    relative = PurePosixPath(use.value)
+    if relative.is_absolute() or ".." in relative.parts or relative.suffix != SUFFIX:
+        message = f"`{use.value}` is no plain relative path of a {SUFFIX} file"
+        raise Refused((Diagnostic("S227", message, use.span),))
+    for root in (beside, ZOO):
+        path = root / relative
+        if path.is_file() and path.resolve().is_relative_to(root.resolve()):
+            return _parsed(path)
+    known = [str(p.relative_to(ZOO)) for p in ZOO.glob(f"blocks/*{SUFFIX}")]
+    message = f"there is no file `{use.value}` beside this one or in the zoo"
+    raise Refused((Diagnostic("S227", message, use.span, help=did_you_mean(use.value, known)),))
+
+
+def _parsed(path: Path) -> sx.File:
+    return parse(read_source(path, _shown(path)))
+
+
+@lru_cache(maxsize=1)
+def families() -> dict[str, Path]:
+    """Return the zoo's families by the architecture they claim."""
+    claimed: dict[str, Path] = {}
+    for path in sorted((ZOO / "families").glob(f"*{SUFFIX}")):
+        for architecture in (a for f in _parsed(path).families for a in f.architectures):
+            if architecture.value in claimed:
+                message = f"two families claim {architecture.value}"
+                raise Refused((Diagnostic("S228", message, architecture.span),))
+            claimed[architecture.value] = path
+    return claimed
+
+
+def family_for(architecture: str) -> Program:
+    """Return the program of the family that claims an architecture."""
+    known = families()
+    if architecture not in known:
+        help_ = did_you_mean(architecture, known) or f"the zoo has {', '.join(sorted(known))}"
+        message = f"no family claims {architecture}"
+        raise refuse("S404", message, place="config.json: architectures", help=help_)
+    return load_program(known[architecture])
