@@ -122,6 +122,10 @@ class _Binder:
         if not isinstance(item.value, sx.Key):
             return self.evaluator().value(item.value)
         key = item.value.path
+        if self.config is None and not self.generic:
+            message = f"`{key}` has no value: the family is generic, and no config is given"
+            help_ = "port a model, or write values in place of the keys"
+            raise StaticError(Diagnostic("S405", message, item.value.span, help=help_))
         if self.config is None:
             return self._free(item)
         raw = self.config.get(key)

@@ -10,6 +10,7 @@ from dsl.calls import single
 from dsl.diagnostics import Diagnostic, Label, did_you_mean
 from dsl.expressions import Context, Expressions
 from dsl.scope import POISON, Meaning, Poison, Scope, Tensor
+from dsl.sources import fill
 from dsl.static import MeshAxis, Static, StaticError, Unknown, show
 from dsl.symbolic import Poly, equal, symbol
 from dsl.types import DTYPES, DType, TensorType
@@ -37,7 +38,9 @@ class Blocks:
     run: RunBody
     stack: tuple[str, ...] = ()
 
-    def call(self, block: sx.Block, call: sx.Call, caller: Scope, expressions: Expressions) -> Meaning:
+    def call(
+        self, block: sx.Block, call: sx.Call, caller: Scope, expressions: Expressions
+    ) -> Meaning:
         """Return the results of a block's call."""
         name = block.name.id
         if name in self.stack or len(self.stack) >= MAX_CALL_DEPTH:
@@ -59,7 +62,7 @@ class Blocks:
         self._verify(block, given, scope, expressions)
         if poisoned:
             return POISON
-        return self._results(block, call, scope, expressions)
+        return self.results(block, call, scope, expressions)
 
     def _given(self, block: sx.Block, call: sx.Call) -> dict[str, sx.Expr]:
         names = [p.name.id for p in block.params]
@@ -115,8 +118,6 @@ class Blocks:
     def _argument(expr: sx.Expr, caller: Scope, expressions: Expressions) -> Static:
         if not isinstance(expr, sx.String):
             return expressions.static(expr, caller)
-        from dsl.sources import fill
-
         return fill(expr, caller, {})
 
     def _tensor(
@@ -166,9 +167,10 @@ class Blocks:
                 expr = given[param.name.id]
                 raise StaticError(_mismatch(param, param.kind, expr, actual, declared))
 
-    def _results(
+    def results(
         self, block: sx.Block, call: sx.Call, scope: Scope, expressions: Expressions
     ) -> Meaning:
+        """Infer a block's body in a scope that holds its parameters, and check what it returns."""
         builder = self.shared.builder
         outer_path, self.stack = builder.path, (*self.stack, block.name.id)
         builder.path = (*builder.path, block.name.id)
@@ -248,4 +250,3 @@ def _free(param: sx.Param, kind: str) -> Static:
     if kind in ("dim", "int"):
         return symbol(name)
     return name if kind == "string" else Unknown(name)
-

@@ -1,6 +1,7 @@
 """Every diagnostic code with its title and what to do about it: the table behind `sohu explain`.
 
-S1xx syntax, S2xx names, types and shapes, S3xx sharding, S4xx config, S5xx checkpoint and files, S6xx device.
+S1xx syntax and source files, S2xx names, types and shapes, S3xx sharding, S4xx config, S5xx checkpoint and files,
+S6xx device. A code never changes its meaning.
 """
 
 from __future__ import annotations
@@ -16,4 +17,223 @@ class Code:
     explanation: str
 
 
-CODES: dict[str, Code] = {}
+_SYNTAX: dict[str, Code] = {
+    "S101": Code(
+        "Unexpected word or sign",
+        "The text does not follow the grammar here. Parsing stops at the first such place; the message names "
+        "what could have stood there.",
+    ),
+    "S102": Code(
+        "Character without meaning",
+        "The language is written in ASCII words, numbers, double-quoted strings and a few signs. Statements need "
+        "no separator, and a string ends on its own line.",
+    ),
+    "S103": Code(
+        "Unmatched bracket",
+        "Every `(`, `[` and `{` must be closed by its own counterpart, in order.",
+    ),
+    "S104": Code(
+        "Number out of range",
+        "Integers have at most 18 digits, and real numbers must be finite.",
+    ),
+    "S105": Code(
+        "Nested too deep",
+        "Brackets and expressions may nest up to a fixed depth, so that no text can exhaust the checker. Name "
+        "intermediate results instead.",
+    ),
+    "S106": Code("File too large", "A `.sohu` file is a page or two; a megabyte is the limit."),
+    "S107": Code(
+        "Unknown version",
+        "The first line names the version of the language, as `sohu 1.0`. This release reads the versions that "
+        "the message lists.",
+    ),
+    "S108": Code("File cannot be read", "The file does not exist, is no file, or is not UTF-8."),
+    "S109": Code("Unknown code", "`sohu explain` knows the codes that this release can print."),
+}
+
+_NAMES: dict[str, Code] = {
+    "S201": Code(
+        "Name without meaning",
+        "The name is bound nowhere before this place. Names bound inside of `repeat` end with it; names bound "
+        "under a condition exist only where it holds.",
+    ),
+    "S202": Code(
+        "Name bound twice",
+        "Dimensions, scalars, weights, states, blocks and outputs are bound once. Only tensors may be assigned "
+        "again.",
+    ),
+    "S203": Code(
+        "Shapes do not fit",
+        "A numbered constraint of an operation does not hold; the number stands behind the message and in the "
+        "language page. Sizes are compared as polynomials: in a family two names are never equal by accident, so "
+        "a weight used in another's place is found even where their sizes happen to agree in one model.",
+    ),
+    "S204": Code(
+        "Arguments do not fit",
+        "An operation or block got too many arguments, too few, or one that it does not have. The message shows "
+        "the call.",
+    ),
+    "S205": Code(
+        "Wrong number of values",
+        "An operation with several results is assigned to as many names, and a block returns as many values as "
+        "it declares.",
+    ),
+    "S206": Code(
+        "No such operation or block",
+        "The name is in neither the operation table nor this file or the files it uses. A block cannot call "
+        "itself.",
+    ),
+    "S207": Code(
+        "Wrong kind of value",
+        "A value known before the program runs is needed here, of another kind: a size, a number, a truth, a "
+        "choice from a list, or a tensor.",
+    ),
+    "S208": Code(
+        "Malformed weight source",
+        "A weight comes from a tensor's name in quotes, or from a function of sources: stack(e < X, source), "
+        "transpose(source), rows(source, start, stop).",
+    ),
+    "S209": Code(
+        "Weight source gives another shape",
+        "The function that makes this weight gives another shape than the declared type.",
+    ),
+    "S210": Code(
+        "Unknown hole in a string",
+        "A hole such as `{i}` names a loop variable or a static string in scope.",
+    ),
+    "S211": Code(
+        "Unknown data type or kind",
+        "A type begins with a dtype of the table or a name bound to one; a block's static parameter has a kind: "
+        "dim, int, float, bool, string or dtype.",
+    ),
+    "S212": Code("Axis without size", "Every axis has a size of at least one."),
+    "S213": Code(
+        "Type differs from its declaration",
+        "A block's argument or result, or an output, is of another type than declared: dtype, sizes and sharding "
+        "must all be equal.",
+    ),
+    "S214": Code(
+        "Wrong use of a state",
+        "A state is written by `append`, whose result holds old and new entries; it is read in no other way, and "
+        "only in the body that declares it.",
+    ),
+    "S215": Code(
+        "Name never used",
+        "A weight, input or value that nothing uses cannot matter, so either a statement forgot it or it should "
+        "go. A name that begins with `_` may stay unused.",
+    ),
+    "S216": Code("State never written", "A state that nothing writes stays empty for ever."),
+    "S217": Code("State written twice", "A step writes each state once."),
+    "S218": Code(
+        "Too large or too complex",
+        "The number of layers, files or terms of a size exceeds a fixed limit, so that checking always ends soon.",
+    ),
+    "S219": Code(
+        "Not every combination was checked",
+        "The family has more combinations of conditions than are explored; each single condition was taken both "
+        "ways.",
+    ),
+    "S220": Code("No result", "A family has at least one output, and a block ends with `return`."),
+    "S221": Code(
+        "Dimension without a role",
+        "The dims section names the sizes known only at run time, once each: batch, seq and context.",
+    ),
+    "S222": Code(
+        "Statement in the wrong place",
+        "Inputs, outputs and repeat stand in the family itself, not inside of repeat or a block.",
+    ),
+    "S223": Code(
+        "Value from outside bound again",
+        "Inside of `repeat` only carried names may take new values: what crosses the boundary of a layer is said "
+        "once, after `carry`.",
+    ),
+    "S224": Code(
+        "Carried but never changed", "A carried name must get a new value in every layer."
+    ),
+    "S225": Code(
+        "Carried value changes its type",
+        "What a layer hands on has the type of what it got, or the next layer could not be the same.",
+    ),
+    "S226": Code("One family is needed", "A port or a program to run holds exactly one family."),
+    "S227": Code(
+        "No file to use",
+        "`use` names a `.sohu` file relative to this one or to the zoo, and nothing outside of either.",
+    ),
+    "S228": Code(
+        "Architecture claimed twice", "Exactly one family of the zoo may claim an architecture."
+    ),
+}
+
+_SHARDING: dict[str, Code] = {
+    "S301": Code(
+        "Partial sum used too early",
+        "Contracting over a sharded axis leaves each chip with a part of the sum. Only a reducing collective, or "
+        "an operation that is linear in it, may take such a value.",
+    ),
+    "S302": Code(
+        "Sharding does not fit",
+        "A numbered constraint of an operation on the sharding of its arguments does not hold.",
+    ),
+    "S303": Code("No such mesh axis", "The mesh section lists the axes that types may name."),
+    "S304": Code("Mesh axis used twice", "One mesh axis can split only one axis of a tensor."),
+}
+
+_CONFIG: dict[str, Code] = {
+    "S401": Code(
+        "Config key missing",
+        "The family reads a key that config.json does not have, and no default would be safe.",
+    ),
+    "S402": Code(
+        "Config value of a wrong kind", "A dimension is a whole number between 0 and 2^40."
+    ),
+    "S403": Code(
+        "Model outside of what the family does",
+        "A `require` of the family does not hold for this config: porting on would give a wrong model.",
+    ),
+    "S404": Code(
+        "Architecture without a family",
+        "No family of the zoo claims the class that config.json names. A new family is a text file in "
+        "model_zoo/families.",
+    ),
+    "S405": Code(
+        "Generic family without a config",
+        "The command needs sizes, and the file reads them from a config. Give a port, or a file with values for "
+        "the keys.",
+    ),
+}
+
+_CHECKPOINT: dict[str, Code] = {
+    "S530": Code("Cannot write", "The output could not be written; nothing was left half-written."),
+    "S531": Code("Not a port", "A port is a folder with model.sohu, report.json and report.html."),
+    "S532": Code(
+        "Unusable tokens", "Tokens are an integer .npy array [B, S] of ids within the vocabulary."
+    ),
+    "S533": Code(
+        "No weights to run on",
+        "A port names its checkpoint; a text alone can run on seeded random weights.",
+    ),
+    "S560": Code("Tensor missing", "The program reads a tensor that the checkpoint does not have."),
+    "S561": Code(
+        "Tensor unused",
+        "The checkpoint holds a tensor that the program does not read. Every tensor is consumed exactly once, "
+        "since a forgotten one means a different model.",
+    ),
+    "S562": Code(
+        "Tensor of another shape",
+        "A tensor of the checkpoint does not have the shape that its weight declares.",
+    ),
+    "S563": Code(
+        "Tensor of another data type",
+        "A tensor is stored in a format that cannot be converted to the declared one.",
+    ),
+    "S564": Code(
+        "Tensor not read exactly once",
+        "Two weights read the same tensor, or the row ranges that weights read do not cover it.",
+    ),
+}
+
+_DEVICE: dict[str, Code] = {
+    "S601": Code("Unknown numerics", "The device model knows the numerics that the message lists."),
+}
+
+CODES: dict[str, Code] = _SYNTAX | _NAMES | _SHARDING | _CONFIG | _CHECKPOINT | _DEVICE

@@ -19,7 +19,7 @@ from dsl.graph_builder import GraphBuilder
 from dsl.ops import OPS
 from dsl.ops.spec import Divides, OpSpec, Required, Role, Site, Violation
 from dsl.scope import POISON, Meaning, Poison, Query, Scope, Tensor
-from dsl.static import FUNCTIONS, Evaluator, Path, Static, StaticError, Unknown, show
+from dsl.static import FUNCTIONS, Evaluator, MeshAxis, Path, Static, StaticError, Unknown, show
 from dsl.symbolic import Dim, TooComplex, symbol
 from dsl.types import DTYPES, Axis, DType, TensorType
 
@@ -62,8 +62,7 @@ class Expressions:
 
     def dim(self, expr: sx.Expr, scope: Scope) -> Dim:
         """Return a size and remember it where it depends on the layer."""
-        value = self._ask(expr, scope, self._evaluator(scope).dim, False)
-        return value  # type: ignore[return-value]  # Evaluator.dim returns a Dim
+        return self._ask(expr, scope, self._evaluator(scope).dim, False)  # type: ignore[return-value]  # Evaluator.dim returns a Dim
 
     def evaluator(self, scope: Scope) -> Evaluator:
         """Return an evaluator of static expressions in a scope."""
@@ -123,8 +122,6 @@ class Expressions:
         return Axis(size, shards)
 
     def _mesh_axis(self, name: sx.Name, scope: Scope) -> str:
-        from dsl.static import MeshAxis
-
         axes = [n for n, m in scope.names.items() if isinstance(m, MeshAxis)]
         if name.id not in axes:
             help_ = did_you_mean(name.id, axes) or f"the mesh has {', '.join(axes) or 'no axes'}"
@@ -255,7 +252,9 @@ class Expressions:
         try:
             types = spec.infer(site)
         except Violation as violation:
-            raise StaticError(self._violation(violation, spec, call, arguments, values, site, scope)) from None
+            raise StaticError(
+                self._violation(violation, spec, call, arguments, values, site, scope)
+            ) from None
         except TooComplex as error:
             raise StaticError(Diagnostic("S218", f"{error} is too complex", call.span)) from None
         builder.oblige(site.obligations, call.span)
@@ -278,9 +277,7 @@ class Expressions:
         }
         plain = {k: _plain(v) for k, v in attrs.items()}
         facts = frozenset(shared.facts)
-        return Site(
-            spec.name, types, plain, facts, shared.batch, shared.seq, shared.context, []
-        )
+        return Site(spec.name, types, plain, facts, shared.batch, shared.seq, shared.context, [])
 
     def _check_states(
         self,
@@ -296,7 +293,9 @@ class Expressions:
                     message = "a state of this body is needed here"
                     raise StaticError(Diagnostic("S214", message, expr.span))
                 if not wanted and builder.is_state(value):
-                    message = f"the state `{builder.values[value].name}` is read without its new entries"
+                    message = (
+                        f"the state `{builder.values[value].name}` is read without its new entries"
+                    )
                     help_ = "append(state, new) writes them and gives both"
                     raise StaticError(Diagnostic("S214", message, expr.span, help=help_))
                 if wanted:
@@ -394,5 +393,3 @@ class Expressions:
 
 def _plain(value: Attr | Unknown) -> Attr:
     return symbol(value.text) if isinstance(value, Unknown) else value
-
-

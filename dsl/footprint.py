@@ -70,9 +70,7 @@ def node_flops(graph: Graph, node: Node) -> Dim:
             rest = []
         elif rest:
             types[param.name] = rest.pop(0)
-    site = Site(
-        node.op, types, node.attrs, frozenset(), graph.batch, graph.seq, graph.context, []
-    )
+    site = Site(node.op, types, node.attrs, frozenset(), graph.batch, graph.seq, graph.context, [])
     return spec.flops(site, tuple(graph.values[i].type for i in node.outputs))
 
 

@@ -21,6 +21,7 @@ def format_file(file: sx.File) -> str:
     """Return the canonical text of a file."""
     printer = _Printer(file)
     printer.file()
+    printer.align_remarks()
     return "\n".join(printer.lines) + "\n"
 
 
@@ -34,6 +35,7 @@ class _Printer:
         for comment in sorted(file.comments, key=lambda c: c.span.start):
             self.comments.setdefault(comment.span.source, deque()).append(comment)
         self.last_end: dict[Source, int] = {}
+        self.remarks: dict[int, tuple[str, str]] = {}
 
     # Lines, blank lines and comments
 
@@ -94,8 +96,22 @@ class _Printer:
             if queue[0].span.start < end:
                 return
             comment = queue.popleft()
+            self.remarks[len(self.lines) - 1] = (self.lines[-1], comment.text)
             self.lines[-1] = f"{self.lines[-1]}  {comment.text}"
             self.last_end[source] = comment.span.end
+
+    def align_remarks(self) -> None:
+        """Align the comments that end neighbouring lines."""
+        run: list[int] = []
+        for number in [*sorted(self.remarks), -1]:
+            if run and number == run[-1] + 1:
+                run.append(number)
+                continue
+            width = max((len(self.remarks[n][0]) for n in run), default=0)
+            for n in run:
+                code, remark = self.remarks[n]
+                self.lines[n] = f"{code.ljust(width)}  {remark}"
+            run = [number]
 
     def body(self, head: str, node: sx.Syntax, items: Sequence[sx.Syntax], tail: str = "}") -> None:
         """Print `head {`, the items one level deeper, and the closing brace."""
@@ -247,7 +263,12 @@ def _columns(
     columns: dict[int, tuple[int, ...]] = {}
     run: list[sx.Syntax] = []
     for item in [*items, None]:
-        if item is not None and run and type(run[-1]) is type(item) and _adjacent(run[-1], item, comments):
+        if (
+            item is not None
+            and run
+            and type(run[-1]) is type(item)
+            and _adjacent(run[-1], item, comments)
+        ):
             run.append(item)
             continue
         widths = _widths(run)
@@ -304,8 +325,8 @@ def _simple(node: sx.Syntax, columns: tuple[int, ...], width: int) -> list[str]:
         case sx.StateSyntax(type=type_):
             return [f"{_pad(_cells(node)[0], columns, 0)} {print_type(type_)}"]
         case sx.WeightSyntax(source=source):
-            name, type_text = _cells(node)
-            head = f"{_pad(name, columns, 0)} {_pad(type_text, columns, 1)} from "
+            label, type_text = _cells(node)
+            head = f"{_pad(label, columns, 0)} {_pad(type_text, columns, 1)} from "
             return _rows(head, source, width)
         case sx.OutputSyntax(name=name, type=type_, value=value):
             return _rows(f"output {name.id}: {print_type(type_)} = ", value, width)

@@ -92,7 +92,7 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class LayerClass:
-    """A body that some layers share. `carry_in` are its own ids for the carried values, `carry_out` their new values."""
+    """A body that some layers share; `carry_in` are its ids for the carried values, `carry_out` their new ones."""
 
     body: Body
     carry_in: tuple[int, ...]

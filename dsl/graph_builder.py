@@ -133,6 +133,4 @@ class GraphBuilder:
             if quotient(fact.dividend, fact.divisor) is not None:
                 continue
             shown = f"{text(fact.dividend)} % {text(fact.divisor)} == 0"
-            self.obligations.setdefault(
-                shown, Obligation(shown, fact.dividend, fact.divisor, span)
-            )
+            self.obligations.setdefault(shown, Obligation(shown, fact.dividend, fact.divisor, span))

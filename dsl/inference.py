@@ -15,14 +15,13 @@ from dsl.blocks import Blocks, fits, symbolic_arguments
 from dsl.calls import single
 from dsl.diagnostics import Diagnostic, Label, Severity, did_you_mean
 from dsl.expressions import Context, Expressions
-from dsl.graph import Attr, Graph, LayerClass, Output, Repeat
-from dsl.graph_builder import Frame
-from dsl.scope import POISON, LayerIndex, Meaning, Poison, Query, Scope, Tensor
+from dsl.graph import Attr, Graph, Output
+from dsl.layers import Layers, poison_carry
+from dsl.scope import POISON, Meaning, Poison, Scope, Tensor
 from dsl.sources import Resolver
-from dsl.static import MAX_PATHS, Evaluator, MeshAxis, Path, Static, StaticError, Unknown, explore
+from dsl.static import MAX_PATHS, MeshAxis, Path, StaticError, Unknown, explore
 from dsl.symbolic import symbol
 
-MAX_LAYERS = 4096
 ROLES = ("batch", "seq", "context")
 
 
@@ -102,7 +101,7 @@ class _Inference:
         self.inputs: list[int] = []
         self.outputs: list[Output] = []
         self.mesh: tuple[str, ...] = ()
-        self.depth = 0
+        self.layers = Layers(self.shared, self.expressions, self._statements)
 
     def run(self, values: Mapping[str, object] | None) -> Checked:
         """Infer the family."""
@@ -155,7 +154,7 @@ class _Inference:
                 scope.bind(param.name.id, Tensor((value,)), param.name.span)
 
     def _block_values(self, block: sx.Block, scope: Scope) -> None:
-        self.blocks._results(block, sx.Call(block.span, block.name, (), ()), scope, self.expressions)
+        self.blocks.results(block, sx.Call(block.span, block.name, (), ()), scope, self.expressions)
 
     # Scopes and sections
 
@@ -174,7 +173,9 @@ class _Inference:
         self._dims(family, scope)
         shared = self.shared
         runtime = (shared.batch, shared.seq, shared.context)
-        self.blocks.globals = {n: scope.names[n] for n in (*runtime, *self.mesh) if n in scope.names}
+        self.blocks.globals = {
+            n: scope.names[n] for n in (*runtime, *self.mesh) if n in scope.names
+        }
         return scope
 
     def _dims(self, family: sx.Family, scope: Scope) -> None:
@@ -253,7 +254,7 @@ class _Inference:
         self._guard(lambda: scope.bind(name.id, make(), name.span))  # type: ignore[operator]  # as above
 
     def _input(self, statement: sx.Input, scope: Scope) -> Meaning:
-        if self.depth or self.blocks.stack:
+        if self.layers.depth or self.blocks.stack:
             message = "an input belongs to the family, outside of repeat and blocks"
             raise StaticError(Diagnostic("S222", message, statement.span))
         type_ = self.expressions.type(statement.type, scope)
@@ -299,7 +300,9 @@ class _Inference:
     def _bind(self, target: sx.Name, meaning: Meaning, scope: Scope) -> None:
         name, old = target.id, scope.names.get(target.id)
         if name in scope.outer and name not in scope.carried:
-            labels = (Label(scope.places[name], "bound here, outside"),) if name in scope.places else ()
+            labels = (
+                (Label(scope.places[name], "bound here, outside"),) if name in scope.places else ()
+            )
             help_ = f"carry {', '.join([*sorted(scope.carried), name])}"
             message = f"`{name}` comes from outside of repeat and is not carried"
             raise StaticError(Diagnostic("S223", message, target.span, labels=labels, help=help_))
@@ -313,7 +316,7 @@ class _Inference:
 
     def _output(self, statement: sx.OutputSyntax, scope: Scope) -> None:
         name = statement.name.id
-        if self.depth or self.blocks.stack:
+        if self.layers.depth or self.blocks.stack:
             message = "an output belongs to the family, outside of repeat and blocks"
             raise StaticError(Diagnostic("S222", message, statement.span))
         if any(o.name == name for o in self.outputs):
@@ -375,128 +378,15 @@ class _Inference:
     # Layers
 
     def _repeat(self, statement: sx.RepeatSyntax, scope: Scope) -> None:
-        if self.depth or self.blocks.stack:
+        if self.layers.depth or self.blocks.stack:
             message = "repeat stands in the family itself, not inside of repeat or a block"
             raise StaticError(Diagnostic("S222", message, statement.span))
         self._fresh(statement.variable, scope)
-        count = self.expressions.dim(statement.count, scope)
-        if isinstance(count, int) and count > MAX_LAYERS:
-            message = f"{count} layers; the limit is {MAX_LAYERS}"
-            raise StaticError(Diagnostic("S218", message, statement.count.span))
-        initial = self._carried(statement, scope)
-        classes: list[LayerClass] = []
-        if isinstance(count, int):
-            pending = list(range(count))
-            while pending:
-                made = self._layer(statement, scope, initial, pending[0])
-                layers = [j for j in pending if self._same(made.trace, statement.variable.id, j)]
-                pending = [j for j in pending if j not in set(layers)]
-                classes.append(made.layer_class(tuple(layers)))
-        else:
-            classes.append(self._layer(statement, scope, initial, None).layer_class((0,)))
-        self._leave(statement, scope, initial, classes, count if isinstance(count, int) else None)
-
-    def _carried(self, statement: sx.RepeatSyntax, scope: Scope) -> tuple[int, ...]:
-        values = [single(self.expressions.infer(n, scope), n) for n in statement.carry]
-        if any(isinstance(v, Poison) for v in values):
-            raise self._poison_carry(statement, scope)
-        for value, name in zip(values, statement.carry, strict=True):
-            if isinstance(value, int):
-                self.expressions.complete(value, name)
-        return tuple(v for v in values if isinstance(v, int))
-
-    def _poison_carry(self, statement: sx.RepeatSyntax, scope: Scope) -> StaticError:
-        for name in statement.carry:
-            scope.bind(name.id, POISON, name.span)
-        return StaticError(None)
-
-    def _layer(
-        self,
-        statement: sx.RepeatSyntax,
-        scope: Scope,
-        initial: tuple[int, ...],
-        layer: int | None,
-    ) -> _Layer:
-        builder = self.builder
-        outer_frame, builder.frame = builder.frame, Frame()
-        self.shared.trace = trace = []
-        variable = statement.variable
-        inner = scope.inner(n.id for n in statement.carry)
-        inner.bind(variable.id, LayerIndex(variable.id, layer), variable.span)
-        entering = tuple(
-            builder.value(name.id, builder.type_of(value), name.span)
-            for name, value in zip(statement.carry, initial, strict=True)
-        )
-        for name, value in zip(statement.carry, entering, strict=True):
-            inner.bind(name.id, Tensor((value,)), name.span)
-        self.depth += 1
-        self._statements(statement.body, inner)
-        self.depth -= 1
-        leaving = tuple(
-            self._carry_out(name, value, inner)
-            for name, value in zip(statement.carry, entering, strict=True)
-        )
-        builder.close_frame()
-        frame, builder.frame = builder.frame, outer_frame
-        self.shared.trace = []
-        return _Layer(frame, entering, leaving, trace)
-
-    def _carry_out(self, name: sx.Name, entering: int, inner: Scope) -> int:
-        meaning = inner.names[name.id]
-        if not isinstance(meaning, Tensor):
-            return entering
-        value = meaning.ids[0]
-        self.builder.use(value)
-        if value == entering:
-            message = f"`{name.id}` is carried, but no statement of the layer changes it"
-            self.builder.report(Diagnostic("S224", message, name.span))
-            return entering
-        before, after = self.builder.type_of(entering), self.builder.type_of(value)
-        if not fits(before, after):
-            message = f"`{name.id}` enters a layer as {before} and leaves it as {after}"
-            self.builder.report(Diagnostic("S225", message, inner.places[name.id]))
-        return value
-
-    def _same(self, trace: Sequence[Query], variable: str, layer: int) -> bool:
-        def answer(query: Query) -> object:
-            def lookup(name: sx.Name) -> Static:
-                if name.id == variable:
-                    return layer
-                meaning = query.statics.get(name.id)
-                if meaning is None or isinstance(meaning, (Tensor, Poison, LayerIndex)):
-                    raise StaticError(None)
-                return meaning
-
-            evaluator = Evaluator(lookup, self.shared.path, frozenset(self.shared.facts))
-            ask = evaluator.truth if query.is_condition else evaluator.value
-            try:
-                return ask(query.expr)
-            except StaticError as error:
-                self.builder.report(error.diagnostic)
-                return None
-
-        return all(answer(query) == query.answer for query in trace)
-
-    def _leave(
-        self,
-        statement: sx.RepeatSyntax,
-        scope: Scope,
-        initial: tuple[int, ...],
-        classes: list[LayerClass],
-        count: int | None,
-    ) -> None:
-        results = tuple(
-            self.builder.value(name.id, self.builder.type_of(value), statement.span)
-            for name, value in zip(statement.carry, initial, strict=True)
-        )
-        for name, value in zip(statement.carry, results, strict=True):
-            scope.bind(name.id, Tensor((value,)), name.span)
-            self.builder.expect_use(value, name.id, name.span, "carried value")
-        names = tuple(n.id for n in statement.carry)
-        repeat = Repeat(
-            statement.variable.id, count, tuple(classes), initial, results, names, statement.span
-        )
-        self.builder.frame.steps.append(repeat)
+        try:
+            self.layers.repeat(statement, scope)
+        except StaticError:
+            poison_carry(statement, scope)
+            raise
 
     # Result
 
@@ -522,17 +412,6 @@ class _Inference:
             tuple(self.builder.values),
             tuple(self.builder.obligations.values()),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    frame: Frame
-    entering: tuple[int, ...]
-    leaving: tuple[int, ...]
-    trace: list[Query]
-
-    def layer_class(self, layers: tuple[int, ...]) -> LayerClass:
-        return LayerClass(self.frame.body(), self.entering, self.leaving, layers)
 
 
 def _shards(block: sx.Block) -> list[sx.Name]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from dsl import syntax as sx
 from dsl.binding import KeyUse
 from dsl.diagnostics import Diagnostic, Label, Refused
+from dsl.ops import OPS
 from dsl.source import Source, Span
 from dsl.static import Static, show
 from dsl.types import DType
@@ -70,8 +71,6 @@ def link(file: sx.File, load: Load) -> Program:
 
 
 def _shadows(blocks: Mapping[str, sx.Block]) -> list[Diagnostic]:
-    from dsl.ops import OPS
-
     return [
         Diagnostic("S202", f"`{name}` is an operation's name", block.name.span)
         for name, block in blocks.items()
@@ -88,16 +87,23 @@ def port_of(program: Program, uses: Sequence[KeyUse], header: Sequence[str]) -> 
     values = {use.name: use for use in uses}
     notes: list[sx.Comment] = []
     items = tuple(
-        replace(item, items=_bound(item.items, values, notes)) if isinstance(item, sx.Config) else item
+        replace(item, items=_bound(item.items, values, notes))
+        if isinstance(item, sx.Config)
+        else item
         for item in family.items
     )
     port = replace(family, items=items)
     called = _reachable(family, program.blocks)
     blocks = [b for f in program.files for b in f.blocks if b.name.id in called]
     comments = [c for f in program.files for c in f.comments if _kept(c, port, blocks, f)]
-    source = Source("port", "sohu 1.0\n")
-    provenance = tuple(sx.Comment(f"# {line}", Span(source, 0, 0), False) for line in header)
-    span = Span(source, len("sohu "), len(source.text))
+    remarks = [f"# {line}" for line in header]
+    source = Source("port", "\n".join([*remarks, "sohu 1.0", ""]))
+    starts = source.line_starts()
+    provenance = tuple(
+        sx.Comment(remark, Span(source, start, start + len(remark)), False)
+        for remark, start in zip(remarks, starts, strict=False)
+    )
+    span = Span(source, 0, len(source.text))
     declarations: tuple[sx.Declaration, ...] = (*blocks, port)
     merged = sorted([*comments, *notes], key=lambda c: c.span.start)
     return sx.File(span, program.file.version, declarations, (*provenance, *merged))

@@ -70,9 +70,7 @@ class Scope:
 
     def inner(self, carried: Iterable[str]) -> Scope:
         """Return the scope of a repeated body, where only carried names may be bound again."""
-        return Scope(
-            dict(self.names), dict(self.places), frozenset(self.names), frozenset(carried)
-        )
+        return Scope(dict(self.names), dict(self.places), frozenset(self.names), frozenset(carried))
 
     def meaning(self, name: sx.Name) -> Meaning:
         """Return what a name means; raises `StaticError` for a name without meaning."""

@@ -49,7 +49,9 @@ class Resolver:
     def stack(self, expr: sx.Call, shape: Shape, loops: Mapping[str, Dim]) -> WeightSource:
         """`stack(e < X, source)`: a new leading axis."""
         loop, inner = self._two(expr, "stack(e < X, source)")
-        if not (isinstance(loop, sx.Binary) and loop.operator == "<" and isinstance(loop.left, sx.Name)):
+        if not (
+            isinstance(loop, sx.Binary) and loop.operator == "<" and isinstance(loop.left, sx.Name)
+        ):
             message = "the first argument of stack names a variable and its end, as `e < X`"
             raise StaticError(Diagnostic("S208", message, loop.span))
         count = self.evaluator.dim(loop.right)
@@ -141,6 +143,6 @@ def instance(name: str, layer: int | None, loops: Mapping[str, int]) -> str:
 
     def replace(match: re.Match[str]) -> str:
         hole = match.group(1)
-        return str(loops[hole] if hole in loops else layer)
+        return str(loops.get(hole, layer))
 
     return _HOLE.sub(replace, name)

@@ -67,7 +67,7 @@ class Path:
             self.taken[key] = self.prefix[index] if index < len(self.prefix) else True
         return self.taken[key]
 
-    def equals(self, unknown: Unknown, literal: Static) -> bool:
+    def is_value(self, unknown: Unknown, literal: Static) -> bool:
         """Return whether an unknown scalar has a value on this path, and remember it."""
         name = unknown.text
         if name in self.known:
@@ -138,7 +138,7 @@ class Evaluator:
         """Return the truth of a condition, decided by the path where it is not known."""
         value = self.value(expr)
         if isinstance(value, Unknown):
-            return self.path.equals(value, True)
+            return self.path.is_value(value, True)
         if not isinstance(value, bool):
             raise _error("S207", f"a condition must be true or false; this is {show(value)}", expr)
         return value
@@ -194,9 +194,9 @@ class Evaluator:
 
     def _same(self, left: Static, right: Static) -> bool:
         if isinstance(left, Unknown) and not isinstance(right, (Unknown, Poly)):
-            return self.path.equals(left, right)
+            return self.path.is_value(left, right)
         if isinstance(right, Unknown) and not isinstance(left, (Unknown, Poly)):
-            return self.path.equals(right, left)
+            return self.path.is_value(right, left)
         if left == right:
             return True
         if _is_symbolic(left) or _is_symbolic(right):

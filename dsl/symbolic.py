@@ -185,8 +185,8 @@ def text(value: Dim) -> str:
 def _text(expr: sympy.Expr) -> str:
     if isinstance(expr, sympy.Symbol):
         return str(expr.name)
-    plain = sympy.sstr(expr, order="grlex")
+    plain: str = sympy.sstr(expr, order="grlex")
     if not isinstance(expr, sympy.Add):
         return plain
-    factored = sympy.sstr(sympy.factor_terms(expr), order="grlex")
+    factored: str = sympy.sstr(sympy.factor_terms(expr), order="grlex")
     return min(plain, factored, key=len)

@@ -261,7 +261,15 @@ class Mesh(Syntax):
 
 
 Statement: TypeAlias = (
-    Input | WeightSyntax | StateSyntax | OutputSyntax | Assign | RepeatSyntax | If | Require | Return
+    Input
+    | WeightSyntax
+    | StateSyntax
+    | OutputSyntax
+    | Assign
+    | RepeatSyntax
+    | If
+    | Require
+    | Return
 )
 Item: TypeAlias = Config | Dims | Mesh | Statement
 

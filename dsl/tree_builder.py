@@ -53,7 +53,7 @@ class TreeBuilder(Transformer_NonRecursive[Token, Any]):
         return sx.Name(self._span(token), str(token))
 
     def _names(self, tokens: list[Token]) -> tuple[sx.Name, ...]:
-        return tuple(self._name(t) for t in tokens if t is not None and t.type == "NAME")
+        return tuple(self._name(t) for t in tokens if t.type == "NAME")
 
     def _string(self, token: Token) -> sx.String:
         return sx.String(self._span(token), str(token)[1:-1])
@@ -103,9 +103,7 @@ class TreeBuilder(Transformer_NonRecursive[Token, Any]):
         name, *rest = children
         params = tuple(c for c in rest if isinstance(c, sx.Param))
         at = next(i for i, c in enumerate(rest) if isinstance(c, tuple))
-        return sx.Block(
-            self._span(meta), self._name(name), params, rest[at], tuple(rest[at + 1 :])
-        )
+        return sx.Block(self._span(meta), self._name(name), params, rest[at], tuple(rest[at + 1 :]))
 
     def param(self, meta: Meta, children: list[Any]) -> sx.Param:
         """`name: kind = default`."""

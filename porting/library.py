@@ -14,6 +14,7 @@ from dsl.diagnostics import Diagnostic, Refused, did_you_mean, refuse
 from dsl.parser import MAX_CHARACTERS, parse
 from dsl.program import Program, link
 from dsl.source import Source
+from porting.atomic import replace_file
 
 ZOO = Path(model_zoo.__file__).parent
 SUFFIX = ".sohu"
@@ -33,6 +34,18 @@ def read_source(path: Path, name: str) -> Source:
         raise refuse("S108", "a directory, not a file", place=name) from None
     except OSError as error:
         raise refuse("S108", f"cannot be read: {error.strerror}", place=name) from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file at once; raises `Refused` when it cannot be written."""
+    try:
+        replace_file(path, lambda stream: _discard(stream.write(text.encode())))
+    except OSError as error:
+        raise refuse("S530", f"cannot write `{path}`: {error.strerror}") from None
+
+
+def _discard(_count: int) -> None:
+    """Drop a count of written bytes."""
 
 
 def load_program(path: Path) -> Program:

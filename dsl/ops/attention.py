@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dsl.ops.spec import OpSpec, Param, Role, Site, is_float, same_dims
-from dsl.symbolic import Dim, equal, ratio, symbol, text
+from dsl.symbolic import Dim, equal, names, symbol, text
 from dsl.types import DTYPES, Axis, TensorType
 
 
@@ -24,8 +24,6 @@ def _rope(site: Site) -> tuple[TensorType, ...]:
 
 def _unknown(a: Dim, b: Dim) -> bool:
     """Tell whether two sizes are unrelated, so that their order is a matter of the config."""
-    from dsl.symbolic import names
-
     return not (isinstance(a, int) and isinstance(b, int)) and names(a).isdisjoint(names(b))
 
 
@@ -90,8 +88,6 @@ def _attention_flops(site: Site, results: tuple[TensorType, ...]) -> Dim:
 
 def _rotation_flops(site: Site, results: tuple[TensorType, ...]) -> Dim:
     return 3 * results[0].local_elements()
-
-
 
 
 ROPE_FREQUENCIES = OpSpec(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dsl.graph import Attr
 from dsl.ops.spec import OpSpec, Param, Role, Site, same_dims
-from dsl.symbolic import Dim, equal, text
+from dsl.symbolic import Dim, Poly, equal, text
 from dsl.types import Axis, TensorType
 
 
 def _sizes(site: Site) -> tuple[Dim, ...]:
     value: Attr = site.attrs["sizes"]
     parts = value if isinstance(value, tuple) else (value,)
-    return tuple(p for p in parts if not isinstance(p, (str, float, bool, tuple)) and p is not None)
+    return tuple(p for p in parts if isinstance(p, (int, Poly)))
 
 
 def _split(site: Site) -> tuple[TensorType, ...]:

@@ -19,7 +19,9 @@ def _matmul(site: Site) -> tuple[TensorType, ...]:
     w = site.rank("w", 2, 2)
     out, contracted = w.axes
     last = x.axes[-1]
-    shown = f"x is {x} and contracts {text(last.dim)}; w is {w} and contracts {text(contracted.dim)}"
+    shown = (
+        f"x is {x} and contracts {text(last.dim)}; w is {w} and contracts {text(contracted.dim)}"
+    )
     site.need(equal(last.dim, contracted.dim), 3, shown, "w")
     site.need(x.dtype == w.dtype, 4, f"x is {x.dtype}, w is {w.dtype}", "w")
     site.need_shard(

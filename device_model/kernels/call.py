@@ -1,0 +1,102 @@
+"""What a kernel is given and what a kernel is: the types shared by the executors and the operations.
+
+Values are packed: batch and sequence are one leading axis of tokens. Nothing here computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from device_model.numerics import Array, Numerics
+from dsl.graph import Attr
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The new tokens of one step: whose they are and where they stand.
+
+    `starts` has one entry more than there are sequences; `lengths` counts the context after the step.
+    """
+
+    sequence: Array
+    position: Array
+    starts: Array
+    lengths: Array
+
+
+Context: TypeAlias = tuple[Array, ...]
+"""A state after `append`: per sequence an array whose context axis ends with the new tokens."""
+
+Operand: TypeAlias = Array | Context
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One evaluation of an operation."""
+
+    inputs: tuple[Operand, ...]
+    attrs: Mapping[str, Attr]
+    rows: Rows
+    numerics: Numerics
+
+    def array(self, index: int) -> Array:
+        """Return an input that is not a state."""
+        value = self.inputs[index]
+        if isinstance(value, tuple):
+            raise TypeError(f"input {index} is a state, not a value per token")
+        return value
+
+    def optional(self, index: int) -> Array | None:
+        """Return an input that may be left out."""
+        return self.array(index) if index < len(self.inputs) else None
+
+    def number(self, name: str, default: float) -> float:
+        """Return a numeric attribute."""
+        return number(self.attrs, name, default)
+
+    def word(self, name: str, default: str) -> str:
+        """Return a textual attribute."""
+        return word(self.attrs, name, default)
+
+
+Reference: TypeAlias = Callable[[Call], tuple[Array, ...]]
+
+
+class Lowering(Protocol):
+    """Turns one operation into instructions; see `device_model.lowering`."""
+
+    def __call__(self, target: object, item: object) -> bool: ...
+
+
+def number(attrs: Mapping[str, Attr], name: str, default: float) -> float:
+    """Return a numeric attribute; raises `TypeError` when it is something else."""
+    value = attrs.get(name, default)
+    if isinstance(value, (int, float)):
+        return float(value)
+    raise TypeError(f"attribute {name} is not a number: {value!r}")
+
+
+def integer(attrs: Mapping[str, Attr], name: str, default: int | None = None) -> int:
+    """Return an integer attribute; raises `TypeError` when it is missing or something else."""
+    value = attrs.get(name, default)
+    if isinstance(value, int):
+        return int(value)
+    raise TypeError(f"attribute {name} is not an integer: {value!r}")
+
+
+def word(attrs: Mapping[str, Attr], name: str, default: str) -> str:
+    """Return a textual attribute; raises `TypeError` when it is something else."""
+    value = attrs.get(name, default)
+    if isinstance(value, str):
+        return value
+    raise TypeError(f"attribute {name} is not a word: {value!r}")
+
+
+def integers(attrs: Mapping[str, Attr], name: str) -> tuple[int, ...]:
+    """Return a tuple of integers; raises `TypeError` when it is something else."""
+    value = attrs.get(name)
+    if isinstance(value, tuple) and all(isinstance(part, int) for part in value):
+        return tuple(int(part) for part in value if isinstance(part, int))
+    raise TypeError(f"attribute {name} is not a tuple of integers: {value!r}")

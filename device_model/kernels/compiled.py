@@ -1,0 +1,184 @@
+"""Small compiled functions that every fast kernel uses: memory at an address, rounding, and elementary functions.
+
+An elementary function is a fixed polynomial in float32 without fused operations, so that its bits do not depend on a
+machine's library. Nothing here reduces; sums live in `lanes`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, njit, types
+from numba.extending import intrinsic
+
+from device_model.kernels.lanes import BF16, F32
+
+compiled = njit(nogil=True, error_model="numpy")
+"""How every function below the entry point is compiled; only the entry point is cached on disk."""
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _pointer(typing: Any, address: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def float_of_bits(typing: Any, bits: Any) -> Any:
+    """Return the float32 whose pattern is an int32."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.FloatType())
+
+    return types.float32(types.int32), generate
+
+
+@compiled
+def floats(address: int, count: int) -> Any:
+    """Return the float32 numbers at an address."""
+    return carray(_pointer(address), count, np.float32)
+
+
+@compiled
+def patterns(address: int, count: int) -> Any:
+    """Return the uint32 patterns at an address."""
+    return carray(_pointer(address), count, np.uint32)
+
+
+@compiled
+def halves(address: int, count: int) -> Any:
+    """Return the uint16 patterns at an address."""
+    return carray(_pointer(address), count, np.uint16)
+
+
+@compiled
+def words(address: int, count: int) -> Any:
+    """Return the int32 numbers at an address."""
+    return carray(_pointer(address), count, np.int32)
+
+
+@compiled
+def octets(address: int, count: int) -> Any:
+    """Return the bytes at an address."""
+    return carray(_pointer(address), count, np.uint8)
+
+
+@compiled
+def integers(address: int, count: int) -> Any:
+    """Return the int64 numbers at an address."""
+    return carray(_pointer(address), count, np.int64)
+
+
+@compiled
+def size_of(kind: int) -> int:
+    """Return the bytes of one element of a storage kind."""
+    return 4 if kind == F32 else 2
+
+
+@compiled
+def read(source: int, kind: int, target: int, count: int) -> None:
+    """Copy `count` elements of a kind to float32."""
+    if kind == F32:
+        from_floats, to_floats = floats(source, count), floats(target, count)
+        for i in range(count):
+            to_floats[i] = from_floats[i]
+    else:
+        from_halves, to_bits = halves(source, count), patterns(target, count)
+        for i in range(count):
+            to_bits[i] = np.uint32(from_halves[i]) << np.uint32(16)
+
+
+@compiled
+def write(source: int, target: int, kind: int, count: int) -> None:
+    """Copy `count` float32 numbers to a kind, rounded to nearest even, NaN quiet and of its sign."""
+    if kind == F32:
+        from_floats, to_floats = floats(source, count), floats(target, count)
+        for i in range(count):
+            to_floats[i] = from_floats[i]
+    else:
+        from_bits, to_halves = patterns(source, count), halves(target, count)
+        for i in range(count):
+            bits = from_bits[i]
+            odd = (bits >> np.uint32(16)) & np.uint32(1)
+            rounded = np.uint32(bits + np.uint32(0x7FFF) + odd) >> np.uint32(16)
+            quiet = ((bits >> np.uint32(16)) & np.uint32(0x8000)) | np.uint32(0x7FC0)
+            ordinary = (bits & np.uint32(0x7FFFFFFF)) <= np.uint32(0x7F800000)
+            to_halves[i] = np.uint16(rounded if ordinary else quiet)
+
+
+_LOG2E = np.float32(1.44269504088896341)
+_LN2_HIGH = np.float32(0.693359375)
+_LN2_LOW = np.float32(-2.12194440e-4)
+_EXP_MIN, _EXP_MAX = np.float32(-87.0), np.float32(88.72283)
+_HALF, _ONE, _TWO = np.float32(0.5), np.float32(1.0), np.float32(2.0)
+_E0, _E1, _E2 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.float32(8.3334519073e-3)
+_E3, _E4, _E5 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.float32(5.0000001201e-1)
+
+
+@compiled
+def exp(x: float) -> float:
+    """Return e^x: two ulp at most, 0 below -87, infinity above the largest float32."""
+    clamped = min(max(x, _EXP_MIN), _EXP_MAX)
+    n = np.floor(clamped * _LOG2E + _HALF)
+    r = clamped - n * _LN2_HIGH
+    r = r - n * _LN2_LOW
+    y = _E0
+    y = y * r + _E1
+    y = y * r + _E2
+    y = y * r + _E3
+    y = y * r + _E4
+    y = y * r + _E5
+    y = y * (r * r) + r + _ONE
+    # 2^n in two factors: n reaches 128, which no single float32 exponent holds.
+    whole = np.int32(n)
+    low = whole >> np.int32(1)
+    high = whole - low
+    y = y * float_of_bits(np.int32((low + np.int32(127)) << np.int32(23)))
+    y = y * float_of_bits(np.int32((high + np.int32(127)) << np.int32(23)))
+    y = np.float32(np.inf) if x > _EXP_MAX else y
+    y = np.float32(0.0) if x < _EXP_MIN else y
+    return y if x == x else x
+
+
+_T0, _T1, _T2 = np.float32(-5.70498872745e-3), np.float32(2.06390887954e-2), np.float32(-5.37397155531e-2)
+_T3, _T4, _T_EDGE = np.float32(1.33314422036e-1), np.float32(-3.33332819422e-1), np.float32(0.625)
+
+
+@compiled
+def tanh(x: float) -> float:
+    """Return tanh x: a polynomial near 0, through `exp` elsewhere."""
+    size = abs(x)
+    z = x * x
+    small = _T0
+    small = small * z + _T1
+    small = small * z + _T2
+    small = small * z + _T3
+    small = small * z + _T4
+    small = small * z * x + x
+    large = _ONE - _TWO / (exp(size + size) + _ONE)
+    large = -large if x < 0 else large
+    return small if size < _T_EDGE else large
+
+
+@compiled
+def sigmoid(x: float) -> float:
+    """Return 1 / (1 + e^-x)."""
+    return _ONE / (_ONE + exp(-x))
+
+
+@compiled
+def erf(x: float) -> float:
+    """Return the error function, rounded from float64."""
+    return np.float32(math.erf(np.float64(x)))
+
+
+@compiled
+def softplus(x: float) -> float:
+    """Return log(1 + e^x), which is x from 20 on."""
+    return x if x > np.float32(20.0) else np.float32(math.log1p(math.exp(np.float64(x))))
+

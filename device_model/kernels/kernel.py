@@ -1,0 +1,56 @@
+"""The row of the kernel table: how an operation is computed, lowered and typed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from device_model.kernels.call import Reference
+from device_model.numerics import STORAGE, Numerics
+from device_model.places import Item
+from device_model.program import Builder
+from dsl.graph import Attr
+from dsl.types import DType
+
+DTypes: TypeAlias = tuple[np.dtype[Any], ...]
+Lower: TypeAlias = Callable[[Builder, Item], bool]
+"""Emits the instructions of an item, or emits nothing and returns False where only the reference can compute it."""
+
+Result: TypeAlias = Callable[[DTypes, Mapping[str, Attr], Numerics], DTypes]
+
+
+def promoted(inputs: DTypes, attrs: Mapping[str, Attr], numerics: Numerics) -> DTypes:
+    """The widest format among the operands."""
+    return (numerics.promote(inputs),)
+
+
+def as_first(inputs: DTypes, attrs: Mapping[str, Attr], numerics: Numerics) -> DTypes:
+    """The format of the first operand; weights and tables do not widen a result."""
+    return (numerics.promote(inputs[:1]),)
+
+
+def declared(inputs: DTypes, attrs: Mapping[str, Attr], numerics: Numerics) -> DTypes:
+    """The format that the program declares, else that of the activations."""
+    dtype = attrs.get("dtype")
+    if not isinstance(dtype, DType):
+        return (numerics.storage,)
+    if dtype.name == "f32" or dtype.kind is not numerics.activation.kind:
+        return (STORAGE[dtype.name],)
+    return (numerics.storage,)
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """How one operation is computed.
+
+    `reference` is the plain-numpy meaning; `lower` the fast path, where there is one. A `view` only renames axes of the
+    same bytes, and is not executed at all.
+    """
+
+    reference: Reference
+    lower: Lower | None = None
+    result: Result = promoted
+    view: bool = False

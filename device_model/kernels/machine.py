@@ -1,0 +1,137 @@
+"""The compiled machine: threads execute the same instructions, each its part, with a barrier after every one.
+
+It is the only function that is compiled to disk. It knows how arguments are laid out and nothing of what they mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from importlib import resources
+from typing import Any
+
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+from device_model.kernels import attention, elementwise, layout, linear, norm, opcodes
+from device_model.kernels.compiled import compiled
+
+SPINS = 4000
+"""Looks at the barrier before a waiting thread offers its processor to others."""
+
+_yield = types.ExternalFunction("sched_yield", types.int32())
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _increment(typing: Any, address: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+        one = ir.Constant(ir.IntType(64), 1)
+        return builder.atomic_rmw("add", pointer, one, "seq_cst")
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _look(typing: Any, address: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+        return builder.load_atomic(pointer, "seq_cst", 8)
+
+    return types.int64(types.int64), generate
+
+
+@compiled
+def _meet(barrier: int, expected: int) -> None:
+    """Wait until all threads have arrived `expected` times in all."""
+    _increment(barrier)
+    spins = 0
+    while _look(barrier) < expected:
+        spins += 1
+        if spins > SPINS:
+            _yield()
+            spins = 0
+
+
+@compiled
+def _execute(a: Any, r: Any, part: int, parts: int, scratch: int) -> None:
+    opcode = a[0]
+    if opcode == opcodes.MATMUL:
+        linear.matmul(a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], part, parts, scratch)
+    elif opcode == opcodes.CONVERT:
+        elementwise.convert(a[1], a[2], a[3], a[4], a[5], part, parts, scratch)
+    elif opcode == opcodes.GATHER:
+        linear.gather(a[1], a[2], a[3], a[4], a[5], a[6], a[7], part, parts, scratch)
+    elif opcode == opcodes.SELECT:
+        layout.select(a[1], a[2], a[3], a[4], a[5], part, parts, scratch)
+    elif opcode == opcodes.NORM:
+        norm.norm(
+            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], r[0], r[1],
+            part, parts, scratch,
+        )  # fmt: skip
+    elif opcode == opcodes.ROPE:
+        layout.rope(
+            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11],
+            part, parts, scratch,
+        )  # fmt: skip
+    elif opcode == opcodes.APPEND:
+        layout.append(
+            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], part, parts, scratch
+        )
+    elif opcode == opcodes.ATTENTION:
+        attention.attention(
+            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13],
+            a[14], a[15], a[16], a[17], a[18], a[19], a[20], r[0], r[1], part, parts, scratch,
+        )  # fmt: skip
+    elif opcode == opcodes.BINARY:
+        elementwise.binary(
+            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], r[0],
+            part, parts, scratch,
+        )  # fmt: skip
+    elif opcode == opcodes.UNARY:
+        elementwise.unary(a[1], a[2], a[3], a[4], a[5], a[6], r[0], part, parts, scratch)
+    elif opcode == opcodes.COLUMNS:
+        layout.columns(a[1], a[2], a[3], a[4], a[5], a[6], part, parts, scratch)
+
+
+def _fingerprint() -> int:
+    """Return a number that changes with any kernel's source: the disk cache looks at one file only."""
+    digest = hashlib.sha256()
+    folder = resources.files("device_model.kernels")
+    for entry in sorted(folder.iterdir(), key=lambda e: e.name):
+        if entry.name.endswith(".py"):
+            digest.update(entry.read_bytes())
+    return int.from_bytes(digest.digest()[:6])
+
+
+def _build(fingerprint: int) -> Callable[..., int]:
+    signature = types.int64(
+        types.Array(types.int64, 2, "C"), types.Array(types.float64, 2, "C"), types.int64,
+        types.int64, types.int64, types.int64, types.int64, types.int64,
+    )  # fmt: skip
+
+    @njit(signature, nogil=True, error_model="numpy", cache=True)  # type: ignore[untyped-decorator]
+    def execute(
+        code: Any, reals: Any, start: int, stop: int, part: int, parts: int, scratch: int,
+        barrier: int,
+    ) -> int:  # fmt: skip
+        """Execute instructions `start` to `stop` as thread `part` of `parts`."""
+        for index in range(start, stop):
+            _execute(code[index], reals[index], part, parts, scratch)
+            if parts > 1:
+                _meet(barrier, (index - start + 1) * parts)
+        return fingerprint
+
+    result: Callable[..., int] = execute
+    return result
+
+
+_machine: list[Callable[..., int]] = []
+
+
+def machine() -> Callable[..., int]:
+    """Return the compiled machine, compiling it on first use."""
+    if not _machine:
+        _machine.append(_build(_fingerprint()))
+    return _machine[0]

@@ -1,0 +1,123 @@
+"""Normalisation over the last axis, in float32 inside and rounded once at the output.
+
+Sums run in the declared order of `lanes`. Grouped and batch statistics are not here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from device_model.kernels import lanes, opcodes, order
+from device_model.kernels.call import Call, number
+from device_model.kernels.compiled import compiled, floats, read, size_of, write
+from device_model.kernels.kernel import Kernel, as_first
+from device_model.kernels.lanes import F32
+from device_model.numerics import Array, wide
+from device_model.places import Buffer, Held, Item
+from device_model.program import Argument, Builder, kind_of
+
+RMS, LAYER = 0, 1
+
+
+def reference_rms_norm(call: Call) -> tuple[Array, ...]:
+    """Return x / sqrt(mean(x^2) + eps) * (offset + w)."""
+    x = wide(call.array(0))
+    eps, offset = np.float32(call.number("eps", 0.0)), np.float32(call.number("offset", 0.0))
+    mean = order.squares(x) / np.float32(x.shape[-1])
+    y = x * (np.float32(1.0) / np.sqrt(mean + eps))[..., None]
+    w = call.optional(1)
+    return (y if w is None else y * (offset + wide(w)),)
+
+
+def reference_layer_norm(call: Call) -> tuple[Array, ...]:
+    """Return (x - mean) / sqrt(variance + eps) * w + b."""
+    x = wide(call.array(0))
+    count = np.float32(x.shape[-1])
+    centred = x - (order.total(x) / count)[..., None]
+    variance = order.squares(centred) / count
+    eps = np.float32(call.number("eps", 0.0))
+    y = centred * (np.float32(1.0) / np.sqrt(variance + eps))[..., None]
+    w, b = call.optional(1), call.optional(2)
+    y = y if w is None else y * wide(w)
+    return (y if b is None else y + wide(b),)
+
+
+_dot = lanes.dots(1, 1, F32)
+
+
+@compiled
+def norm(
+    x: int, kind: int, w: int, w_kind: int, b: int, b_kind: int, out: int, out_kind: int,
+    rows: int, width: int, mode: int, eps: float, offset: float,
+    part: int, parts: int, scratch: int,
+) -> None:  # fmt: skip
+    """Normalise this part's rows; `w` and `b` are 0 where there is none."""
+    sums = floats(scratch, 16)
+    weight_at = scratch + 64
+    bias_at = weight_at + 4 * width
+    row_at = bias_at + 4 * width
+    weight, bias, row = floats(weight_at, width), floats(bias_at, width), floats(row_at, width)
+    count = np.float32(width)
+    if w != 0:
+        read(w, w_kind, weight_at, width)
+        for i in range(width):
+            weight[i] = np.float32(offset) + weight[i]
+    if mode == LAYER:
+        for i in range(width):
+            bias[i] = np.float32(1.0)
+    for index in range(rows * part // parts, rows * (part + 1) // parts):
+        read(x + index * width * size_of(kind), kind, row_at, width)
+        if mode == LAYER:
+            for i in range(width):
+                bias[i] = np.float32(1.0)
+            _dot(row_at, 0, bias_at, 0, width, scratch, 0)
+            mean = sums[0] / count
+            for i in range(width):
+                row[i] = row[i] - mean
+        _dot(row_at, 0, row_at, 0, width, scratch, 0)
+        scale = np.float32(1.0) / np.sqrt(sums[0] / count + np.float32(eps))
+        for i in range(width):
+            row[i] = row[i] * scale
+        if w != 0:
+            for i in range(width):
+                row[i] = row[i] * weight[i]
+        if b != 0:
+            read(b, b_kind, bias_at, width)
+            for i in range(width):
+                row[i] = row[i] + bias[i]
+        write(row_at, out + index * width * size_of(out_kind), out_kind, width)
+
+
+def _lower(target: Builder, item: Item, mode: int) -> bool:
+    x, *parameters = item.inputs
+    (out,) = item.outputs
+    if not (isinstance(x, Buffer) and isinstance(out, Buffer)):
+        return False
+    pairs: list[Argument] = []
+    for parameter in parameters:
+        if not isinstance(parameter, Held) or parameter.array.shape != (x.width,):
+            return False
+        pairs += [target.at(parameter), kind_of(parameter.array.dtype)]
+    pairs += [0, 0] * (2 - len(parameters))
+    target.reserve(64 + 3 * 4 * x.width)
+    offset = number(item.attrs, "offset", 0.0) if mode == RMS else 0.0
+    target.emit(
+        opcodes.NORM, target.at(x), kind_of(x.dtype), *pairs, target.at(out), kind_of(out.dtype),
+        target.rows(x.elements // x.width), x.width, mode,
+        reals=(number(item.attrs, "eps", 0.0), offset),
+    )  # fmt: skip
+    return True
+
+
+def lower_rms_norm(target: Builder, item: Item) -> bool:
+    """Emit a root-mean-square norm with a weight over the last axis, if it has one."""
+    return _lower(target, item, RMS)
+
+
+def lower_layer_norm(target: Builder, item: Item) -> bool:
+    """Emit a layer norm with a weight and a bias over the last axis, if it has them."""
+    return _lower(target, item, LAYER)
+
+
+RMS_NORM = Kernel(reference_rms_norm, lower_rms_norm, as_first)
+LAYER_NORM = Kernel(reference_layer_norm, lower_layer_norm, as_first)

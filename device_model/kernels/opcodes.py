@@ -1,0 +1,15 @@
+"""Numbers of the machine's instructions, shared by those who emit and those who execute."""
+
+from __future__ import annotations
+
+CONVERT = 1
+GATHER = 2
+SELECT = 3
+MATMUL = 4
+NORM = 5
+ROPE = 6
+APPEND = 7
+ATTENTION = 8
+BINARY = 9
+UNARY = 10
+COLUMNS = 11

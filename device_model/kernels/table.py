@@ -1,0 +1,37 @@
+"""The table of kernels: one row per operation of the language.
+
+Adding an operation is adding a row. Nothing registers itself.
+"""
+
+from __future__ import annotations
+
+from device_model.kernels import attention, collective, elementwise, layout, linear, moe, norm
+from device_model.kernels import rotary
+from device_model.kernels.kernel import Kernel
+
+KERNELS: dict[str, Kernel] = {
+    "gather": linear.GATHER,
+    "matmul": linear.MATMUL,
+    "rms_norm": norm.RMS_NORM,
+    "layer_norm": norm.LAYER_NORM,
+    "rope_frequencies": rotary.ROPE_FREQUENCIES,
+    "rope": layout.ROPE,
+    "heads": layout.HEADS,
+    "merge": layout.MERGE,
+    "split": layout.SPLIT,
+    "slice": layout.SLICE,
+    "concat": layout.CONCAT,
+    "append": layout.APPEND,
+    "attention": attention.ATTENTION,
+    **elementwise.ARITHMETIC,
+    **elementwise.FUNCTIONS,
+    "softcap": elementwise.SOFTCAP_KERNEL,
+    "cast": elementwise.CAST,
+    "all_reduce": collective.ALONE,
+    "all_gather": collective.ALONE,
+    "reduce_scatter": collective.ALONE,
+    "all_to_all": collective.ALONE,
+    "route": moe.ROUTE,
+    "expert_matmul": moe.EXPERT_MATMUL,
+    "combine": moe.COMBINE,
+}

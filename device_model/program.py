@@ -1,0 +1,327 @@
+"""Instructions with addresses that depend on the number of tokens, and the memory plan behind them.
+
+A `Builder` collects instructions whose operands are symbolic addresses; `finish` gives every buffer a place in an arena
+so that two buffers share bytes when their lives do not meet. `Program.bind` then turns everything into plain integers
+for one step with a few array operations. It does not know what an instruction does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TypeAlias
+
+import numpy as np
+
+from device_model.numerics import BF16, F32, Array
+from device_model.places import Buffer, Held, Item, Kept, Place
+
+ARGUMENTS = 24
+REALS = 4
+ALIGNMENT = 64
+
+SEQUENCE, POSITION, SELECTION = 1 << 30, (1 << 30) + 1, (1 << 30) + 2
+"""Buffers that the session fills before a step: per token its sequence and position, per result its token."""
+
+LENGTHS, CAPACITY, FIRST_STATE = 0, 1, 2
+"""Rows of the session's table, which has one column per sequence."""
+
+
+class Region(IntEnum):
+    """What an address is relative to; `BODY` and `HEAD` hold values per token of their part of the plan."""
+
+    NONE = 0
+    BODY = 1
+    HEAD = 2
+    TABLES = 3
+    OUTPUT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A byte of a buffer in a region, or a row of the session's table.
+
+    With `count` it is no address: it is that many times the region's number of tokens.
+    """
+
+    region: Region
+    offset: int = 0
+    buffer: int = -1
+    count: int = 0
+
+
+Argument: TypeAlias = int | Address
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """One operation of the machine."""
+
+    opcode: int
+    arguments: tuple[Argument, ...]
+    reals: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Uncompiled:
+    """An operation that the reference kernel computes, between two runs of the machine."""
+
+    item: Item
+
+
+Step: TypeAlias = Instruction | Uncompiled
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The memory of one buffer: where, and bytes per token."""
+
+    region: Region
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rotation:
+    """Tables of cos and sin that the session fills before a step."""
+
+    inverse: Array
+    scale: float
+    cos: int
+    sin: int
+
+
+@dataclass(slots=True)
+class Builder:
+    """Collects the steps of a plan."""
+
+    head: bool = False
+    score_rows: int = 0
+    scratch: int = 16384
+    steps: list[Step] = field(default_factory=list)
+    spaces: dict[int, Space] = field(default_factory=dict)
+    used: dict[int, list[int]] = field(default_factory=dict)
+    holding: list[Array] = field(default_factory=list)
+    rotations: list[Rotation] = field(default_factory=list)
+    _widened: dict[int, Address] = field(default_factory=dict)
+
+    @property
+    def region(self) -> Region:
+        """Return the arena of the part that is being built."""
+        return Region.HEAD if self.head else Region.BODY
+
+    def rows(self, each: int = 1) -> Address:
+        """Return the number of tokens of the part that is being built, times `each`."""
+        return Address(self.region, count=each)
+
+    def reserve(self, size: int) -> None:
+        """Ask for scratch memory per thread."""
+        self.scratch = max(self.scratch, size)
+
+    def declare(self, index: int, size: int, region: Region | None = None) -> None:
+        """Give a buffer its bytes per token, unless it has them already."""
+        self.spaces.setdefault(index, Space(self.region if region is None else region, size))
+
+    def at(self, place: Place, offset: int = 0) -> Argument:
+        """Return the address of a place; of a state, the address of its table of addresses."""
+        match place:
+            case Held(array):
+                self.holding.append(array)
+                return int(array.ctypes.data) + offset
+            case Kept(index):
+                return Address(Region.TABLES, FIRST_STATE + index)
+            case Buffer(index):
+                return self._touch(index, offset)
+
+    def temporary(self, size: int) -> Address:
+        """Return memory of `size` bytes per token for the steps that mention it."""
+        index = -2 - len(self.spaces)
+        self.declare(index, size)
+        return self._touch(index, 0)
+
+    def widened(self, place: Buffer) -> Argument:
+        """Return the address of a value as float32, which earlier steps may have made already."""
+        from device_model.kernels import opcodes
+
+        if place.dtype == F32:
+            return self.at(place)
+        known = self._widened.get(place.index)
+        if known is not None:
+            return self._touch(known.buffer, 0)
+        target = self.temporary(4 * place.elements)
+        source = self.at(place)
+        self.emit(opcodes.CONVERT, source, 1, target, 0, self.rows(place.elements))
+        self._widened[place.index] = target
+        return target
+
+    def given(self, index: int, size: int) -> Address:
+        """Return a buffer that is filled before the first step."""
+        self.declare(index, size)
+        self.used.setdefault(index, []).append(0)
+        return self._touch(index, 0)
+
+    def sequence(self) -> Address:
+        """Return the table of each token's sequence."""
+        return self.given(SEQUENCE, 8)
+
+    def position(self) -> Address:
+        """Return the table of each token's position."""
+        return self.given(POSITION, 8)
+
+    def lengths(self) -> Address:
+        """Return the table of each sequence's context after the step."""
+        return Address(Region.TABLES, LENGTHS)
+
+    def capacity(self) -> Address:
+        """Return the table of each sequence's room in its states."""
+        return Address(Region.TABLES, CAPACITY)
+
+    def rotary(self, inverse: Array, scale: float) -> tuple[Address, Address]:
+        """Return the tables of cos and sin for frequencies; equal requests share them."""
+        size = 4 * len(inverse)
+        for known in self.rotations:
+            if known.scale == scale and np.array_equal(known.inverse, inverse):
+                return self._touch(known.cos, 0), self._touch(known.sin, 0)
+        first = SELECTION + 1 + 2 * len(self.rotations)
+        self.rotations.append(Rotation(inverse, scale, first, first + 1))
+        return self.given(first, size), self.given(first + 1, size)
+
+    def _touch(self, index: int, offset: int) -> Address:
+        self.used.setdefault(index, []).append(len(self.steps))
+        return Address(self.spaces[index].region, offset, index)
+
+    def emit(self, opcode: int, *arguments: Argument, reals: Sequence[float] = ()) -> None:
+        """Append an instruction; the buffers that it mentions live at least until it."""
+        for argument in arguments:
+            if isinstance(argument, Address) and argument.buffer in self.spaces:
+                self.used[argument.buffer].append(len(self.steps))
+        self.steps.append(Instruction(opcode, arguments, tuple(reals)))
+
+    def leave(self, item: Item) -> None:
+        """Append an operation for the reference kernel."""
+        for place in (*item.inputs, *item.outputs):
+            self.at(place)
+        self.steps.append(Uncompiled(item))
+
+    def keep(self, place: Place) -> None:
+        """Keep a buffer alive up to here."""
+        self.at(place)
+
+    def finish(self) -> Program:
+        """Place every buffer and return the program."""
+        sizes, offsets = _allocate(self.spaces, self.used)
+        return Program(
+            tuple(self.steps), offsets, sizes, self.spaces, tuple(self.holding),
+            tuple(self.rotations), self.scratch, self.score_rows,
+        )  # fmt: skip
+
+
+def kind_of(dtype: object) -> int:
+    """Return the storage kind of a floating dtype that instructions can read."""
+    if dtype == F32:
+        return 0
+    if dtype == BF16:
+        return 1
+    raise TypeError(f"no instruction reads {dtype}")
+
+
+def _allocate(
+    spaces: dict[int, Space], used: dict[int, list[int]]
+) -> tuple[dict[Region, int], dict[int, int]]:
+    """Give each buffer an offset per token; freed ranges of an equal size are taken again."""
+    sizes: dict[Region, int] = {}
+    offsets: dict[int, int] = {}
+    lives = sorted((min(at), max(at), index) for index, at in used.items())
+    active: list[tuple[int, int]] = []
+    free: dict[tuple[Region, int], list[int]] = {}
+    for first, last, index in lives:
+        ended = [entry for entry in active if entry[0] < first]
+        active = [entry for entry in active if entry[0] >= first]
+        for _, other in ended:
+            space = spaces[other]
+            free.setdefault((space.region, _rounded(space.bytes)), []).append(offsets[other])
+        space = spaces[index]
+        size = _rounded(space.bytes)
+        if space.region is Region.OUTPUT:
+            offsets[index] = 0
+            continue
+        available = free.get((space.region, size))
+        if available:
+            offsets[index] = available.pop()
+        else:
+            offsets[index] = sizes.get(space.region, 0)
+            sizes[space.region] = offsets[index] + size
+        active.append((last, index))
+    return sizes, offsets
+
+
+def _rounded(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A program for one step: opcodes with their integers, and their real numbers."""
+
+    code: Array
+    reals: Array
+
+
+@dataclass(slots=True)
+class Program:
+    """Steps with placed buffers. `holding` keeps alive the arrays whose addresses the steps contain."""
+
+    steps: tuple[Step, ...]
+    offsets: dict[int, int]
+    bytes_per_token: dict[Region, int]
+    spaces: dict[int, Space]
+    holding: tuple[Array, ...]
+    rotations: tuple[Rotation, ...]
+    scratch: int
+    score_rows: int
+    _constant: Array = field(init=False)
+    _slope: Array = field(init=False)
+    _base: Array = field(init=False)
+    _count: Array = field(init=False)
+    _reals: Array = field(init=False)
+
+    def __post_init__(self) -> None:
+        shape = (len(self.steps), ARGUMENTS + 1)
+        self._constant = np.zeros(shape, np.int64)
+        self._slope = np.zeros(shape, np.int64)
+        self._base = np.zeros(shape, np.int64)
+        self._count = np.zeros(shape, np.int64)
+        self._reals = np.zeros((len(self.steps), REALS), np.float64)
+        for row, step in enumerate(self.steps):
+            if isinstance(step, Uncompiled):
+                continue
+            self._constant[row, 0] = step.opcode
+            self._reals[row, : len(step.reals)] = step.reals
+            for column, argument in enumerate(step.arguments, start=1):
+                self._set(row, column, argument)
+
+    def _set(self, row: int, column: int, argument: Argument) -> None:
+        if isinstance(argument, int):
+            self._constant[row, column] = argument
+            return
+        self._count[row, column] = argument.region
+        if argument.region is Region.TABLES:
+            self._base[row, column] = argument.region
+            self._slope[row, column] = argument.offset
+            return
+        if argument.count:
+            self._slope[row, column] = argument.count
+            return
+        self._base[row, column] = argument.region
+        self._constant[row, column] = argument.offset
+        self._slope[row, column] = self.offsets.get(argument.buffer, 0)
+
+    def bind(self, bases: Array, counts: Array) -> Bound:
+        """Return the program for given region addresses and token counts."""
+        code = self._constant + self._slope * counts[self._count] + bases[self._base]
+        return Bound(code, self._reals)
+
+    def address(self, index: int, bases: Array, counts: Array) -> int:
+        """Return where a buffer is for given region addresses and token counts."""
+        region = self.spaces[index].region
+        return int(bases[region] + self.offsets[index] * counts[region])

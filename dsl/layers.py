@@ -1,0 +1,182 @@
+"""Infer `repeat`: one body per layer class, and what crosses the boundary of a layer.
+
+Layers belong to one class when every static question that their bodies ask has the same answer, so a body is inferred
+once per class and the other layers only answer its questions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dsl import syntax as sx
+from dsl.blocks import fits
+from dsl.calls import single
+from dsl.diagnostics import Diagnostic
+from dsl.expressions import Context, Expressions
+from dsl.graph import LayerClass, Repeat
+from dsl.graph_builder import Frame
+from dsl.scope import POISON, LayerIndex, Poison, Query, Scope, Tensor
+from dsl.static import Evaluator, Static, StaticError
+
+MAX_LAYERS = 4096
+
+Run = Callable[[tuple[sx.Statement, ...], Scope], object]
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    frame: Frame
+    entering: tuple[int, ...]
+    leaving: tuple[int, ...]
+    trace: list[Query]
+
+    def layer_class(self, layers: tuple[int, ...]) -> LayerClass:
+        return LayerClass(self.frame.body(), self.entering, self.leaving, layers)
+
+
+@dataclass(slots=True)
+class Layers:
+    """Infers the layers of a family; `run` infers a body's statements."""
+
+    shared: Context
+    expressions: Expressions
+    run: Run
+    depth: int = 0
+
+    def repeat(self, statement: sx.RepeatSyntax, scope: Scope) -> None:
+        """Infer one `repeat` and bind what leaves its last layer."""
+        initial = self._carried(statement, scope)
+        count = self.expressions.dim(statement.count, scope)
+        if isinstance(count, int) and count > MAX_LAYERS:
+            message = f"{count} layers; the limit is {MAX_LAYERS}"
+            raise StaticError(Diagnostic("S218", message, statement.count.span))
+        known = count if isinstance(count, int) else None
+        classes = self._classes(statement, scope, initial, known)
+        self._leave(statement, scope, initial, classes, known)
+
+    def _classes(
+        self,
+        statement: sx.RepeatSyntax,
+        scope: Scope,
+        initial: tuple[int, ...],
+        count: int | None,
+    ) -> tuple[LayerClass, ...]:
+        if count is None:
+            return (self._layer(statement, scope, initial, None).layer_class((0,)),)
+        classes: list[LayerClass] = []
+        pending = list(range(count))
+        while pending:
+            made = self._layer(statement, scope, initial, pending[0])
+            variable = statement.variable.id
+            first, *others = pending
+            alike = {first} | {j for j in others if self._answers(made.trace, variable, j)}
+            classes.append(made.layer_class(tuple(j for j in pending if j in alike)))
+            pending = [j for j in pending if j not in alike]
+        return tuple(classes)
+
+    def _carried(self, statement: sx.RepeatSyntax, scope: Scope) -> tuple[int, ...]:
+        values: list[int] = []
+        for name in statement.carry:
+            value = single(self.expressions.infer(name, scope), name)
+            if isinstance(value, Poison):
+                raise StaticError(None)
+            self.expressions.complete(value, name)
+            values.append(value)
+        return tuple(values)
+
+    def _layer(
+        self,
+        statement: sx.RepeatSyntax,
+        scope: Scope,
+        initial: tuple[int, ...],
+        layer: int | None,
+    ) -> _Layer:
+        builder, trace = self.shared.builder, list[Query]()
+        outer_frame, builder.frame = builder.frame, Frame()
+        outer_trace, self.shared.trace = self.shared.trace, trace
+        inner = scope.inner(n.id for n in statement.carry)
+        variable = statement.variable
+        inner.bind(variable.id, LayerIndex(variable.id, layer), variable.span)
+        entering = tuple(
+            builder.value(name.id, builder.type_of(value), name.span)
+            for name, value in zip(statement.carry, initial, strict=True)
+        )
+        for name, value in zip(statement.carry, entering, strict=True):
+            inner.bind(name.id, Tensor((value,)), name.span)
+        self.depth += 1
+        self.run(statement.body, inner)
+        self.depth -= 1
+        leaving = tuple(
+            self._carry_out(name, value, inner)
+            for name, value in zip(statement.carry, entering, strict=True)
+        )
+        builder.close_frame()
+        frame, builder.frame = builder.frame, outer_frame
+        self.shared.trace = outer_trace
+        return _Layer(frame, entering, leaving, trace)
+
+    def _carry_out(self, name: sx.Name, entering: int, inner: Scope) -> int:
+        meaning, builder = inner.names[name.id], self.shared.builder
+        if not isinstance(meaning, Tensor):
+            return entering
+        value = meaning.ids[0]
+        builder.use(value)
+        if value == entering:
+            message = f"`{name.id}` is carried, but no statement of the layer changes it"
+            builder.report(Diagnostic("S224", message, name.span))
+            return entering
+        before, after = builder.type_of(entering), builder.type_of(value)
+        if not fits(before, after):
+            message = f"`{name.id}` enters a layer as {before} and leaves it as {after}"
+            builder.report(Diagnostic("S225", message, inner.places[name.id]))
+        return value
+
+    def _answers(self, trace: Sequence[Query], variable: str, layer: int) -> bool:
+        """Tell whether another layer gives the same answer to every question of a trace."""
+        return all(self._answer(query, variable, layer) == query.answer for query in trace)
+
+    def _answer(self, query: Query, variable: str, layer: int) -> object:
+        def lookup(name: sx.Name) -> Static:
+            if name.id == variable:
+                return layer
+            meaning = query.statics.get(name.id)
+            if meaning is None or isinstance(meaning, (Tensor, Poison, LayerIndex)):
+                raise StaticError(None)
+            return meaning
+
+        evaluator = Evaluator(lookup, self.shared.path, frozenset(self.shared.facts))
+        ask = evaluator.truth if query.is_condition else evaluator.value
+        try:
+            return ask(query.expr)
+        except StaticError as error:
+            self.shared.builder.report(error.diagnostic)
+            return None
+
+    def _leave(
+        self,
+        statement: sx.RepeatSyntax,
+        scope: Scope,
+        initial: tuple[int, ...],
+        classes: tuple[LayerClass, ...],
+        count: int | None,
+    ) -> None:
+        builder = self.shared.builder
+        results = tuple(
+            builder.value(name.id, builder.type_of(value), statement.span)
+            for name, value in zip(statement.carry, initial, strict=True)
+        )
+        for name, value in zip(statement.carry, results, strict=True):
+            scope.bind(name.id, Tensor((value,)), name.span)
+            builder.expect_use(value, name.id, name.span, "carried value")
+        names = tuple(n.id for n in statement.carry)
+        variable = statement.variable.id
+        builder.frame.steps.append(
+            Repeat(variable, count, classes, initial, results, names, statement.span)
+        )
+
+
+def poison_carry(statement: sx.RepeatSyntax, scope: Scope) -> None:
+    """Silence everything after a `repeat` that could not be inferred."""
+    for name in statement.carry:
+        scope.bind(name.id, POISON, name.span)

@@ -1,0 +1,1 @@
+"""Hugging Face models to ports: configs, checkpoints, validation, reports and the command line."""

@@ -1,0 +1,5 @@
+"""`python -m porting` is the `sohu` command."""
+
+from porting.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,73 @@
+"""Check `.sohu` files for the command line: families, blocks, and ports in a folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dsl.diagnostics import Diagnostic, Refused, Severity
+from dsl.graph import Graph
+from dsl.inference import Checked, check, check_block, infer
+from dsl.program import Program
+from porting.library import load_program
+
+SPEC_NAME = "model.sohu"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What checking one file found."""
+
+    path: Path
+    names: tuple[str, ...]
+    paths: int
+    diagnostics: tuple[Diagnostic, ...]
+
+    @property
+    def refused(self) -> bool:
+        """Tell whether the file is refused."""
+        return any(d.severity is Severity.ERROR for d in self.diagnostics)
+
+    def summary(self) -> str:
+        """Return one line for a file that is sound."""
+        ways = f", {self.paths} combinations of conditions" if self.paths > 1 else ""
+        return f"{self.path}: ok ({', '.join(self.names)}{ways})"
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the outcome as JSON data."""
+        return {
+            "path": str(self.path),
+            "verdict": "refused" if self.refused else "pass",
+            "declares": list(self.names),
+            "paths": self.paths,
+        }
+
+
+def check_file(path: Path) -> Outcome:
+    """Check every family and block that a file declares."""
+    try:
+        program = load_program(path)
+    except Refused as refused:
+        return Outcome(path, (), 0, refused.diagnostics)
+    found: list[Checked] = [check(f, program.blocks) for f in program.file.families]
+    if not found:
+        found = [check_block(b, program.blocks) for b in program.file.blocks]
+    names = [f"family {f.name.id}" for f in program.file.families]
+    names += [f"block {b.name.id}" for b in program.file.blocks]
+    diagnostics = tuple(d for c in found for d in c.diagnostics)
+    return Outcome(path, tuple(names), sum(c.paths for c in found), diagnostics)
+
+
+def bound_program(path: Path) -> Program:
+    """Return the program of a file, or of the port in a folder."""
+    return load_program(path / SPEC_NAME if path.is_dir() else path)
+
+
+def bound_graph(path: Path) -> Graph:
+    """Return the graph of a bound program; raises `Refused` for a generic or faulty one."""
+    program = bound_program(path)
+    checked = infer(program.family(), program.blocks, None)
+    if checked.graph is not None:
+        return checked.graph
+    generic = [d for d in checked.diagnostics if d.code == "S405"]
+    raise Refused(generic[:1] or checked.diagnostics)

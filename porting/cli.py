@@ -1,0 +1,125 @@
+"""The command line: `sohu COMMAND` and `port MODEL`. Parses arguments and turns outcomes into exit statuses.
+
+0: every verdict passes; 1: a verdict fails; 2: the input is refused. What commands do is in `porting.commands`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+EXIT_REFUSED = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `sohu` and return its exit status."""
+    options = _parser().parse_args(arguments)
+    # Imported now: `--help` and usage errors need none of it.
+    from dsl.diagnostics import Refused  # noqa: PLC0415
+    from porting import commands, console  # noqa: PLC0415
+
+    try:
+        return commands.COMMANDS[options.command](options)
+    except Refused as refused:
+        console.refused(refused, options)
+        return EXIT_REFUSED
+    except KeyboardInterrupt:
+        console.interrupted()
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+def port_main(arguments: Sequence[str] | None = None) -> int:
+    """Run `port`, which is `sohu port`."""
+    given = sys.argv[1:] if arguments is None else arguments
+    return main(["port", *given])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sohu", description="Port transformer models to an accelerator, check and run them."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _port(commands.add_parser("port", help="port a model: plan, validate, report"))
+    _check(commands.add_parser("check", help="parse, bind and infer .sohu files"))
+    _fmt(commands.add_parser("fmt", help="rewrite .sohu files in the canonical layout"))
+    _cost(commands.add_parser("cost", help="memory and work: formulas and values"))
+    _run(commands.add_parser("run", help="run a port on given tokens"))
+    _validate(commands.add_parser("validate", help="validate an existing port again"))
+    _generate(commands.add_parser("generate", help="greedy text from a port"))
+    _explain(commands.add_parser("explain", help="explain a diagnostic code"))
+    return parser
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+
+
+def _port(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="folder, hub id, .gguf file, or demo")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write the port")
+    parser.add_argument("--revision", metavar="R", help="branch, tag or commit of a hub id")
+    parser.add_argument("--plan", action="store_true", help="stop before weights are read")
+    parser.add_argument("--no-validate", action="store_true", help="write without a verdict")
+    _json(parser)
+
+
+def _check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    _json(parser)
+
+
+def _fmt(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument("--check", action="store_true", help="only tell which files would change")
+
+
+def _cost(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", type=Path, metavar="FILE|DIR")
+    parser.add_argument("--batch", type=_positive, default=1, metavar="B")
+    parser.add_argument("--seq", type=_positive, default=1, metavar="S")
+    parser.add_argument("--context", type=_natural, default=0, metavar="C")
+    _json(parser)
+
+
+def _run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", type=Path, metavar="DIR|FILE")
+    parser.add_argument("--tokens", type=Path, required=True, metavar="T.npy", help="int [B, S]")
+    parser.add_argument("--logits", type=Path, required=True, metavar="L.npy", help="f32 [B, S, V]")
+    parser.add_argument("--numerics", default="bf16", metavar="NAME", help="f32, bf16")
+    parser.add_argument("--chunk", type=_positive, metavar="N", help="tokens a step")
+    parser.add_argument("--weights", metavar="random:SEED", help="run on random weights")
+    _json(parser)
+
+
+def _validate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    _json(parser)
+
+
+def _generate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument("--prompt", required=True, metavar="TEXT")
+    parser.add_argument("--max-new-tokens", type=_positive, default=64, metavar="N")
+    parser.add_argument("--numerics", default="bf16", metavar="NAME", help="f32, bf16")
+
+
+def _explain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("code", metavar="CODE")
+
+
+def _positive(text: str) -> int:
+    value = _natural(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return value
+
+
+def _natural(text: str) -> int:
+    if not text.isdigit() or len(text) > 12:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
+    return int(text)

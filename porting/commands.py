@@ -1,0 +1,182 @@
+"""What each command does, between its arguments and its exit status.
+
+Heavy libraries are imported by the command that needs them, so that `check` and `fmt` start fast.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+
+from dsl.diagnostics import refuse
+from porting import console
+
+OK, FAILED, REFUSED = 0, 1, 2
+
+
+def port(options: argparse.Namespace) -> int:
+    """Run the whole pipeline and report."""
+    from porting.pipeline import port as run
+    from porting.report import FILES, Verdict
+
+    with console.bars(quiet=options.json) as progress:
+        report, folder = run(
+            options.model,
+            options.revision,
+            options.out,
+            plan_only=options.plan,
+            validated=not options.no_validate,
+            progress=progress,
+        )
+    if options.json:
+        console.emit(report.to_dict())
+    else:
+        console.report(report)
+        print("\n".join(str(folder / name) for name in FILES))
+    return FAILED if report.verdict is Verdict.FAIL else OK
+
+
+def check(options: argparse.Namespace) -> int:
+    """Check files; every file is looked at, whatever is wrong with the others."""
+    from porting.checking import check_file
+
+    outcomes = [check_file(path) for path in options.files]
+    failed = any(o.refused for o in outcomes)
+    if options.json:
+        found = [d for o in outcomes for d in o.diagnostics]
+        console.emit(
+            {
+                "verdict": "refused" if failed else "pass",
+                "files": [o.as_dict() for o in outcomes],
+                "diagnostics": [d.as_dict() for d in found],
+            }
+        )
+        return REFUSED if failed else OK
+    for outcome in outcomes:
+        console.diagnostics(outcome.diagnostics)
+        if not outcome.refused:
+            print(outcome.summary())
+    return REFUSED if failed else OK
+
+
+def fmt(options: argparse.Namespace) -> int:
+    """Rewrite files in the canonical layout, or tell which would change."""
+    from dsl.formatter import format_file
+    from dsl.parser import parse
+    from porting.library import read_source, write_text
+
+    changed = []
+    for path in options.files:
+        source = read_source(path, str(path))
+        text = format_file(parse(source))
+        if text == source.text:
+            continue
+        changed.append(path)
+        if not options.check:
+            write_text(path, text)
+    for path in changed:
+        print(f"{'would change' if options.check else 'formatted'} {path}")
+    return FAILED if changed and options.check else OK
+
+
+def cost(options: argparse.Namespace) -> int:
+    """Show memory and work of a bound program."""
+    from porting.checking import bound_graph
+    from porting.plan import memory
+
+    graph = bound_graph(options.path)
+    point = {
+        graph.batch: options.batch,
+        graph.seq: options.seq,
+        graph.context: options.context,
+    }
+    found = memory(graph, point)
+    if options.json:
+        console.emit({"family": graph.family, "at": point, "memory": found.to_dict()})
+        return OK
+    where = ", ".join(f"{name} = {value:,}" for name, value in point.items())
+    rows = [
+        (name.replace("_", " "), f"{formula.value:,.0f}", formula.formula)
+        for name, formula in found.formulas.items()
+    ]
+    console.table(f"{graph.family} on one chip, {where}", ("", "value", "formula"), rows)
+    return OK
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run a program on given tokens and write its logits."""
+    from porting.running import run_tokens
+
+    with console.bars(quiet=options.json) as progress:
+        shape = run_tokens(
+            options.path,
+            options.tokens,
+            options.logits,
+            numerics=options.numerics,
+            chunk=options.chunk,
+            weights=options.weights,
+            progress=progress,
+        )
+    if options.json:
+        console.emit({"logits": str(options.logits), "shape": list(shape)})
+    else:
+        print(f"{options.logits}: float32 {list(shape)}")
+    return OK
+
+
+def validate(options: argparse.Namespace) -> int:
+    """Validate an existing port again."""
+    from porting.pipeline import validate_port
+    from porting.report import Verdict
+
+    with console.bars(quiet=options.json) as progress:
+        report = validate_port(options.folder, progress)
+    if options.json:
+        console.emit(report.to_dict())
+    else:
+        console.report(report)
+    return OK if report.verdict is Verdict.PASS else FAILED
+
+
+def generate(options: argparse.Namespace) -> int:
+    """Stream greedy text from a port."""
+    from porting.running import generate as stream
+
+    with console.bars(quiet=False) as progress:
+        pieces = stream(
+            options.folder,
+            options.prompt,
+            options.max_new_tokens,
+            numerics=options.numerics,
+            progress=progress,
+        )
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print()
+    return OK
+
+
+def explain(options: argparse.Namespace) -> int:
+    """Explain a diagnostic code."""
+    from dsl.codes import CODES
+    from dsl.diagnostics import did_you_mean
+
+    code = CODES.get(options.code.upper())
+    if code is None:
+        raise refuse(
+            "S109", f"there is no code `{options.code}`", help=did_you_mean(options.code, CODES)
+        )
+    print(f"{options.code.upper()}: {code.title}\n\n{code.explanation}")
+    return OK
+
+
+COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
+    "port": port,
+    "check": check,
+    "fmt": fmt,
+    "cost": cost,
+    "run": run,
+    "validate": validate,
+    "generate": generate,
+    "explain": explain,
+}

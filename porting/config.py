@@ -1,0 +1,211 @@
+"""Read config.json into flat keys, one spelling each, with the place of every key in the text.
+
+Interprets nothing: which keys matter is for the family to say, and for `porting.ignored_keys` to account for. Supplies
+no defaults either, apart from what transformers itself writes into `rope_parameters` when it saves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dsl.diagnostics import Diagnostic, Label, Refused, refuse
+from dsl.source import Source, Span
+from porting.files import find_file
+from porting.json_places import dotted, key_places
+from porting.rope_keys import Conflict, Entry, normalise_rope
+from porting.strict_json import decode, parse_object, shown
+
+NAME = "config.json"
+MAX_BYTES = 2 * 2**20
+MAX_DEPTH = 16
+
+NULL = "null, which is the same as absent"
+EMPTY = "an empty object, which is the same as absent"
+PRIVATE = "private to transformers, never read from a file"
+REMOTE_CODE = "names code to run, which is never run"
+WRITER = "says which version wrote the file"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelConfig:
+    """A model's configuration: flat keys in one spelling, and where they came from.
+
+    `origins` maps each key of `values` to the key as the file spells it. `dropped` holds the file's keys that are in
+    no value, with the reason; `nulls` are those, in our spelling, that the file sets to null.
+    """
+
+    source: Source
+    values: Mapping[str, object]
+    architecture: str
+    model_type: str
+    origins: Mapping[str, str]
+    dropped: Mapping[str, str]
+    nulls: frozenset[str]
+    places: Mapping[str, tuple[int, int]]
+
+    def span_of(self, key: str) -> Span | None:
+        """Return where the file writes a key, given in our spelling or in the file's."""
+        place = self.places.get(self.origins.get(key, key))
+        return Span(self.source, *place) if place else None
+
+
+def read_config(directory: Path) -> ModelConfig:
+    """Read the config.json of a model folder."""
+    file = find_file(directory, NAME)
+    if file is None:
+        message = f"there is no {NAME} in the model folder"
+        raise refuse("S511", message, help="MODEL is a folder as written by save_pretrained")
+    return parse_config(file.read(MAX_BYTES))
+
+
+def parse_config(data: bytes) -> ModelConfig:
+    """Return the configuration that the bytes of a config.json hold."""
+    raw = parse_object(data, name=NAME, code="S421")
+    source = Source(NAME, decode(data, name=NAME, code="S421"))
+    places = key_places(source.text)
+    _check_depth(raw)
+    found = _Found(source, places)
+    entries = _flat(_normalised(raw, "", found), "", found)
+    origins = {key: entry.origin for key, entry in entries.items()}
+    return ModelConfig(
+        source=source,
+        values={key: entry.value for key, entry in entries.items()},
+        architecture=_architecture(raw, found),
+        model_type=_model_type(raw, found),
+        origins=origins,
+        dropped=found.dropped,
+        nulls=frozenset(found.nulls),
+        places=places,
+    )
+
+
+class _Found:
+    """What reading a config turns up besides its values."""
+
+    def __init__(self, source: Source, places: Mapping[str, tuple[int, int]]) -> None:
+        self.source = source
+        self.places = places
+        self.dropped: dict[str, str] = {}
+        self.nulls: set[str] = set()
+
+    def span(self, raw_key: str) -> Span | None:
+        place = self.places.get(raw_key)
+        return Span(self.source, *place) if place else None
+
+    def refusal(self, code: str, message: str, raw_key: str, help: str = "") -> Refused:
+        return Refused((Diagnostic(code, message, self.span(raw_key), place=NAME, help=help),))
+
+
+def _check_depth(value: object, depth: int = 0) -> None:
+    if depth > MAX_DEPTH:
+        raise refuse("S421", f"{NAME} is nested more than {MAX_DEPTH} deep", place=NAME)
+    if isinstance(value, dict):
+        for item in value.values():
+            _check_depth(item, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            _check_depth(item, depth + 1)
+
+
+def _architecture(raw: Mapping[str, object], found: _Found) -> str:
+    names = raw.get("architectures")
+    if isinstance(names, list) and len(names) == 1 and isinstance(names[0], str) and names[0]:
+        return names[0]
+    was = "is missing" if "architectures" not in raw else f"is {shown(names)}"
+    message = f"`architectures` {was}; it must be a list of one class name"
+    hint = 'for example "architectures": ["LlamaForCausalLM"]'
+    raise found.refusal("S422", message, "architectures", hint)
+
+
+def _model_type(raw: Mapping[str, object], found: _Found) -> str:
+    name = raw.get("model_type")
+    if isinstance(name, str) and name:
+        return name
+    was = "is missing" if "model_type" not in raw else f"is {shown(name)}"
+    message = f"`model_type` {was}; it must name transformers' model type"
+    raise found.refusal("S422", message, "model_type", 'for example "model_type": "llama"')
+
+
+def _normalised(raw: Mapping[str, object], prefix: str, found: _Found) -> dict[str, Entry]:
+    entries: dict[str, Entry] = {}
+    for key, value in raw.items():
+        origin = dotted(prefix, key)
+        if reason := _reason_to_drop(key):
+            found.dropped[origin] = reason
+        else:
+            entries[key] = Entry(value, origin)
+    try:
+        entries = _renamed(normalise_rope(entries), "torch_dtype", "dtype")
+    except Conflict as conflict:
+        raise _conflict(conflict, found) from conflict
+    nested = entries.get("text_config")
+    if nested is not None and isinstance(nested.value, dict):
+        entries["text_config"] = Entry(
+            _normalised(nested.value, nested.origin, found), nested.origin
+        )
+    return entries
+
+
+def _reason_to_drop(key: str) -> str:
+    if key == "transformers_version":
+        return WRITER
+    if key == "auto_map":
+        return REMOTE_CODE
+    return PRIVATE if key.startswith("_") else ""
+
+
+def _renamed(entries: dict[str, Entry], old: str, new: str) -> dict[str, Entry]:
+    if old not in entries:
+        return entries
+    was = entries.pop(old)
+    if isinstance(was.value, str):
+        was = Entry(was.value.removeprefix("torch."), was.origin)
+    now = entries.get(new, was)
+    if now.value is None:
+        now = was
+    if was.value is not None and now.value != was.value:
+        raise Conflict(new, was, now)
+    return entries | {new: now}
+
+
+def _conflict(conflict: Conflict, found: _Found) -> Refused:
+    old, new = conflict.old, conflict.new
+    message = (
+        f"`{old.origin}` and `{new.origin}` disagree about {conflict.what}: "
+        f"{shown(old.value, 40)} and {shown(new.value, 40)}"
+    )
+    span, other = found.span(old.origin), found.span(new.origin)
+    labels = (Label(other, "says otherwise"),) if other and other != span else ()
+    hint = "keep the one that the model was trained with"
+    return Refused((Diagnostic("S423", message, span, labels=labels, place=NAME, help=hint),))
+
+
+def _flat(entries: Mapping[str, Entry], prefix: str, found: _Found) -> dict[str, Entry]:
+    flat: dict[str, Entry] = {}
+    for key, entry in entries.items():
+        name = dotted(prefix, key)
+        for leaf, value in _leaves(name, entry, found).items():
+            if leaf in flat:
+                message = f"two keys amount to `{shown(leaf)}`"
+                raise found.refusal("S421", message, value.origin)
+            flat[leaf] = value
+    return flat
+
+
+def _leaves(name: str, entry: Entry, found: _Found) -> dict[str, Entry]:
+    if entry.value is None:
+        found.dropped[entry.origin] = NULL
+        found.nulls.add(name)
+        return {}
+    if not isinstance(entry.value, dict):
+        return {name: entry}
+    if not entry.value:
+        found.dropped[entry.origin] = EMPTY
+        return {}
+    inner = {
+        key: item if isinstance(item, Entry) else Entry(item, dotted(entry.origin, key))
+        for key, item in entry.value.items()
+    }
+    return _flat(inner, name, found)

@@ -1,0 +1,71 @@
+"""Make a PyTorch model compute in float64 where its code says float32, and find out where it does not.
+
+Works on whatever `torch` it is handed and imports none itself: `porting.reference` alone does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def everywhere(torch: Any) -> Iterator[None]:
+    """Turn each request for a smaller float into one for float64, and make it the default.
+
+    Modules ask for float32 in norms, softmax and rotary tables whatever the model's dtype is; calls are rewritten as
+    they happen, in this thread. Reinterpreting bytes keeps its dtype.
+    """
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with _lift(torch):
+            yield
+    finally:
+        torch.set_default_dtype(default)
+
+
+def _lift(torch: Any) -> Any:
+    smaller = frozenset({torch.float32, torch.bfloat16, torch.float16})
+    casts = frozenset({torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16})
+    bytes_stay = frozenset({torch.frombuffer, torch.Tensor.view})
+
+    def lifted(value: object) -> object:
+        is_smaller = isinstance(value, torch.dtype) and value in smaller
+        return torch.float64 if is_smaller else value
+
+    class Lift(torch.overrides.TorchFunctionMode):  # type: ignore[misc]
+        def __torch_function__(
+            self, func: Any, _types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            named = kwargs or {}
+            if func in casts:
+                return args[0].double()
+            if func in bytes_stay:
+                return func(*args, **named)
+            lifted_args = [lifted(arg) for arg in args]
+            return func(*lifted_args, **{key: lifted(value) for key, value in named.items()})
+
+    return Lift()
+
+
+@contextmanager
+def watch(torch: Any) -> Iterator[set[str]]:
+    """Collect the operations that give a float tensor smaller than float64."""
+    found: set[str] = set()
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):  # type: ignore[misc]  # noqa: SLF001 - its only home
+        def __torch_dispatch__(
+            self, func: Any, _types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            results = func(*args, **(kwargs or {}))
+            for result in results if isinstance(results, tuple | list) else (results,):
+                if not isinstance(result, torch.Tensor) or not result.is_floating_point():
+                    continue
+                if result.dtype is not torch.float64:
+                    found.add(f"{func} gives {str(result.dtype).removeprefix('torch.')}")
+            return results
+
+    with Watch():
+        yield found

@@ -1,0 +1,173 @@
+"""Account for every key of a config: read by the family, ignored for a stated reason, or unread.
+
+The table holds only keys that no forward pass depends on, some of them at certain values alone. Keys that matter to
+some families (activations, biases, windows) are not here: a family that does not read them must not be used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from dsl.diagnostics import Diagnostic, did_you_mean
+from porting.config import NAME, ModelConfig
+from porting.strict_json import shown
+
+Condition = Callable[[Mapping[str, object]], bool]
+
+MAX_DIAGNOSTICS = 6
+IDENTITY = frozenset({"architectures", "model_type"})
+TRAINING = "used in training alone"
+SAMPLING = "a setting for sampling text; the forward pass does not read it"
+TOKENS = "names a token of the vocabulary; the forward pass does not read it"
+OUTPUTS = "chooses what transformers returns, not what it computes"
+LABELS = "labels of a classification head"
+LENGTH_TYPES = frozenset({"default", "linear", "llama3", "proportional", "yarn"})
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """Why a key is of no consequence, and at which values or under which condition that is so."""
+
+    reason: str
+    values: tuple[object, ...] | None = None
+    condition: Condition | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyAccount:
+    """What became of every key of a config, in our spelling, and the diagnostics for the unread ones."""
+
+    used: tuple[str, ...]
+    ignored: Mapping[str, str]
+    unread: tuple[str, ...]
+    diagnostics: tuple[Diagnostic, ...]
+
+
+def _length_is_unused(values: Mapping[str, object]) -> bool:
+    """Tell whether no rotary parameter in the config depends on the longest length."""
+    types = {
+        v for k, v in values.items() if k.startswith("rope_parameters") and k.endswith("rope_type")
+    }
+    return bool(types) and types <= LENGTH_TYPES
+
+
+def _rows(
+    reason: str, keys: str, values: tuple[object, ...] | None = None
+) -> Iterator[tuple[str, Ignored]]:
+    for key in keys.split():
+        yield key, Ignored(reason, values)
+
+
+IGNORED: dict[str, Ignored] = {
+    **dict(
+        _rows(TRAINING, "initializer_range initializer_factor gradient_checkpointing use_bfloat16")
+    ),
+    **dict(
+        _rows(TRAINING, "attention_dropout hidden_dropout mlp_dropout embedding_dropout dropout")
+    ),
+    **dict(
+        _rows(
+            TRAINING, "attn_pdrop embd_pdrop resid_pdrop classifier_dropout summary_first_dropout"
+        )
+    ),
+    **dict(_rows(TRAINING, "attention_probs_dropout_prob hidden_dropout_prob activation_dropout")),
+    **dict(_rows(TRAINING, "layerdrop resid_dropout embd_dropout unsloth_fixed unsloth_version")),
+    **dict(_rows(TOKENS, "bos_token_id eos_token_id pad_token_id unk_token_id sep_token_id")),
+    **dict(_rows(TOKENS, "decoder_start_token_id forced_bos_token_id forced_eos_token_id")),
+    **dict(
+        _rows(TOKENS, "suppress_tokens begin_suppress_tokens bad_words_ids tokenizer_class prefix")
+    ),
+    **dict(
+        _rows(SAMPLING, "do_sample temperature top_k top_p typical_p min_p max_length min_length")
+    ),
+    **dict(_rows(SAMPLING, "max_new_tokens num_beams num_beam_groups num_return_sequences")),
+    **dict(_rows(SAMPLING, "diversity_penalty repetition_penalty length_penalty early_stopping")),
+    **dict(
+        _rows(SAMPLING, "no_repeat_ngram_size encoder_no_repeat_ngram_size remove_invalid_values")
+    ),
+    **dict(_rows(SAMPLING, "exponential_decay_length_penalty task_specific_params.*")),
+    **dict(_rows(OUTPUTS, "output_attentions output_hidden_states output_scores return_dict")),
+    **dict(_rows(OUTPUTS, "return_dict_in_generate use_cache torchscript num_logits_to_keep")),
+    **dict(_rows(LABELS, "id2label.* label2id.* num_labels problem_type finetuning_task")),
+    **dict(_rows("a setting of another runtime", "transformers.js_config.* tf_legacy_loss")),
+    **dict(_rows("true of the architecture already", "is_llama_config is_decoder")),
+    "dtype": Ignored("each tensor states its own data type in the checkpoint"),
+    "pretraining_tp": Ignored("1: projections were not split in training", (1,)),
+    "rope_interleaved": Ignored(
+        "false: rotary pairs are halves apart, as in transformers", (False,)
+    ),
+    "chunk_size_feed_forward": Ignored("0: the feed-forward part is not chunked", (0,)),
+    "is_encoder_decoder": Ignored("false: there is no encoder", (False,)),
+    "add_cross_attention": Ignored("false: there is no cross-attention", (False,)),
+    "cross_attention_hidden_size": Ignored("0: there is no cross-attention", (0,)),
+    "tie_encoder_decoder": Ignored("false: there is no encoder", (False,)),
+    "max_position_embeddings": Ignored(
+        "a limit on use: the rotary angles do not depend on it", condition=_length_is_unused
+    ),
+}
+
+HELP = {
+    "quantization_config": "the checkpoint is quantised; port the original one, or a family that reads it",
+    "max_position_embeddings": "the family must say what happens beyond this length",
+}
+
+
+def account(config: ModelConfig, used_keys: Collection[str]) -> KeyAccount:
+    """Sort the keys of a config into used, ignored and unread; each unread one has a diagnostic."""
+    read = frozenset(used_keys) | IDENTITY
+    used = tuple(sorted(key for key in config.values if key in read))
+    ignored = dict(config.dropped)
+    diagnostics: dict[str, Diagnostic] = {}
+    for key, value in config.values.items():
+        if key in read:
+            continue
+        row = _row(key)
+        if row is not None and _is_harmless(row, value, config.values):
+            ignored[key] = row.reason
+        else:
+            diagnostics[key] = _unread(config, key, value, row, read)
+    return KeyAccount(used, ignored, tuple(diagnostics), _screenful(diagnostics))
+
+
+def _screenful(diagnostics: Mapping[str, Diagnostic]) -> tuple[Diagnostic, ...]:
+    shown_first = tuple(diagnostics.values())[:MAX_DIAGNOSTICS]
+    left = len(diagnostics) - len(shown_first)
+    if not left:
+        return shown_first
+    return (
+        *shown_first,
+        Diagnostic("S425", f"nothing reads {left:,} more config keys", place=NAME),
+    )
+
+
+def _row(key: str) -> Ignored | None:
+    if key in IGNORED:
+        return IGNORED[key]
+    parts = key.split(".")
+    groups = (".".join(parts[:n]) + ".*" for n in range(1, len(parts)))
+    return next((IGNORED[group] for group in groups if group in IGNORED), None)
+
+
+def _is_harmless(row: Ignored, value: object, values: Mapping[str, object]) -> bool:
+    if row.condition is not None:
+        return row.condition(values)
+    return row.values is None or any(value == x and type(value) is type(x) for x in row.values)
+
+
+def _unread(
+    config: ModelConfig, key: str, value: object, row: Ignored | None, read: Collection[str]
+) -> Diagnostic:
+    raw = config.origins[key]
+    hint = HELP.get(key.partition(".")[0], "")
+    if row is None:
+        message = f"nothing reads the config key `{shown(raw)}` = {shown(value)}"
+        hint = hint or did_you_mean(key, read)
+        return Diagnostic("S425", message, config.span_of(key), "unread", place=NAME, help=hint)
+    allowed = "" if row.values is None else f"; ignored at {_either(row.values)} alone"
+    message = f"the config key `{shown(raw)}` = {shown(value)} is not read by the family{allowed}"
+    return Diagnostic("S426", message, config.span_of(key), "matters", place=NAME, help=hint)
+
+
+def _either(values: tuple[object, ...]) -> str:
+    return " or ".join(shown(value) for value in values)

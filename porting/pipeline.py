@@ -1,0 +1,234 @@
+"""The stages of a port, in order: resolve, plan, validate, write; and validation of an existing port again.
+
+Knows the order and the clock; each stage's work is in its own module. Prints nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from dsl.diagnostics import Diagnostic, Refused, refuse
+from dsl.graph import Graph
+from dsl.inference import infer
+from porting import accounting
+from porting.checkpoint import Checkpoint
+from porting.config import ModelConfig, read_config
+from porting.library import load_program
+from porting.origin import Origin, OriginKind, resolve
+from porting.plan import Plan, memory, plan
+from porting.progress import Progress, silent
+from porting.report import (
+    FILES,
+    JSON_NAME,
+    SPEC_NAME,
+    ConfigKeys,
+    ModelInfo,
+    Report,
+    TensorAccount,
+    Validation,
+    Verdict,
+    versions,
+    write,
+)
+
+MAX_REPORT_BYTES = 64 * 2**20
+
+
+@dataclass(slots=True)
+class Stages:
+    """Seconds per stage, in the order in which they ran."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time one stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A resolved model: its folder, config and checkpoint headers."""
+
+    origin: Origin
+    config: ModelConfig
+    checkpoint: Checkpoint
+
+
+def open_model(model: str, revision: str | None, stages: Stages, progress: Progress) -> Opened:
+    """Resolve MODEL and read its config and headers."""
+    with stages.stage("resolve"):
+        origin = resolve(model, revision, progress)
+    with stages.stage("read headers"):
+        config = read_config(origin.directory)
+        checkpoint = Checkpoint.open(origin.directory)
+    return Opened(origin, config, checkpoint)
+
+
+def default_out(model: str, kind: OriginKind) -> Path:
+    """Return the folder of a port: ports/<org>--<name>/."""
+    if kind is OriginKind.HUB:
+        return Path("ports") / model.split("@", maxsplit=1)[0].replace("/", "--")
+    return Path("ports") / (Path(model).resolve().stem if kind is not OriginKind.DEMO else model)
+
+
+def port(
+    model: str,
+    revision: str | None = None,
+    out: Path | None = None,
+    *,
+    plan_only: bool = False,
+    validated: bool = True,
+    progress: Progress = silent,
+) -> tuple[Report, Path]:
+    """Port a model and write the result; returns the report and the folder. Raises `Refused`."""
+    stages = Stages()
+    opened = open_model(model, revision, stages, progress)
+    folder = out or default_out(model, opened.origin.kind)
+    _check_out(folder)
+    with stages.stage("plan"):
+        planned = plan(opened.origin, opened.config, opened.checkpoint)
+    validation, verdict = Validation(text=planned.notes), Verdict.PLANNED
+    if validated and not plan_only:
+        validation, verdict = _validated(planned.graph, opened, planned.notes, stages, progress)
+    report = _report(planned, opened, validation, verdict, stages)
+    try:
+        write(folder, planned.spec, report)
+    except OSError as error:
+        raise refuse("S530", f"cannot write `{folder}`: {error.strerror}") from error
+    return report, folder
+
+
+def _check_out(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise refuse("S530", f"`{folder}` is not a folder", help="--out names a folder")
+
+
+def _validated(
+    graph: Graph, opened: Opened, notes: tuple[str, ...], stages: Stages, progress: Progress
+) -> tuple[Validation, Verdict]:
+    from porting.validate import passed, validate
+
+    directory = opened.origin.directory
+    found = validate(graph, opened.checkpoint, directory, progress, stages.stage)
+    validation = replace(found, text=(*notes, *found.text))
+    return validation, Verdict.PASS if passed(validation) else Verdict.FAIL
+
+
+def _report(
+    planned: Plan, opened: Opened, validation: Validation, verdict: Verdict, stages: Stages
+) -> Report:
+    info = planned.model
+    if opened.origin.kind in (OriginKind.DIRECTORY, OriginKind.GGUF):
+        info = replace(info, source=str(Path(info.source).resolve()))
+    return Report(
+        verdict,
+        info,
+        planned.warnings,
+        planned.config_keys,
+        planned.tensors,
+        planned.memory,
+        validation,
+        stages.seconds,
+        versions(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An existing port: its graph, and where its model comes from."""
+
+    folder: Path
+    spec: str
+    graph: Graph | None
+    diagnostics: tuple[Diagnostic, ...]
+    model: ModelInfo
+    config_keys: ConfigKeys
+
+
+def read_port(folder: Path) -> Port:
+    """Read a port's folder; raises `Refused` where it is none, or its text is no program."""
+    path = folder / SPEC_NAME
+    if not folder.is_dir() or not path.is_file():
+        names = ", ".join(FILES)
+        raise refuse("S531", f"`{folder}` is not a port", help=f"a port holds {names}")
+    program = load_program(path)
+    checked = infer(program.family(), program.blocks, None)
+    data = _read_report(folder / JSON_NAME)
+    found = data.get("model")
+    model = found if isinstance(found, dict) else {}
+    info = ModelInfo(
+        **{
+            name: str(model.get(name) or "")
+            for name in ("source", "architecture", "model_type", "revision", "name", "family")
+        }
+    )
+    spec = program.file.span.source.text
+    return Port(folder, spec, checked.graph, checked.diagnostics, info, ConfigKeys())
+
+
+def _read_report(path: Path) -> dict[str, object]:
+    try:
+        if path.stat().st_size > MAX_REPORT_BYTES:
+            raise refuse("S531", f"{JSON_NAME} is larger than {MAX_REPORT_BYTES} bytes")
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        message = f"{JSON_NAME} of the port cannot be read: {type(error).__name__}"
+        raise refuse("S531", message, help="port the model again") from error
+    return data if isinstance(data, dict) else {}
+
+
+def open_checkpoint(existing: Port, stages: Stages, progress: Progress) -> Opened:
+    """Resolve the model that a port was made from."""
+    source, revision = existing.model.source, existing.model.revision
+    if not source:
+        raise refuse("S531", "report.json does not name the model's source")
+    is_hub = "/" in source and not Path(source).exists()
+    return open_model(source, revision if is_hub and revision else None, stages, progress)
+
+
+def validate_port(folder: Path, progress: Progress = silent) -> Report:
+    """Validate an existing port again, as its text now stands.
+
+    A text that no longer checks, or no longer fits its checkpoint, fails like one that computes something else.
+    """
+    stages = Stages()
+    existing = read_port(folder)
+    opened = open_checkpoint(existing, stages, progress)
+    base = Report(Verdict.FAIL, existing.model, existing.diagnostics, created_with=versions())
+    if existing.graph is None:
+        return replace(base, timing=stages.seconds)
+    accounted = accounting.account(existing.graph, opened.checkpoint.tensors)
+    diagnostics = (*existing.diagnostics, *accounted.diagnostics)
+    validation, verdict = Validation(), Verdict.FAIL
+    if not any(d.code in ("S560", "S562", "S563") for d in diagnostics):
+        notes = accounted.notes
+        validation, verdict = _validated(existing.graph, opened, notes, stages, progress)
+    if accounted.diagnostics:
+        verdict = Verdict.FAIL
+    return replace(
+        base,
+        verdict=verdict,
+        diagnostics=diagnostics,
+        tensors=accounted.account,
+        memory=memory(existing.graph),
+        validation=validation,
+        timing=stages.seconds,
+    )
+
+
+def refused_report(model: str, refused: Refused) -> Report:
+    """Return the report of an input that was refused."""
+    info = ModelInfo(source=model)
+    return Report(
+        Verdict.REFUSED, info, refused.diagnostics, tensors=TensorAccount(), created_with=versions()
+    )

@@ -1,0 +1,161 @@
+"""Plan a port from headers alone: bind the family to the config, check it, account for every key and tensor.
+
+Reads no weights and needs no reference implementation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dsl.diagnostics import Diagnostic, Refused, Severity
+from dsl.footprint import footprint
+from dsl.formatter import format_file
+from dsl.graph import Graph
+from dsl.inference import Checked, infer
+from dsl.parser import parse
+from dsl.program import Program, port_of
+from dsl.source import Source
+from dsl.static import show
+from dsl.symbolic import Dim, evaluate, names, text
+from dsl.types import Kind
+from porting import accounting, ignored_keys
+from porting.checkpoint import Checkpoint
+from porting.config import ModelConfig
+from porting.library import family_for
+from porting.origin import Origin
+from porting.report import (
+    ConfigKeys,
+    Formula,
+    IgnoredKey,
+    Memory,
+    ModelInfo,
+    NormalisedKey,
+    TensorAccount,
+    UsedKey,
+)
+
+# The names that transformers gives to storage formats.
+DTYPE_NAMES = {"bfloat16": "bf16", "float32": "f32", "float16": "f16"}
+STORED_DTYPE = "dtype"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A bound and checked port, before any weight is read."""
+
+    model: ModelInfo
+    spec: str
+    graph: Graph
+    config_keys: ConfigKeys
+    tensors: TensorAccount
+    memory: Memory
+    warnings: tuple[Diagnostic, ...]
+    notes: tuple[str, ...]
+
+
+def plan(origin: Origin, config: ModelConfig, checkpoint: Checkpoint) -> Plan:
+    """Return the plan of a port; raises `Refused` with everything that is wrong."""
+    program = family_for(config.architecture)
+    values = dict(config.values) | {STORED_DTYPE: stored_dtype(checkpoint)}
+    checked = infer(program.family(), program.blocks, values)
+    keys = ignored_keys.account(config, {use.key for use in checked.uses})
+    problems = [*checked.errors, *keys.diagnostics]
+    if checked.graph is None:
+        raise Refused(problems)
+    accounted = accounting.account(checked.graph, checkpoint.tensors)
+    problems += accounted.diagnostics
+    if any(p.severity is Severity.ERROR for p in problems):
+        raise Refused(problems)
+    spec = format_file(port_of(program, checked.uses, _header(origin, config, program)))
+    graph = _again(spec)
+    model = ModelInfo(
+        source=origin.source,
+        architecture=config.architecture,
+        model_type=config.model_type,
+        revision=origin.revision or "",
+        name=origin.source,
+        family=program.family().name.id,
+    )
+    return Plan(
+        model,
+        spec,
+        graph,
+        _config_keys(config, checked, keys),
+        accounted.account,
+        memory(graph),
+        tuple(d for d in checked.diagnostics if d.severity is Severity.WARNING),
+        (*origin.notes, *accounted.notes),
+    )
+
+
+def stored_dtype(checkpoint: Checkpoint) -> str:
+    """Return the float format that holds most of a checkpoint's bytes: the headers know better than the config."""
+    sizes: Counter[str] = Counter()
+    for tensor in checkpoint.tensors.values():
+        if tensor.dtype.kind is Kind.FLOAT:
+            sizes[tensor.dtype.name] += tensor.nbytes
+    return sizes.most_common(1)[0][0] if sizes else "bf16"
+
+
+def _again(spec: str) -> Graph:
+    """Return the graph of the port's own text: it is what runs, so it is what is checked."""
+    file = parse(Source("model.sohu", spec))
+    checked = infer(file.families[0], {b.name.id: b for b in file.blocks}, None)
+    if checked.graph is None:
+        raise Refused(checked.diagnostics)
+    return checked.graph
+
+
+def _header(origin: Origin, config: ModelConfig, program: Program) -> tuple[str, ...]:
+    digest = hashlib.sha256("".join(f.span.source.text for f in program.files).encode())
+    revision = f" at revision {origin.revision}" if origin.revision else ""
+    return (
+        f"Port of {origin.source}{revision}.",
+        f"Family {program.family().name.id}, sha256 {digest.hexdigest()[:16]}.",
+        f"config.json, sha256 {hashlib.sha256(config.source.text.encode()).hexdigest()[:16]}.",
+    )
+
+
+def _config_keys(
+    config: ModelConfig, checked: Checked, keys: ignored_keys.KeyAccount
+) -> ConfigKeys:
+    used = tuple(
+        UsedKey(use.key, use.name, show(use.value) + (" (default)" if use.defaulted else ""))
+        for use in checked.uses
+    )
+    ignored = tuple(
+        IgnoredKey(key, reason, config.values.get(key)) for key, reason in keys.ignored.items()
+    )
+    normalised = tuple(
+        NormalisedKey(key, raw, config.values[key])
+        for key, raw in config.origins.items()
+        if key != raw and key in config.values
+    )
+    return ConfigKeys(used, ignored, keys.unread, normalised)
+
+
+def memory(graph: Graph, at: Mapping[str, int] | None = None) -> Memory:
+    """Return the memory of a bound graph: formulas, and values on one chip with one sequence."""
+    prints = footprint(graph)
+    point = dict.fromkeys(graph.mesh, 1) | {graph.batch: 1, graph.seq: 1, graph.context: 1}
+    point |= at or {}
+
+    def formula(value: Dim) -> Formula:
+        used = {name: point[name] for name in sorted(names(value))}
+        return Formula(text(value), float(evaluate(value, point)), used)
+
+    rows = {
+        "weights_bytes": prints.weights_bytes,
+        "parameters": prints.parameters,
+        "state_bytes": prints.state_bytes,
+        "state_bytes_per_token": prints.state_bytes_per_token,
+        "flops": prints.flops,
+    }
+    return Memory(
+        int(evaluate(prints.weights_bytes, point)),
+        int(evaluate(prints.state_bytes_per_token, point)),
+        {name: formula(value) for name, value in rows.items()},
+    )

@@ -1,0 +1,257 @@
+"""Run the original model with transformers: the truth that a port is compared with, and the reader of .gguf models.
+
+The only module that touches torch and transformers, and it imports them late. It fetches nothing, runs no code from a
+model folder, and judges no port.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from dsl.diagnostics import Refused, refuse
+from porting import float64
+from porting.checkpoint import INDEX, SINGLE, Checkpoint
+from porting.config import MAX_BYTES, NAME
+from porting.files import find_file
+from porting.progress import Progress, silent
+from porting.strict_json import parse_object, shown
+
+Precision = Literal["float64", "float32", "bfloat16"]
+Array = npt.NDArray[np.floating[Any]]
+
+INSTALL = "pip install 'sohu[reference]'"
+MAX_REASON = 240
+
+# Keys by which a config could choose code, or files outside of the folder.
+DROPPED = frozenset(
+    {
+        "attn_implementation",
+        "auto_map",
+        "experts_implementation",
+        "kernel_config",
+        "transformers_weights",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RowOutput:
+    """What the reference makes of one row of tokens.
+
+    `logits` is [S, V]; `hidden` holds the output of every decoder layer, [S, D], before the final norm.
+    """
+
+    logits: Array
+    hidden: tuple[Array, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reference:
+    """The original model, with its original weights, at one precision."""
+
+    precision: Precision
+    vocab_size: int
+    layers: int
+    _model: Any
+
+    @classmethod
+    def load(cls, directory: Path, precision: Precision, progress: Progress = silent) -> Reference:
+        """Load a model folder; the float64 one is checked to compute in float64 throughout."""
+        torch, transformers = libraries()
+        stage = f"load {precision} reference"
+        progress(stage, 0, 2)
+        checkpoint = Checkpoint.open(directory)
+        raw = _raw_config(directory, checkpoint)
+        with (
+            _plain_folder(checkpoint) as folder,
+            refusing("S551", "load this model"),
+            _as(torch, precision),
+        ):
+            config = transformers.AutoConfig.for_model(**raw)
+            model, info = transformers.AutoModelForCausalLM.from_pretrained(
+                folder,
+                config=config,
+                dtype=getattr(torch, precision),
+                attn_implementation="eager",
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+        _check_weights(info)
+        model.eval()
+        progress(stage, 1, 2)
+        layers = _decoder_layers(torch, model)
+        reference = cls(precision, model.config.get_text_config().vocab_size, len(layers), model)
+        if precision == "float64":
+            reference._check_float64()
+        progress(stage, 2, 2)
+        return reference
+
+    def logits(
+        self,
+        rows: Sequence[Sequence[int]],
+        hidden: bool = False,
+        progress: Progress = silent,
+    ) -> tuple[RowOutput, ...]:
+        """Return the logits of each row, run alone, and the layers' outputs if asked for."""
+        outputs = []
+        for number, row in enumerate(rows):
+            progress(f"{self.precision} reference", number, len(rows))
+            outputs.append(self._row(row, hidden))
+        progress(f"{self.precision} reference", len(rows), len(rows))
+        return tuple(outputs)
+
+    def rotary_frequencies(self) -> tuple[Array, ...]:
+        """Return the tables of inverse frequencies that the model's rotary modules hold."""
+        named = self._model.named_buffers()
+        return tuple(_numpy(buffer) for name, buffer in named if name.endswith(".inv_freq"))
+
+    def _row(self, row: Sequence[int], hidden: bool) -> RowOutput:
+        torch, _ = libraries()
+        found: list[Array] = []
+
+        def keep(_module: Any, _inputs: Any, output: Any) -> None:
+            first = output[0] if isinstance(output, tuple) else output
+            found.append(_numpy(first[0]))
+
+        layers = _decoder_layers(torch, self._model) if hidden else ()
+        handles = [layer.register_forward_hook(keep) for layer in layers]
+        try:
+            with torch.no_grad(), _as(torch, self.precision):
+                ids = torch.tensor([list(row)], dtype=torch.int64)
+                output = self._model(input_ids=ids, use_cache=False)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return RowOutput(_numpy(output.logits[0]), tuple(found))
+
+    def _check_float64(self) -> None:
+        torch, _ = libraries()
+        state = [*self._model.named_parameters(), *self._model.named_buffers()]
+        small = {
+            name for name, x in state if x.is_floating_point() and x.dtype is not torch.float64
+        }
+        with float64.watch(torch) as found:
+            self._row([0, 1 % self.vocab_size], hidden=False)
+        if small | found:
+            first = ", ".join(sorted(small | found)[:3])
+            message = (
+                f"the float64 reference is not float64 in {len(small | found)} places: {first}"
+            )
+            raise refuse("S552", message)
+
+
+def libraries() -> tuple[Any, Any]:
+    """Return torch and transformers, imported now, with hub kernels off and no output of their own."""
+    os.environ.setdefault("USE_HUB_KERNELS", "NO")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        import torch
+        import transformers
+    except ImportError as error:
+        message = f"{error.name} is not installed, and the original model runs in it"
+        raise refuse("S550", message, help=INSTALL) from error
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    return torch, transformers
+
+
+def gguf_reader() -> tuple[Any, Any, Any]:
+    """Return the module of transformers that reads .gguf files, its keys, and its rules for splitting text."""
+    libraries()
+    from transformers import modeling_gguf_pytorch_utils
+    from transformers.integrations import GGUF_CONFIG_MAPPING
+    from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
+
+    return modeling_gguf_pytorch_utils, GGUF_CONFIG_MAPPING, GGUF_PRE_TOKENIZER_SPLITS
+
+
+def save_tensors(tensors: Mapping[str, Any], path: Path) -> None:
+    """Write PyTorch tensors as one safetensors file."""
+    from safetensors.torch import save_file
+
+    save_file(dict(tensors), path, metadata={"format": "pt"})
+
+
+def _as(torch: Any, precision: Precision) -> Any:
+    return float64.everywhere(torch) if precision == "float64" else nullcontext()
+
+
+@contextmanager
+def refusing(code: str, task: str) -> Iterator[None]:
+    """Refuse the input for whatever a library raises about it: it is the input that differs from run to run."""
+    try:
+        yield
+    except (Refused, MemoryError):
+        raise
+    except Exception as error:
+        reason = shown(f"{type(error).__name__}: {error}".splitlines()[0], MAX_REASON)
+        raise refuse(code, f"transformers cannot {task}: {reason}") from error
+
+
+def _raw_config(directory: Path, checkpoint: Checkpoint) -> dict[str, object]:
+    file = find_file(directory, NAME)
+    if file is None:
+        raise refuse("S511", f"there is no {NAME} in the model folder")
+    raw = _clean(parse_object(file.read(MAX_BYTES), name=NAME, code="S421"))
+    layers = raw.get("num_hidden_layers", 1)
+    if not isinstance(layers, int) or layers > len(checkpoint.tensors):
+        message = f"`num_hidden_layers` is {shown(layers)}, but there are {len(checkpoint.tensors)} tensors"
+        raise refuse("S551", message, place=NAME)
+    return raw
+
+
+def _clean(raw: Mapping[str, object]) -> dict[str, object]:
+    """Return a config without the keys by which it could name code or files."""
+    return {
+        key: _clean(value) if isinstance(value, dict) else value
+        for key, value in raw.items()
+        if not key.startswith("_") and key not in DROPPED
+    }
+
+
+@contextmanager
+def _plain_folder(checkpoint: Checkpoint) -> Iterator[Path]:
+    """Make a folder with the checked weights alone, so that transformers finds no other file."""
+    with tempfile.TemporaryDirectory(prefix="sohu-") as name:
+        folder = Path(name)
+        for file in checkpoint.files.values():
+            (folder / file.name).symlink_to(file.path)
+        (folder / "generation_config.json").write_text("{}", encoding="utf-8")
+        if SINGLE not in checkpoint.files:
+            weight_map = {tensor.name: tensor.file for tensor in checkpoint.tensors.values()}
+            index = {"metadata": {}, "weight_map": weight_map}
+            (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
+        yield folder
+
+
+def _check_weights(info: Mapping[str, Any]) -> None:
+    """Refuse a model of which transformers invented a part: it fills what the checkpoint lacks at random."""
+    for problem in ("missing_keys", "mismatched_keys"):
+        names = sorted(str(name) for name in info.get(problem, ()))
+        if names:
+            first = ", ".join(shown(name) for name in names[:3])
+            message = f"the checkpoint does not fit the config: {len(names)} {problem.replace('_', ' ')}: {first}"
+            raise refuse("S551", message)
+
+
+def _decoder_layers(torch: Any, model: Any) -> Sequence[Any]:
+    count = model.config.get_text_config().num_hidden_layers
+    lists = [x for x in model.modules() if isinstance(x, torch.nn.ModuleList) and len(x) == count]
+    return lists[0] if lists else ()
+
+
+def _numpy(tensor: Any) -> Array:
+    wide = tensor if tensor.dtype.itemsize == 8 else tensor.float()
+    return wide.detach().cpu().numpy().copy()  # type: ignore[no-any-return]

@@ -1,0 +1,300 @@
+"""The report of a port: what was ported, what was checked, and with which result; and the files it goes into.
+
+Everything here is data that other stages computed. Judging belongs to validation, the page for people to `report_html`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from importlib import metadata
+from pathlib import Path
+
+from dsl.diagnostics import Diagnostic
+from porting.atomic import replace_directory
+
+SCHEMA = "sohu.report/1"
+SPEC_NAME, JSON_NAME, HTML_NAME = "model.sohu", "report.json", "report.html"
+FILES = (SPEC_NAME, JSON_NAME, HTML_NAME)
+PACKAGES = ("sohu", "numpy", "numba", "sympy", "safetensors", "torch", "transformers")
+
+
+class Verdict(Enum):
+    """What became of a port."""
+
+    PASS = "pass"  # noqa: S105 - a verdict, not a password
+    FAIL = "fail"
+    REFUSED = "refused"
+    PLANNED = "planned"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """Where a model comes from and what it is."""
+
+    source: str
+    architecture: str = ""
+    model_type: str = ""
+    revision: str = ""
+    name: str = ""
+    family: str = ""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the model as JSON data; what is not known is null."""
+        return {
+            "name": self.name or None,
+            "source": self.source,
+            "revision": self.revision or None,
+            "architecture": self.architecture or None,
+            "model_type": self.model_type or None,
+            "family": self.family or None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class UsedKey:
+    """A config key that the family reads, the name it gets there, and its value."""
+
+    key: str
+    name: str
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class IgnoredKey:
+    """A config key that cannot change what is computed, and why."""
+
+    key: str
+    reason: str
+    value: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class NormalisedKey:
+    """A key of the family's spelling, and the key of the file that it was read from."""
+
+    key: str
+    origin: str
+    value: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigKeys:
+    """Every key of `config.json` and what became of it."""
+
+    used: tuple[UsedKey, ...] = ()
+    ignored: tuple[IgnoredKey, ...] = ()
+    unread: tuple[str, ...] = ()
+    normalised: tuple[NormalisedKey, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the account as JSON data."""
+        return {
+            "used": [{"key": k.key, "name": k.name, "value": k.value} for k in self.used],
+            "ignored": [{"key": k.key, "reason": k.reason, "value": k.value} for k in self.ignored],
+            "unread": list(self.unread),
+            "normalised": [
+                {"key": k.key, "origin": k.origin, "value": k.value} for k in self.normalised
+            ],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class TensorAccount:
+    """Every tensor of the checkpoint and what became of it, by name."""
+
+    consumed: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """Return the number of tensors in the checkpoint."""
+        return len(self.consumed) + len(self.unused)
+
+    def patterns(self) -> dict[str, int]:
+        """Return how many consumed tensors share each name, numbers left out."""
+        return dict(Counter(re.sub(r"(?<=\.)\d+(?=\.)", "*", name) for name in self.consumed))
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the account as JSON data."""
+        return {
+            "total": self.total,
+            "consumed": len(self.consumed),
+            "unused": list(self.unused),
+            "missing": list(self.missing),
+            "patterns": [{"name": name, "count": n} for name, n in self.patterns().items()],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Formula:
+    """A formula over the dimensions, and its value where these are as in `at`."""
+
+    formula: str
+    value: float | None = None
+    at: Mapping[str, int] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the formula as JSON data."""
+        return {"formula": self.formula, "value": self.value, "at": dict(self.at)}
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The bytes that a port needs: `formulas` is keyed by what is counted (`weights_bytes`, …)."""
+
+    weights_bytes: int | None = None
+    state_bytes_per_token: int | None = None
+    formulas: Mapping[str, Formula] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the memory as JSON data."""
+        return {
+            "weights_bytes": self.weights_bytes,
+            "state_bytes_per_token": self.state_bytes_per_token,
+            "formulas": {name: formula.to_dict() for name, formula in self.formulas.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One comparison of logits: errors are RMSE relative to the float64 truth.
+
+    `top1` is the share of positions, of those that count, where both prefer the same token.
+    """
+
+    mode: str
+    numerics: str
+    rmse: float
+    limit: float
+    passed: bool
+    reference_rmse: float | None = None
+    top1: float | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the case as JSON data."""
+        return {
+            "mode": self.mode,
+            "numerics": self.numerics,
+            "rmse": self.rmse,
+            "reference_rmse": self.reference_rmse,
+            "limit": self.limit,
+            "top1": self.top1,
+            "pass": self.passed,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LayerError:
+    """The error of the values that leave a layer, relative to the float64 truth."""
+
+    numerics: str
+    layer: int
+    relative_rmse: float
+    reference_relative_rmse: float | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the error as JSON data."""
+        return {
+            "numerics": self.numerics,
+            "layer": self.layer,
+            "relative_rmse": self.relative_rmse,
+            "reference_relative_rmse": self.reference_relative_rmse,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """All comparisons with the reference; `text` holds notes for the reader."""
+
+    cases: tuple[Case, ...] = ()
+    layers: tuple[LayerError, ...] = ()
+    text: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the comparisons as JSON data."""
+        return {
+            "cases": [case.to_dict() for case in self.cases],
+            "layers": [layer.to_dict() for layer in self.layers],
+            "text": list(self.text),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that is known about a port; `timing` is in seconds per stage, in the order they ran."""
+
+    verdict: Verdict
+    model: ModelInfo
+    diagnostics: tuple[Diagnostic, ...] = ()
+    config_keys: ConfigKeys = ConfigKeys()
+    tensors: TensorAccount = TensorAccount()
+    memory: Memory = Memory()
+    validation: Validation = Validation()
+    timing: Mapping[str, float] = field(default_factory=dict)
+    created_with: Mapping[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the report as JSON data; numbers that JSON does not have become null."""
+        data = {
+            "schema": SCHEMA,
+            "verdict": self.verdict.value,
+            "model": self.model.to_dict(),
+            "diagnostics": [d.as_dict() for d in self.diagnostics],
+            "config_keys": self.config_keys.to_dict(),
+            "tensors": self.tensors.to_dict(),
+            "memory": self.memory.to_dict(),
+            "validation": self.validation.to_dict(),
+            "timing": {stage: round(seconds, 3) for stage, seconds in self.timing.items()},
+            "created_with": dict(self.created_with),
+        }
+        return {key: _finite(value) for key, value in data.items()}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that results depend on, as installed."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def to_json(report: Report) -> str:
+    """Return the text of `report.json`."""
+    return json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write(directory: Path, spec_text: str, report: Report) -> None:
+    """Write spec, report and page into a directory: all three or none.
+
+    Other files there stay as they are. Raises `OSError` where the directory cannot be written, and has then changed
+    nothing.
+    """
+    # Imported here: the page needs its template engine only when one is written.
+    from porting.report_html import render_html  # noqa: PLC0415
+
+    texts = (spec_text, to_json(report), render_html(report, spec_text))
+    replace_directory(directory, dict(zip(FILES, (t.encode() for t in texts), strict=True)))
+
+
+def _finite(value: object) -> object:
+    """Return JSON data with null for the floats that JSON cannot hold."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {str(key): _finite(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_finite(item) for item in value]
+        case _:
+            return value

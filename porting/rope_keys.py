@@ -1,0 +1,174 @@
+"""Bring the rotary keys of both layouts of config.json into one: `rope_parameters`.
+
+transformers 4 wrote `rope_theta` and `rope_scaling` at the top level, transformers 5 one `rope_parameters`, which may
+be keyed by layer type. The result is what transformers 5 would save. No frequency is computed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+TYPES_WITH_ORIGINAL_LENGTH = frozenset({"llama3", "longrope", "yarn"})
+
+ORIGINAL_LENGTH = "original_max_position_embeddings"
+REALS = frozenset(
+    {
+        "attention_factor",
+        "beta_fast",
+        "beta_slow",
+        "factor",
+        "high_freq_factor",
+        "low_freq_factor",
+        "mscale",
+        "mscale_all_dim",
+        "partial_rotary_factor",
+        "rope_theta",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A value and the key that holds it, as the file spells it.
+
+    Values that are objects may hold plain JSON or, once normalised, entries.
+    """
+
+    value: object
+    origin: str
+
+
+class Conflict(Exception):
+    """Two keys of a file say different things about one fact."""
+
+    def __init__(self, what: str, old: Entry, new: Entry) -> None:
+        super().__init__(what)
+        self.what, self.old, self.new = what, old, new
+
+
+def normalise_rope(entries: Mapping[str, Entry]) -> dict[str, Entry]:
+    """Return the entries of one config object with all that concerns rotation in `rope_parameters`."""
+    rest = dict(entries)
+    old = _present(rest, "rope_scaling")
+    new = _present(rest, "rope_parameters")
+    shared: dict[str, Entry] = {
+        key: rest.pop(key)
+        for key in ("rope_theta", "partial_rotary_factor")
+        if key in rest and rest[key].value is not None
+    }
+    if not (old or new or shared):
+        return rest
+    if old is not None and not isinstance(old.value, dict):
+        return rest | shared | {"rope_scaling": old}
+    if new is not None and not isinstance(new.value, dict):
+        return rest | shared | {"rope_parameters": new}
+    if new is not None and _is_nested(new.value):
+        if old is not None:
+            raise Conflict("rotation", old, new)
+        return rest | {"rope_parameters": _nested(new, shared, rest)}
+    merged = _one_layout(old, new, shared, rest)
+    top = rest.get(ORIGINAL_LENGTH)
+    if top is not None and merged.get(ORIGINAL_LENGTH) is top:
+        rest.pop(ORIGINAL_LENGTH)
+    origin = (new or old or next(iter(shared.values()))).origin
+    return rest | {"rope_parameters": Entry(merged, origin)}
+
+
+def _present(rest: dict[str, Entry], key: str) -> Entry | None:
+    if key not in rest or rest[key].value in (None, {}):
+        return None
+    return rest.pop(key)
+
+
+def _object(entry: Entry) -> dict[str, object]:
+    return entry.value if isinstance(entry.value, dict) else {}
+
+
+def _is_nested(value: object) -> bool:
+    if not isinstance(value, dict):
+        return False
+    items = list(value.values())
+    return any(isinstance(x, dict) for x in items) and all(
+        isinstance(x, dict | None) for x in items
+    )
+
+
+def _nested(new: Entry, shared: Mapping[str, Entry], rest: Mapping[str, Entry]) -> Entry:
+    layers: dict[str, Entry] = {}
+    for name, value in _object(new).items():
+        origin = f"{new.origin}.{name}"
+        parameters = Entry(value, origin)
+        if isinstance(value, dict):
+            parameters = Entry(_filled(parameters, shared, rest), origin)
+        layers[name] = parameters
+    return Entry(layers, new.origin)
+
+
+def _one_layout(
+    old: Entry | None, new: Entry | None, shared: Mapping[str, Entry], rest: Mapping[str, Entry]
+) -> dict[str, Entry]:
+    if old is None or new is None:
+        return _filled(old or new, shared, rest)
+    first, second = _filled(old, shared, rest), _filled(new, shared, rest)
+    for key in first.keys() | second.keys():
+        a = first.get(key, Entry(None, old.origin))
+        b = second.get(key, Entry(None, new.origin))
+        if a.value != b.value:
+            raise Conflict(f"`{key}`", a, b)
+    return second
+
+
+def _filled(
+    entry: Entry | None, shared: Mapping[str, Entry], rest: Mapping[str, Entry]
+) -> dict[str, Entry]:
+    """Return one set of rotary parameters with the type and the keys that may stand beside it."""
+    found = _own(entry) if entry is not None else {}
+    for key, value in shared.items():
+        own = found.setdefault(key, Entry(_real(key, value.value), value.origin))
+        if own.value != _real(key, value.value):
+            raise Conflict(f"`{key}`", value, own)
+    origin = entry.origin if entry is not None else next(iter(shared.values())).origin
+    rope_type = found.setdefault("rope_type", Entry("default", origin)).value
+    if isinstance(rope_type, str) and rope_type in TYPES_WITH_ORIGINAL_LENGTH:
+        _original_length(found, rest)
+    nulls = _nulls(entry) if entry is not None else {}
+    return dict(sorted((nulls | found).items()))
+
+
+def _nulls(entry: Entry) -> dict[str, Entry]:
+    return {
+        key: Entry(None, f"{entry.origin}.{key}")
+        for key, value in _object(entry).items()
+        if value is None
+    }
+
+
+def _own(entry: Entry) -> dict[str, Entry]:
+    found = {
+        key: Entry(_real(key, value), f"{entry.origin}.{key}")
+        for key, value in _object(entry).items()
+        if value is not None
+    }
+    former = found.pop("type", None)
+    if former is not None:
+        now = found.setdefault("rope_type", former)
+        if now.value != former.value:
+            raise Conflict("`rope_type`", former, now)
+    return found
+
+
+def _original_length(found: dict[str, Entry], rest: Mapping[str, Entry]) -> None:
+    top = rest.get(ORIGINAL_LENGTH)
+    if top is not None and top.value is not None:
+        own = found.setdefault(ORIGINAL_LENGTH, top)
+        if own.value != top.value:
+            raise Conflict(f"`{ORIGINAL_LENGTH}`", top, own)
+    longest = rest.get("max_position_embeddings")
+    if longest is not None and longest.value is not None:
+        found.setdefault(ORIGINAL_LENGTH, longest)
+
+
+def _real(key: str, value: object) -> object:
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    return float(value) if is_integer and key in REALS else value  # type: ignore[arg-type]

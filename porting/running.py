@@ -1,0 +1,134 @@
+"""Run programs on the device model for the command line: logits of given tokens, and greedy text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from device_model.engine import Engine
+
+from device_model.memory import RandomReader, TensorReader
+from device_model.numerics import NUMERICS
+from dsl.diagnostics import did_you_mean, refuse
+from dsl.graph import Graph
+from porting.atomic import replace_file
+from porting.checking import bound_graph
+from porting.pipeline import Stages, open_checkpoint, read_port
+from porting.progress import Progress, silent
+from porting.tokenizer import load_tokenizer
+
+MAX_TOKENS_BYTES = 2**30
+RANDOM = "random:"
+
+Tokens = npt.NDArray[np.int64]
+
+
+def run_tokens(
+    path: Path,
+    tokens: Path,
+    logits: Path,
+    *,
+    numerics: str,
+    chunk: int | None,
+    weights: str | None,
+    progress: Progress = silent,
+) -> tuple[int, ...]:
+    """Write the logits, float32 [B, S, V], of the tokens, int [B, S]; returns their shape."""
+    _known_numerics(numerics)
+    graph = bound_graph(path)
+    rows = read_tokens(tokens, vocabulary(graph))
+    reader = _reader(path, graph, weights, progress)
+    session = Engine(graph, reader, numerics=numerics).session(sequences=len(rows))
+    length = rows.shape[1]
+    size = chunk or length
+    parts = []
+    for start in range(0, length, size):
+        progress("device", start, length)
+        parts.append(np.stack(session.step(list(rows[:, start : start + size]))))
+    progress("device", length, length)
+    result = np.concatenate(parts, axis=1).astype(np.float32)
+    try:
+        replace_file(logits, lambda stream: np.save(stream, result, allow_pickle=False))
+    except OSError as error:
+        raise refuse("S530", f"cannot write `{logits}`: {error.strerror}") from error
+    return result.shape
+
+
+def generate(
+    folder: Path,
+    prompt: str,
+    max_new_tokens: int,
+    *,
+    numerics: str,
+    progress: Progress = silent,
+) -> Iterator[str]:
+    """Yield the greedy continuation of a prompt, piece by piece."""
+    _known_numerics(numerics)
+    existing = read_port(folder)
+    graph = bound_graph(folder)
+    opened = open_checkpoint(existing, Stages(), progress)
+    codec = load_tokenizer(opened.origin.directory)
+    session = Engine(graph, opened.checkpoint, numerics=numerics).session(sequences=1)
+
+    def tokens() -> Iterator[int]:
+        step: Tokens = np.asarray(codec.encode_chat(prompt), np.int64)
+        for _ in range(max_new_tokens):
+            token = int(session.step([step], logits="last")[0][-1].argmax())
+            if token in codec.stop_ids:
+                return
+            yield token
+            step = np.asarray([token], np.int64)
+
+    return codec.decode_stream(tokens())
+
+
+def vocabulary(graph: Graph) -> int:
+    """Return the number of tokens that a program's logits range over."""
+    size = graph.outputs[0].type.axes[-1].dim
+    if not isinstance(size, int):
+        raise TypeError("the program is not bound")
+    return size
+
+
+def read_tokens(path: Path, limit: int) -> Tokens:
+    """Return a [B, S] array of token ids from a .npy file; raises `Refused` for anything else."""
+    try:
+        if path.stat().st_size > MAX_TOKENS_BYTES:
+            raise refuse("S532", f"more than {MAX_TOKENS_BYTES} bytes", place=str(path))
+        found = np.load(path, allow_pickle=False, mmap_mode="r")
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+        raise refuse("S532", f"no .npy array: {reason}", place=str(path)) from error
+    if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype.kind not in "iu":
+        shown = (
+            f"{found.dtype} {list(found.shape)}" if isinstance(found, np.ndarray) else "an archive"
+        )
+        raise refuse("S532", f"the tokens are {shown}; int [B, S] is needed", place=str(path))
+    if not found.size:
+        raise refuse("S532", f"the tokens are empty: {list(found.shape)}", place=str(path))
+    low, high = int(found.min()), int(found.max())
+    if low < 0 or high >= limit:
+        wrong = low if low < 0 else high
+        message = f"token {wrong} is not between 0 and {limit - 1}"
+        raise refuse("S532", message, place=str(path))
+    return np.asarray(found, np.int64)
+
+
+def _known_numerics(name: str) -> None:
+    if name not in NUMERICS:
+        help_ = did_you_mean(name, NUMERICS) or f"there are {', '.join(NUMERICS)}"
+        raise refuse("S601", f"there are no numerics `{name}`", help=help_)
+
+
+def _reader(path: Path, graph: Graph, weights: str | None, progress: Progress) -> TensorReader:
+    if weights is None:
+        if not path.is_dir():
+            message = f"`{path}` is a text without a checkpoint"
+            raise refuse("S533", message, help="--weights random:7 runs it on random weights")
+        return open_checkpoint(read_port(path), Stages(), progress).checkpoint
+    seed = weights.removeprefix(RANDOM)
+    if not weights.startswith(RANDOM) or not seed.isdigit() or len(seed) > 9:
+        raise refuse("S533", f"--weights is `{weights}`", help="write --weights random:7")
+    return RandomReader(graph, int(seed))

@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from dsl.diagnostics import Refused, render_all
+from porting.config import MAX_BYTES, parse_config, read_config
+
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 64,
+    "max_position_embeddings": 4096,
+}
+LLAMA3 = {
+    "factor": 8.0,
+    "high_freq_factor": 4.0,
+    "low_freq_factor": 1.0,
+    "original_max_position_embeddings": 8192,
+}
+
+
+def parse(text: str | dict[str, object]):
+    return parse_config((text if isinstance(text, str) else json.dumps(text, indent=2)).encode())
+
+
+def refusal(text: str | dict[str, object]) -> Refused:
+    with pytest.raises(Refused) as caught:
+        parse(text)
+    assert len(render_all(caught.value.diagnostics).splitlines()) < 20
+    return caught.value
+
+
+def test_keys_of_nested_objects_are_dotted():
+    config = parse(LLAMA | {"outer": {"inner": {"x": 1}, "list": [1, {"y": 2}]}})
+    assert config.values["outer.inner.x"] == 1
+    assert config.values["outer.list"] == [1, {"y": 2}]
+    assert config.architecture == "LlamaForCausalLM"
+    assert config.model_type == "llama"
+
+
+def test_a_span_covers_the_key_in_the_file_and_not_its_namesake():
+    config = parse(
+        LLAMA | {"x": {"factor": 1}, "rope_theta": 1e4, "rope_scaling": LLAMA3 | {"type": "llama3"}}
+    )
+    span = config.span_of("rope_parameters.factor")
+    assert span is not None
+    assert span.text == '"factor"'
+    assert config.source.text[: span.start].rstrip().endswith('"rope_scaling": {')
+    assert config.origins["rope_parameters.factor"] == "rope_scaling.factor"
+    assert config.span_of("absent") is None
+
+
+@pytest.mark.parametrize("word", ["type", "rope_type"])
+def test_both_layouts_of_llama3_scaling_give_the_same_values(word):
+    old = parse(
+        LLAMA
+        | {
+            "rope_theta": 500000,
+            "rope_scaling": LLAMA3 | {word: "llama3"},
+            "torch_dtype": "bfloat16",
+        }
+    )
+    new = parse(
+        LLAMA
+        | {
+            "rope_parameters": LLAMA3 | {"rope_type": "llama3", "rope_theta": 500000.0},
+            "dtype": "bfloat16",
+        }
+    )
+    assert old.values == new.values
+    assert new.values["rope_parameters.rope_theta"] == 500000.0
+
+
+def test_both_layouts_of_plain_rotation_give_the_same_values():
+    old = parse(LLAMA | {"rope_theta": 10000.0, "rope_scaling": None, "partial_rotary_factor": 0.5})
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
+    assert old.values == parse(LLAMA | {"rope_parameters": rope}).values
+    assert old.dropped["rope_scaling"].startswith("null")
+    assert "rope_scaling" in old.nulls
+
+
+def test_the_original_length_defaults_to_the_longest_as_transformers_saves_it():
+    scaling = {
+        key: value for key, value in LLAMA3.items() if key != "original_max_position_embeddings"
+    }
+    config = parse(LLAMA | {"rope_theta": 1e4, "rope_scaling": scaling | {"rope_type": "llama3"}})
+    assert config.values["rope_parameters.original_max_position_embeddings"] == 4096
+
+
+def test_rotation_may_be_keyed_by_layer_type():
+    rope = {
+        "full_attention": {"rope_theta": 1e6},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+    }
+    values = parse(LLAMA | {"rope_parameters": rope}).values
+    assert values["rope_parameters.full_attention.rope_theta"] == 1e6
+    assert values["rope_parameters.full_attention.rope_type"] == "default"
+    assert values["rope_parameters.sliding_attention.rope_theta"] == 1e4
+
+
+def test_no_rotation_is_invented():
+    assert not [key for key in parse(LLAMA).values if key.startswith("rope")]
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"rope_theta": 1e4, "rope_parameters": {"rope_theta": 5e5}},
+        {"rope_scaling": {"type": "linear", "rope_type": "yarn", "factor": 2.0}},
+        {
+            "rope_scaling": {"type": "linear", "factor": 2.0},
+            "rope_parameters": {"rope_type": "default"},
+        },
+        {
+            "rope_scaling": {"factor": 2.0, "type": "linear"},
+            "rope_parameters": {"rope_type": "linear"},
+        },
+        {"torch_dtype": "float32", "dtype": "bfloat16"},
+    ],
+)
+def test_layouts_that_disagree_are_refused(keys):
+    assert [d.code for d in refusal(LLAMA | keys).diagnostics] == ["S423"]
+
+
+def test_layouts_that_agree_are_accepted():
+    rope = {"rope_theta": 1e4, "rope_type": "default"}
+    assert (
+        parse(LLAMA | {"rope_theta": 10000, "rope_parameters": rope}).values
+        == parse(LLAMA | {"rope_parameters": rope}).values
+    )
+
+
+def test_private_keys_and_remote_code_are_dropped_with_a_reason():
+    config = parse(
+        LLAMA | {"auto_map": {"AutoModel": "x.Y"}, "_attn_implementation": "evil/kernel", "n": None}
+    )
+    assert set(config.values) == {
+        "architectures",
+        "model_type",
+        "hidden_size",
+        "max_position_embeddings",
+    }
+    assert set(config.dropped) == {"auto_map", "_attn_implementation", "n"}
+
+
+@pytest.mark.parametrize("names", [None, [], ["A", "B"], "LlamaForCausalLM", [1], [""]])
+def test_architectures_must_be_one_name(names):
+    caught = refusal({"model_type": "llama", "architectures": names})
+    assert [d.code for d in caught.diagnostics] == ["S422"]
+    assert "architectures" in str(caught)
+
+
+def test_a_model_type_is_needed():
+    assert "model_type" in str(refusal({"architectures": ["A"]}))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "not JSON"),
+        ("{", "not JSON"),
+        ("[1]", "a list"),
+        ('{"a": 1, "a": 2}', "`a` stands twice"),
+        ('{"x": {"a": 1, "a": 2}}', "`a` stands twice"),
+        ('{"a": NaN}', "NaN"),
+        ('{"a": -Infinity}', "Infinity"),
+        ('{"a": 1e999}', "too large"),
+        ('{"a": ' + "9" * 5000 + "}", "more than 19 digits"),
+        ('{"a": "\\ud800"}', "surrogate"),
+        ('{"a": ' + "[" * 5000 + "]" * 5000 + "}", "nested"),
+        ('{"a": ' + '{"b": ' * 40 + "1" + "}" * 41, "nested"),
+        ('{"a": "\x1b[31m"}', "not JSON"),
+    ],
+)
+def test_what_is_not_plain_json_is_refused(text, words):
+    caught = refusal(text)
+    assert [d.code for d in caught.diagnostics] == ["S421"]
+    assert words in str(caught)
+
+
+def test_control_characters_of_a_file_do_not_reach_the_terminal():
+    caught = refusal('{"\\u001b[31m": 1, "\\u001b[31m": 2}')
+    assert "\x1b" not in str(caught)
+
+
+def test_dotted_keys_may_not_collide_with_nested_ones():
+    assert "rope.x" in str(refusal(LLAMA | {"rope.x": 1, "rope": {"x": 2}}))
+
+
+def test_a_file_that_is_not_utf8_is_refused():
+    with pytest.raises(Refused, match="byte 6 is 0xff"):
+        parse_config(b'{"a":"\xff"}')
+
+
+def test_a_folder_without_config_is_refused(tmp_path):
+    with pytest.raises(Refused, match=r"no config\.json"):
+        read_config(tmp_path)
+
+
+def test_a_large_config_is_refused_before_it_is_read(tmp_path):
+    with (tmp_path / "config.json").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    with pytest.raises(Refused, match="S514"):
+        read_config(tmp_path)
+
+
+def test_the_largest_config_is_parsed_in_little_time():
+    text = json.dumps(LLAMA | {f"k{n}": {"x": n} for n in range(60_000)})
+    start = time.perf_counter()
+    assert len(parse(text[:MAX_BYTES]).values) == 60_004
+    assert time.perf_counter() - start < 5
+
+
+def test_what_save_pretrained_writes_equals_the_old_layout(tmp_path):
+    from transformers import LlamaConfig
+
+    rope = LLAMA3 | {"rope_type": "llama3", "rope_theta": 500000.0}
+    config = LlamaConfig(architectures=["LlamaForCausalLM"], rope_parameters=rope, dtype="bfloat16")
+    config.save_pretrained(tmp_path)
+    new = read_config(tmp_path)
+    raw = json.loads((tmp_path / "config.json").read_text())
+    saved = raw.pop("rope_parameters")
+    theta = saved.pop("rope_theta")
+    raw |= {"rope_theta": theta, "rope_scaling": saved, "torch_dtype": raw.pop("dtype")}
+    assert parse(raw).values == new.values
+
+
+def test_transformers_understands_the_old_layout_as_we_do(tmp_path):
+    from transformers import AutoConfig
+
+    raw = LLAMA | {
+        "rope_theta": 20000.0,
+        "rope_scaling": {"type": "linear", "factor": 4.0},
+        "torch_dtype": "float32",
+    }
+    (tmp_path / "config.json").write_text(json.dumps(raw))
+    ours = read_config(tmp_path).values
+    theirs = AutoConfig.from_pretrained(tmp_path).rope_parameters
+    prefix = "rope_parameters."
+    found = {
+        key.removeprefix(prefix): value for key, value in ours.items() if key.startswith(prefix)
+    }
+    assert found == {key: value for key, value in theirs.items() if key != "type"}
