@@ -172,4 +172,3 @@ def _integer(attrs: Mapping[str, Attr], name: str, default: int | None = None) -
     if not isinstance(value, int):
         raise refuse("S604", f"a weight's source needs an integer `{name}`")
     return value
-

@@ -9,33 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import TypeAlias
 
 import numpy as np
 
+from device_model.arena import Region, Space, allocate
+from device_model.kernels import opcodes
 from device_model.numerics import BF16, F32, Array
 from device_model.places import Buffer, Held, Item, Kept, Place
 
 ARGUMENTS = 24
 REALS = 4
-ALIGNMENT = 64
 
 SEQUENCE, POSITION, SELECTION = 1 << 30, (1 << 30) + 1, (1 << 30) + 2
 """Buffers that the session fills before a step: per token its sequence and position, per result its token."""
 
 LENGTHS, CAPACITY, FIRST_STATE = 0, 1, 2
 """Rows of the session's table, which has one column per sequence."""
-
-
-class Region(IntEnum):
-    """What an address is relative to; `BODY` and `HEAD` hold values per token of their part of the plan."""
-
-    NONE = 0
-    BODY = 1
-    HEAD = 2
-    TABLES = 3
-    OUTPUT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +61,6 @@ class Uncompiled:
 
 
 Step: TypeAlias = Instruction | Uncompiled
-
-
-@dataclass(frozen=True, slots=True)
-class Space:
-    """The memory of one buffer: where, and bytes per token."""
-
-    region: Region
-    bytes: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,8 +123,6 @@ class Builder:
 
     def widened(self, place: Buffer) -> Argument:
         """Return the address of a value as float32, which earlier steps may have made already."""
-        from device_model.kernels import opcodes
-
         if place.dtype == F32:
             return self.at(place)
         known = self._widened.get(place.index)
@@ -209,7 +189,7 @@ class Builder:
 
     def finish(self) -> Program:
         """Place every buffer and return the program."""
-        sizes, offsets = _allocate(self.spaces, self.used)
+        sizes, offsets = allocate(self.spaces, self.used)
         return Program(
             tuple(self.steps), offsets, sizes, self.spaces, tuple(self.holding),
             tuple(self.rotations), self.scratch, self.score_rows,
@@ -223,40 +203,6 @@ def kind_of(dtype: object) -> int:
     if dtype == BF16:
         return 1
     raise TypeError(f"no instruction reads {dtype}")
-
-
-def _allocate(
-    spaces: dict[int, Space], used: dict[int, list[int]]
-) -> tuple[dict[Region, int], dict[int, int]]:
-    """Give each buffer an offset per token; freed ranges of an equal size are taken again."""
-    sizes: dict[Region, int] = {}
-    offsets: dict[int, int] = {}
-    lives = sorted((min(at), max(at), index) for index, at in used.items())
-    active: list[tuple[int, int]] = []
-    free: dict[tuple[Region, int], list[int]] = {}
-    for first, last, index in lives:
-        ended = [entry for entry in active if entry[0] < first]
-        active = [entry for entry in active if entry[0] >= first]
-        for _, other in ended:
-            space = spaces[other]
-            free.setdefault((space.region, _rounded(space.bytes)), []).append(offsets[other])
-        space = spaces[index]
-        size = _rounded(space.bytes)
-        if space.region is Region.OUTPUT:
-            offsets[index] = 0
-            continue
-        available = free.get((space.region, size))
-        if available:
-            offsets[index] = available.pop()
-        else:
-            offsets[index] = sizes.get(space.region, 0)
-            sizes[space.region] = offsets[index] + size
-        active.append((last, index))
-    return sizes, offsets
-
-
-def _rounded(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 @dataclass(frozen=True, slots=True)

@@ -288,7 +288,7 @@ class Expressions:
         builder = self.shared.builder
         for name, argument in arguments.items():
             for value, expr in zip(values.get(name, ()), argument.exprs, strict=False):
-                wanted = argument.param.role is Role.STATE
+                wanted = argument.param.role in (Role.STATE, Role.STATE_READ)
                 if wanted and not builder.is_state(value):
                     message = "a state of this body is needed here"
                     raise StaticError(Diagnostic("S214", message, expr.span))
@@ -296,9 +296,9 @@ class Expressions:
                     message = (
                         f"the state `{builder.values[value].name}` is read without its new entries"
                     )
-                    help_ = "append(state, new) writes them and gives both"
+                    help_ = "append(state, new) gives both; read(state) reads a state of fixed size"
                     raise StaticError(Diagnostic("S214", message, expr.span, help=help_))
-                if wanted:
+                if argument.param.role is Role.STATE:
                     builder.write(value, expr.span)
 
     def _check_partial(

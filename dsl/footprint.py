@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dsl.graph import Body, Graph, Node
+from dsl.graph import Body, Graph, Node, Weight
 from dsl.ops import OPS
 from dsl.ops.spec import Site
+from dsl.sources import stored_bits
 from dsl.symbolic import Dim, ratio, symbol
 from dsl.types import TensorType
 
@@ -31,6 +32,15 @@ def bytes_of(type_: TensorType) -> Dim:
     return ratio(type_.local_elements() * type_.dtype.bits, 8)
 
 
+def weight_bytes(weight: Weight) -> Dim:
+    """Return the bytes of a weight on one chip, in its stored format."""
+    bits = stored_bits(weight.source, weight.type.dtype)
+    for axis in weight.type.axes:
+        for name in axis.shards:
+            bits = ratio(bits, symbol(name))
+    return ratio(bits, 8)
+
+
 def footprint(graph: Graph) -> Footprint:
     """Return the footprint of a bound graph."""
     weights: Dim = 0
@@ -40,7 +50,7 @@ def footprint(graph: Graph) -> Footprint:
     flops: Dim = 0
     for body, layers in graph.bodies():
         count = len(layers)
-        weights = weights + count * _sum(bytes_of(w.type) for w in body.weights)
+        weights = weights + count * _sum(weight_bytes(w) for w in body.weights)
         parameters = parameters + count * _sum(w.type.elements() for w in body.weights)
         state = state + count * _sum(bytes_of(s.type) for s in body.states)
         per_token = per_token + count * _sum(_per_token(graph, s.type) for s in body.states)

@@ -40,11 +40,29 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Region:
+    """The part of one axis that a weight reads: indices start, start + step, … below stop."""
+
+    axis: int
+    start: Dim
+    stop: Dim
+    step: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class TensorRef:
-    """A checkpoint tensor; `{i}` in the name stands for the layer index."""
+    """A checkpoint tensor; `{i}` in the name stands for the layer index.
+
+    `shape` is what the file must hold, None where only a region says something about a size; `read` is the shape of
+    the part that is read; `dtype` is the stored format, None for any that the weight's own can be made from.
+    """
 
     name: str
     span: Span
+    shape: tuple[Dim | None, ...] = ()
+    read: tuple[Dim, ...] = ()
+    region: Region | None = None
+    dtype: DType | None = None
 
 
 @dataclass(frozen=True, slots=True)

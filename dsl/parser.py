@@ -176,7 +176,7 @@ def _previous_token_end(source: Source, span: Span) -> int:
 
 
 def _unexpected_character(source: Source, error: UnexpectedCharacters) -> Diagnostic:
-    at = error.pos_in_stream
+    at: int = error.pos_in_stream  # type: ignore[assignment]  # lark declares no type
     span = Span(source, at, at + 1)
     char = source.text[at]
     if char == '"':

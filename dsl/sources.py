@@ -1,24 +1,37 @@
 """Where a weight's bytes come from: tensor names with holes, and functions that compose.
 
-Resolves the `from` expression of a weight into a `WeightSource` and checks it against the declared type. Reading the
-bytes and applying the functions is the device model's work.
+Resolves the `from` expression of a weight against its declared type: every tensor gets the shape that the file must
+hold, so that headers alone can be checked. Applying the functions to bytes is the device model's work.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from dsl import syntax as sx
 from dsl.diagnostics import Diagnostic, did_you_mean
-from dsl.graph import TensorRef, Transform, WeightSource
+from dsl.graph import Attr, Region, TensorRef, Transform, WeightSource
 from dsl.scope import LayerIndex, Scope
-from dsl.static import Evaluator, StaticError, show
-from dsl.symbolic import Dim, equal, text
+from dsl.static import Evaluator, Static, StaticError, show
+from dsl.symbolic import Dim, Poly, equal, opaque, quotient, ratio, text
+from dsl.types import DTYPES, DType
 
 _HOLE = re.compile(r"\{([^{}]*)\}")
-Shape = tuple[Dim, ...]
+MX_BLOCK = 32
+Axis = TypeVar("Axis", bound=Dim | None)
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What a source must give: a shape, the region of the tensor it is read from, a format."""
+
+    shape: tuple[Dim, ...]
+    stored: tuple[Dim | None, ...]
+    region: Region | None = None
+    dtype: DType | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,81 +40,277 @@ class Resolver:
 
     scope: Scope
     evaluator: Evaluator
-    shape: Shape
+    shape: tuple[Dim, ...]
 
     def resolve(self, expr: sx.Expr) -> WeightSource:
         """Return the source; raises `StaticError` where it is malformed or does not fit the shape."""
-        return self._source(expr, self.shape, {})
+        return self.source(expr, Want(self.shape, self.shape), {})
 
-    def _source(self, expr: sx.Expr, shape: Shape, loops: Mapping[str, Dim]) -> WeightSource:
+    def source(self, expr: sx.Expr, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
+        """Return one source of what is wanted."""
         if isinstance(expr, sx.String):
-            return TensorRef(fill(expr, self.scope, loops), expr.span)
+            name = fill(expr, self.scope, loops)
+            return TensorRef(name, expr.span, want.stored, want.shape, want.region, want.dtype)
         if not isinstance(expr, sx.Call):
             message = "a source is a tensor's name in quotes, or a function of sources"
             raise StaticError(Diagnostic("S208", message, expr.span))
-        rule = SOURCES.get(expr.function.id)
-        if rule is None:
+        spec = SOURCES.get(expr.function.id)
+        if spec is None:
             help_ = did_you_mean(expr.function.id, SOURCES)
             message = f"`{expr.function.id}` is no source function"
             raise StaticError(Diagnostic("S208", message, expr.function.span, help=help_))
-        return rule(self, expr, shape, loops)
+        if (len(expr.arguments) != spec.arguments and spec.arguments >= 0) or expr.keywords:
+            raise StaticError(Diagnostic("S208", f"write {spec.usage}", expr.span))
+        return spec.rule(self, expr, want, loops)
 
-    def stack(self, expr: sx.Call, shape: Shape, loops: Mapping[str, Dim]) -> WeightSource:
-        """`stack(e < X, source)`: a new leading axis."""
-        loop, inner = self._two(expr, "stack(e < X, source)")
-        if not (
-            isinstance(loop, sx.Binary) and loop.operator == "<" and isinstance(loop.left, sx.Name)
-        ):
-            message = "the first argument of stack names a variable and its end, as `e < X`"
-            raise StaticError(Diagnostic("S208", message, loop.span))
-        count = self.evaluator.dim(loop.right)
-        self._fits(bool(shape) and equal(shape[0], count), expr, f"{text(count)} tensors", shape)
-        part = self._source(inner, shape[1:], {**loops, loop.left.id: count})
-        attrs = {"variable": loop.left.id, "count": count}
-        return Transform("stack", (part,), attrs, expr.span)
+    def number(self, expr: sx.Expr) -> Dim:
+        """Return a static size among a source's arguments."""
+        return self.evaluator.dim(expr)
 
-    def transpose(self, expr: sx.Call, shape: Shape, loops: Mapping[str, Dim]) -> WeightSource:
-        """`transpose(source)`: both axes swapped."""
-        if len(expr.arguments) != 1:
-            raise StaticError(Diagnostic("S208", "write transpose(source)", expr.span))
-        self._fits(len(shape) == 2, expr, "a matrix", shape)
-        part = self._source(expr.arguments[0], shape[::-1], loops)
-        return Transform("transpose", (part,), {}, expr.span)
-
-    def rows(self, expr: sx.Call, shape: Shape, loops: Mapping[str, Dim]) -> WeightSource:
-        """`rows(source, start, stop)`: a range of the leading axis."""
-        if len(expr.arguments) != 3:
-            raise StaticError(Diagnostic("S208", "write rows(source, start, stop)", expr.span))
-        start, stop = (self.evaluator.dim(a) for a in expr.arguments[1:])
-        length = stop - start
-        self._fits(bool(shape) and equal(shape[0], length), expr, f"{text(length)} rows", shape)
-        part = self._source(expr.arguments[0], shape, loops)
-        return Transform("rows", (part,), {"start": start, "stop": stop}, expr.span)
-
-    def _two(self, expr: sx.Call, usage: str) -> tuple[sx.Expr, sx.Expr]:
-        if len(expr.arguments) != 2 or expr.keywords:
-            raise StaticError(Diagnostic("S208", f"write {usage}", expr.span))
-        return expr.arguments[0], expr.arguments[1]
-
-    def _fits(self, holds: bool, expr: sx.Expr, what: str, shape: Shape) -> None:
+    def need(self, holds: bool, expr: sx.Expr, gives: str, want: Want) -> None:
+        """Refuse a source whose function gives another shape than is wanted."""
         if not holds:
-            shown = ", ".join(text(d) for d in shape)
-            message = f"the source gives {what}; the type is [{shown}]"
+            shown = ", ".join(text(d) for d in want.shape)
+            message = f"the source gives {gives}; [{shown}] is needed"
             raise StaticError(Diagnostic("S209", message, expr.span))
 
+    def plain(self, expr: sx.Expr, want: Want) -> None:
+        """Refuse to cut a part that is already a part along another axis."""
+        if want.region is not None:
+            message = "a part of a part: one function must say which part of the tensor is read"
+            raise StaticError(Diagnostic("S208", message, expr.span))
 
-SourceRule = Callable[[Resolver, sx.Call, Shape, Mapping[str, Dim]], WeightSource]
-SOURCES: Mapping[str, SourceRule] = {
-    "stack": Resolver.stack,
-    "transpose": Resolver.transpose,
-    "rows": Resolver.rows,
+
+def _stack(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
+    loop, inner = expr.arguments
+    if not (
+        isinstance(loop, sx.Binary) and loop.operator == "<" and isinstance(loop.left, sx.Name)
+    ):
+        message = "the first argument of stack names a variable and its end, as `e < X`"
+        raise StaticError(Diagnostic("S208", message, loop.span))
+    count = r.number(loop.right)
+    holds = bool(want.shape) and equal(want.shape[0], count)
+    r.need(holds, expr, f"{text(count)} tensors", want)
+    r.plain(expr, want)
+    rest = Want(want.shape[1:], want.stored[1:], dtype=want.dtype)
+    part = r.source(inner, rest, {**loops, loop.left.id: count})
+    return Transform("stack", (part,), {"variable": loop.left.id, "count": count}, expr.span)
+
+
+def _transpose(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
+    r.need(len(want.shape) >= 2, expr, "a matrix", want)
+    region = want.region
+    rank = len(want.shape)
+    if region is not None and region.axis >= rank - 2:
+        region = replace(region, axis=2 * rank - 3 - region.axis)
+    swapped = Want(_swapped(want.shape), _swapped(want.stored), region, want.dtype)
+    return Transform("transpose", (r.source(expr.arguments[0], swapped, loops),), {}, expr.span)
+
+
+def _swapped(shape: tuple[Axis, ...]) -> tuple[Axis, ...]:
+    return (*shape[:-2], shape[-1], shape[-2])
+
+
+def _part(
+    r: Resolver,
+    expr: sx.Call,
+    want: Want,
+    loops: Mapping[str, Dim],
+    region: Region,
+    size: Dim | None,
+) -> WeightSource:
+    r.plain(expr, want)
+    stored = tuple(size if i == region.axis else d for i, d in enumerate(want.stored))
+    part = r.source(expr.arguments[0], replace(want, stored=stored, region=region), loops)
+    attrs: dict[str, Attr] = {
+        "axis": region.axis,
+        "start": region.start,
+        "stop": region.stop,
+        "step": region.step,
+    }
+    return Transform("part", (part,), attrs, expr.span)
+
+
+def _range(axis: int) -> SourceRule:
+    def rule(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
+        start, stop = r.number(expr.arguments[1]), r.number(expr.arguments[2])
+        at = axis % len(want.shape) if want.shape else 0
+        what = "rows" if axis == 0 else "columns"
+        holds = bool(want.shape) and equal(want.shape[at], stop - start)
+        r.need(holds, expr, f"{text(stop - start)} {what}", want)
+        return _part(r, expr, want, loops, Region(at, start, stop), None)
+
+    return rule
+
+
+def _every(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
+    """Every step-th index of the axis before the last, or of the only one."""
+    start, step = r.number(expr.arguments[1]), r.number(expr.arguments[2])
+    whole = isinstance(start, int) and isinstance(step, int) and 0 <= start < step
+    if not (isinstance(start, int) and isinstance(step, int) and whole):
+        message = "every needs whole numbers, the start below the step"
+        raise StaticError(Diagnostic("S208", message, expr.span))
+    axis = max(len(want.shape) - 2, 0)
+    r.need(bool(want.shape), expr, "an axis to step over", want)
+    total = want.shape[axis] * step
+    return _part(r, expr, want, loops, Region(axis, start, total, step), total)
+
+
+def _join(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
+    """Sources one after the other along the leading axis, each followed by its rows: join(a, n, b, m)."""
+    pairs = list(zip(expr.arguments[::2], expr.arguments[1::2], strict=False))
+    if len(expr.arguments) % 2 or not pairs:
+        message = f"write {SOURCES['join'].usage}"
+        raise StaticError(Diagnostic("S208", message, expr.span))
+    r.plain(expr, want)
+    total: Dim = 0
+    parts = []
+    for inner, rows in pairs:
+        count = r.number(rows)
+        total = total + count
+        shape = (count, *want.shape[1:])
+        parts.append(r.source(inner, Want(shape, shape, dtype=want.dtype), loops))
+    r.need(bool(want.shape) and equal(want.shape[0], total), expr, f"{text(total)} rows", want)
+    return Transform("join", tuple(parts), {}, expr.span)
+
+
+def _half_pairs(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
+    """Rotary rows of each head from neighbouring pairs to halves apart."""
+    heads = r.number(expr.arguments[1])
+    holds = bool(want.shape) and quotient(want.shape[0], 2 * heads) is not None
+    even = bool(want.shape) and (holds or not isinstance(want.shape[0], int))
+    r.need(even, expr, f"{text(heads)} heads of an even width", want)
+    part = r.source(expr.arguments[0], want, loops)
+    return Transform("half_pairs", (part,), {"heads": heads}, expr.span)
+
+
+def _scaled(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
+    """Low-precision values with one scale a block of rows and columns."""
+    dtype, values, scales, rows, columns = expr.arguments
+    stored = _dtype(r, dtype)
+    r.need(len(want.shape) >= 2, expr, "a matrix", want)
+    r.plain(expr, want)
+    block = (r.number(rows), r.number(columns))
+    grid = tuple(
+        opaque("ceil_div", d, b) if quotient(d, b) is None else ratio(d, b)
+        for d, b in zip(want.shape[-2:], block, strict=True)
+    )
+    scale_shape = (*want.shape[:-2], *grid)
+    parts = (
+        r.source(values, replace(want, dtype=stored), loops),
+        r.source(scales, Want(scale_shape, scale_shape, dtype=DTYPES["f32"]), loops),
+    )
+    attrs: dict[str, Attr] = {"dtype": stored, "rows": block[0], "columns": block[1]}
+    return Transform("scaled", parts, attrs, expr.span)
+
+
+def _mxfp4(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
+    """Four-bit values, two a byte, with one power-of-two scale a block of 32 along the last axis."""
+    r.need(len(want.shape) >= 1, expr, "blocks of 32", want)
+    r.plain(expr, want)
+    blocks = ratio(want.shape[-1], MX_BLOCK)
+    packed = (*want.shape[:-1], blocks, MX_BLOCK // 2)
+    scale_shape = (*want.shape[:-1], blocks)
+    byte = DTYPES["u8"]
+    parts = (
+        r.source(expr.arguments[0], Want(packed, packed, dtype=byte), loops),
+        r.source(expr.arguments[1], Want(scale_shape, scale_shape, dtype=byte), loops),
+    )
+    return Transform("mxfp4", parts, {"block": MX_BLOCK}, expr.span)
+
+
+def _dtype(r: Resolver, expr: sx.Expr) -> DType:
+    value: Static = r.evaluator.value(expr)
+    found = DTYPES.get(value) if isinstance(value, str) else value
+    if not isinstance(found, DType):
+        message = f"{show(value)} is no dtype"
+        help_ = did_you_mean(str(value), DTYPES)
+        raise StaticError(Diagnostic("S211", message, expr.span, help=help_))
+    return found
+
+
+SourceRule = Callable[[Resolver, sx.Call, Want, Mapping[str, Dim]], WeightSource]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """A source function: how it is written, what it gives, and its rule; -1 arguments means any number."""
+
+    name: str
+    usage: str
+    summary: str
+    arguments: int
+    rule: SourceRule
+
+
+SOURCES: Mapping[str, SourceSpec] = {
+    spec.name: spec
+    for spec in (
+        SourceSpec(
+            "stack",
+            "stack(e < X, source)",
+            "One tensor for each value of a variable, along a new leading axis.",
+            2,
+            _stack,
+        ),
+        SourceSpec("transpose", "transpose(source)", "The last two axes swapped.", 1, _transpose),
+        SourceSpec(
+            "rows",
+            "rows(source, start, stop)",
+            "A range of the leading axis of a fused tensor.",
+            3,
+            _range(0),
+        ),
+        SourceSpec(
+            "columns",
+            "columns(source, start, stop)",
+            "A range of the last axis of a fused tensor.",
+            3,
+            _range(-1),
+        ),
+        SourceSpec(
+            "every",
+            "every(source, start, step)",
+            "Every step-th row from start on, of rows that are interleaved.",
+            3,
+            _every,
+        ),
+        SourceSpec(
+            "join",
+            "join(source, rows, source, rows, …)",
+            "Sources one after the other along the leading axis.",
+            -1,
+            _join,
+        ),
+        SourceSpec(
+            "half_pairs",
+            "half_pairs(source, heads)",
+            "Rotary rows of each head reordered from neighbouring pairs to pairs that are halves apart.",
+            2,
+            _half_pairs,
+        ),
+        SourceSpec(
+            "scaled",
+            "scaled(dtype, values, scales, rows, columns)",
+            "Values in a low precision, each block of rows and columns times its own f32 scale.",
+            5,
+            _scaled,
+        ),
+        SourceSpec(
+            "mxfp4",
+            "mxfp4(blocks, scales)",
+            "Packed four-bit values with a power-of-two scale for each 32 along the last axis.",
+            2,
+            _mxfp4,
+        ),
+    )
 }
 
 
 def fill(template: sx.String, scope: Scope, loops: Mapping[str, Dim]) -> str:
     """Return a string with its holes filled from static strings; loop variables stay as holes."""
 
-    def replace(match: re.Match[str]) -> str:
+    def replace_hole(match: re.Match[str]) -> str:
         name = match.group(1)
         if name in loops:
             return match.group()
@@ -117,32 +326,48 @@ def fill(template: sx.String, scope: Scope, loops: Mapping[str, Dim]) -> str:
         message = f"the hole `{{{name}}}` {known}"
         raise StaticError(Diagnostic("S210", message, template.span, help=help_))
 
-    return _HOLE.sub(replace, template.value)
+    return _HOLE.sub(replace_hole, template.value)
 
 
-def tensor_names(source: WeightSource, layer: int | None) -> tuple[str, ...]:
-    """Return the names of all tensors that a source reads for one layer, in order; needs known counts."""
+def tensors(
+    source: WeightSource, layer: int, loops: Mapping[str, int] | None = None
+) -> Iterator[tuple[str, TensorRef]]:
+    """Yield the name of every tensor that a bound source reads for one layer, with its reference."""
+    inner = dict(loops or {})
+    if isinstance(source, TensorRef):
+        yield instance(source.name, layer, inner), source
+        return
+    if source.function != "stack":
+        for part in source.parts:
+            yield from tensors(part, layer, inner)
+        return
+    count, variable = source.attrs["count"], str(source.attrs["variable"])
+    if not isinstance(count, int):
+        raise TypeError(f"stack of {count} tensors: the program is not bound")
+    for index in range(count):
+        yield from tensors(source.parts[0], layer, inner | {variable: index})
 
-    def expand(part: WeightSource, loops: Mapping[str, int]) -> tuple[str, ...]:
-        if isinstance(part, TensorRef):
-            return (instance(part.name, layer, loops),)
-        if part.function == "stack":
-            count = part.attrs["count"]
-            if not isinstance(count, int):
-                raise ValueError(f"stack of {show(count)} tensors: the program is not bound")
-            variable = str(part.attrs["variable"])
-            rows = (expand(part.parts[0], {**loops, variable: e}) for e in range(count))
-            return tuple(name for row in rows for name in row)
-        return tuple(name for p in part.parts for name in expand(p, loops))
 
-    return expand(source, {})
+def stored_bits(source: WeightSource, own: DType) -> Dim:
+    """Return the bits that a source occupies as it is stored; `own` is the weight's declared dtype."""
+    if isinstance(source, TensorRef):
+        bits: Dim = (source.dtype or own).bits
+        for size in source.read:
+            bits = bits * size
+        return bits
+    total: Dim = 0
+    for part in source.parts:
+        total = total + stored_bits(part, own)
+    count = source.attrs["count"] if source.function == "stack" else 1
+    if not isinstance(count, (int, Poly)):
+        raise TypeError(f"stack of {count} tensors")
+    return total * count
 
 
 def instance(name: str, layer: int | None, loops: Mapping[str, int]) -> str:
     """Return a tensor name with its holes filled; holes that are no loop variable are the layer's."""
 
-    def replace(match: re.Match[str]) -> str:
-        hole = match.group(1)
-        return str(loops.get(hole, layer))
+    def replace_hole(match: re.Match[str]) -> str:
+        return str(loops.get(match.group(1), layer))
 
-    return _HOLE.sub(replace, name)
+    return _HOLE.sub(replace_hole, name)

@@ -242,6 +242,9 @@ class Evaluator:
         if function is None or expr.keywords:
             raise _error("S207", f"`{name}(…)` is not known before the program runs", expr)
         values = [self.value(a) for a in expr.arguments]
+        sizes = [v for v in values if isinstance(v, (int, Poly)) and not isinstance(v, bool)]
+        if name in symbolic.OPAQUE and len(sizes) == len(values) == 2:
+            return symbolic.opaque(name, sizes[0], sizes[1])
         if any(isinstance(v, (Unknown, Poly)) for v in values):
             return Unknown(f"{name}({', '.join(show(v) for v in values)})")
         try:

@@ -7,6 +7,7 @@ of expanded polynomials. It deliberately has no `simplify`, no assumptions datab
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from typing import TypeAlias
@@ -116,9 +117,39 @@ def ratio(a: Dim, b: Dim) -> Dim:
     return _canonical(_expr(a) / _expr(b))
 
 
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """What a symbol stands for that is no polynomial: a function of two dimensions."""
+
+    function: str
+    a: Dim
+    b: Dim
+
+
+OPAQUE: Mapping[str, Callable[[Fraction, Fraction], Fraction]] = {
+    "min": min,
+    "max": max,
+    "floor": lambda a, b: Fraction(a // b),
+    "mod": lambda a, b: a - b * (a // b),
+    "ceil_div": lambda a, b: Fraction(-(-a // b)),
+}
+_DEFINITIONS: dict[str, Opaque] = {}
+
+
 def opaque(function: str, a: Dim, b: Dim) -> Dim:
-    """Return a positive symbol that stands for a non-polynomial function of two dimensions."""
-    return symbol(f"{function}({text(a)}, {text(b)})")
+    """Return a non-polynomial function of two dimensions: its value, or a positive symbol with this definition."""
+    if isinstance(a, int) and isinstance(b, int):
+        return int(OPAQUE[function](Fraction(a), Fraction(b)))
+    name = f"{function}({text(a)}, {text(b)})"
+    _DEFINITIONS[name] = Opaque(function, a, b)
+    return symbol(name)
+
+
+def definition(value: Dim) -> Opaque | None:
+    """Return what a symbol stands for; None where it is no opaque symbol."""
+    if isinstance(value, Poly) and isinstance(value.expr, sympy.Symbol):
+        return _DEFINITIONS.get(value.expr.name)
+    return None
 
 
 def at_least(a: Dim, b: Dim) -> bool | None:
@@ -137,17 +168,28 @@ def _coefficient(term: sympy.Expr) -> sympy.Rational:
 
 
 def names(value: Dim) -> frozenset[str]:
-    """Return the names that a dimension depends on."""
+    """Return the names that a dimension depends on, also through opaque functions."""
     if isinstance(value, int):
         return frozenset()
-    return frozenset(s.name for s in value.expr.free_symbols)
+    found: set[str] = set()
+    for name in (s.name for s in value.expr.free_symbols):
+        made = _DEFINITIONS.get(name)
+        found |= {name} if made is None else names(made.a) | names(made.b)
+    return frozenset(found)
 
 
 def substitute(value: Dim, values: Mapping[str, Dim]) -> Dim:
     """Replace names by dimensions."""
     if isinstance(value, int):
         return value
-    table = {s: _expr(values[s.name]) for s in value.expr.free_symbols if s.name in values}
+    table: dict[sympy.Symbol, sympy.Expr] = {}
+    for s in value.expr.free_symbols:
+        made = _DEFINITIONS.get(s.name)
+        if made is not None:
+            a, b = substitute(made.a, values), substitute(made.b, values)
+            table[s] = _expr(opaque(made.function, a, b))
+        elif s.name in values:
+            table[s] = _expr(values[s.name])
     return _canonical(value.expr.xreplace(table)) if table else value
 
 
@@ -155,23 +197,20 @@ def evaluate(value: Dim, values: Mapping[str, int]) -> Fraction:
     """Return the exact value; raises `KeyError` for a name without one."""
     if isinstance(value, int):
         return Fraction(value)
-    table = {s: sympy.Integer(values[s.name]) for s in value.expr.free_symbols}
+    table = {s: _rational(_value_of(s.name, values)) for s in value.expr.free_symbols}
     result = value.expr.xreplace(table)
     return Fraction(int(result.p), int(result.q))
 
 
-def function(value: Dim, arguments: tuple[str, ...]) -> Callable[..., float]:
-    """Compile a dimension into a fast function of the named arguments.
+def _value_of(name: str, values: Mapping[str, int]) -> Fraction:
+    made = _DEFINITIONS.get(name)
+    if made is None:
+        return Fraction(values[name])
+    return OPAQUE[made.function](evaluate(made.a, values), evaluate(made.b, values))
 
-    The names become fresh dummy symbols, so that no text of a file reaches the code generator.
-    """
-    dummies = {name: sympy.Symbol(f"a{i}") for i, name in enumerate(arguments)}
-    expr = _expr(value)
-    table = {s: dummies[s.name] for s in expr.free_symbols}
-    compiled: Callable[..., float] = sympy.lambdify(
-        list(dummies.values()), expr.xreplace(table), modules="math"
-    )
-    return compiled
+
+def _rational(value: Fraction) -> sympy.Rational:
+    return sympy.Rational(value.numerator, value.denominator)
 
 
 def text(value: Dim) -> str:

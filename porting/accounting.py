@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from dsl.diagnostics import Diagnostic, did_you_mean
-from dsl.graph import Graph, TensorRef, Weight, WeightSource
-from dsl.source import Span
-from dsl.sources import instance
+from dsl.graph import Graph, Region, TensorRef, Weight
+from dsl.sources import tensors as tensors_of
+from dsl.symbolic import text
 from dsl.types import DType, Kind
 from porting.report import TensorAccount
 from porting.safetensors_header import TensorInfo
@@ -29,12 +29,11 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """One reading of a checkpoint tensor by a weight; `rows` is the range of its leading axis, None for all."""
+    """One reading of a checkpoint tensor by a weight."""
 
     name: str
     weight: Weight
-    span: Span
-    rows: tuple[int, int] | None
+    ref: TensorRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +52,13 @@ def account(graph: Graph, tensors: Mapping[str, TensorInfo]) -> Accounted:
     missing: dict[str, Diagnostic] = {}
     casts: Counter[str] = Counter()
     for weight, layer in _weights(graph):
-        found = list(_uses(weight.source, weight, layer, {}))
+        found = [Use(name, weight, ref) for name, ref in tensors_of(weight.source, layer)]
         uses += found
         absent = [use for use in found if use.name not in tensors]
         for use in absent:
             missing.setdefault(use.name, _missing(use, tensors))
-        if not absent:
-            problems += _compare(weight, layer, tensors)
-            stored = {tensors[use.name].dtype for use in found}
-            casts.update(f"{s} to {weight.type.dtype}" for s in stored if s != weight.type.dtype)
+        problems += _compare([use for use in found if use.name in tensors], tensors)
+        casts.update(_casts(found, tensors))
     unused, left = _unused(tensors, uses)
     problems += [*_few(list(missing.values()), "missing"), *_few(unused, "unused")]
     problems += _repeated(uses, tensors)
@@ -81,89 +78,55 @@ def _weights(graph: Graph) -> Iterator[tuple[Weight, int]]:
                 yield weight, layer
 
 
-def _uses(
-    source: WeightSource, weight: Weight, layer: int, loops: Mapping[str, int]
-) -> Iterator[Use]:
-    if isinstance(source, TensorRef):
-        yield Use(instance(source.name, layer, loops), weight, source.span, None)
-        return
-    if source.function == "stack":
-        variable, count = str(source.attrs["variable"]), source.attrs["count"]
-        for index in range(count if isinstance(count, int) else 0):
-            yield from _uses(source.parts[0], weight, layer, {**loops, variable: index})
-        return
-    for part in source.parts:
-        for use in _uses(part, weight, layer, loops):
-            yield _narrowed(use, source.attrs) if source.function == "rows" else use
-
-
-def _narrowed(use: Use, attrs: Mapping[str, object]) -> Use:
-    start, stop = attrs["start"], attrs["stop"]
-    if not (isinstance(start, int) and isinstance(stop, int)):
-        raise TypeError("rows of an unbound program")
-    return Use(use.name, use.weight, use.span, (start, stop))
-
-
 def _missing(use: Use, tensors: Mapping[str, TensorInfo]) -> Diagnostic:
     message = f"the checkpoint has no tensor `{use.name}`"
     return Diagnostic(
-        "S560", message, use.span, f"weight {use.weight.name}", help=did_you_mean(use.name, tensors)
+        "S560",
+        message,
+        use.ref.span,
+        f"weight {use.weight.name}",
+        help=did_you_mean(use.name, tensors),
     )
 
 
-def _compare(weight: Weight, layer: int, tensors: Mapping[str, TensorInfo]) -> Iterator[Diagnostic]:
-    wanted = tuple(d for d in weight.type.dims if isinstance(d, int))
-    try:
-        given = _shape(weight.source, layer, {}, tensors)
-    except _Unfit as unfit:
-        yield Diagnostic("S562", str(unfit), weight.span)
-        return
-    names = [u.name for u in _uses(weight.source, weight, layer, {})]
-    shown = f"`{names[0]}`" if len(names) == 1 else f"`{names[0]}` and {len(names) - 1} more"
-    if given != wanted:
-        message = f"{shown} gives {list(given)}; weight `{weight.name}` is {weight.type}"
-        yield Diagnostic("S562", message, weight.span)
-    for name in names:
-        if not _convertible(tensors[name].dtype, weight.type.dtype):
-            message = f"`{name}` is stored as {tensors[name].dtype}; {weight.type.dtype} is needed"
-            yield Diagnostic("S563", message, weight.span)
+def _compare(uses: Sequence[Use], tensors: Mapping[str, TensorInfo]) -> Iterator[Diagnostic]:
+    """Yield the first tensor of a weight whose shape or format is not what the weight reads."""
+    for use in uses:
+        info, ref, weight = tensors[use.name], use.ref, use.weight
+        wanted = ref.dtype or weight.type.dtype
+        if not _fits(info.shape, ref):
+            shown = ", ".join("…" if d is None else text(d) for d in ref.shape)
+            message = f"`{use.name}` is {list(info.shape)}; weight `{weight.name}` reads [{shown}]"
+            yield Diagnostic("S562", message, ref.span, f"{weight.name}: {weight.type}")
+            return
+        exact = ref.dtype is not None
+        if info.dtype != wanted and (exact or not _convertible(info.dtype, wanted)):
+            message = f"`{use.name}` is stored as {info.dtype}; {wanted} is needed"
+            yield Diagnostic("S563", message, ref.span, f"{weight.name}: {weight.type}")
             return
 
 
+def _fits(shape: Shape, ref: TensorRef) -> bool:
+    if len(shape) != len(ref.shape):
+        return False
+    if ref.region is not None and not _covers(shape[ref.region.axis], ref.region):
+        return False
+    return all(want is None or size == want for size, want in zip(shape, ref.shape, strict=True))
+
+
+def _covers(size: int, region: Region) -> bool:
+    return isinstance(region.stop, int) and region.stop <= size
+
+
+def _casts(uses: Sequence[Use], tensors: Mapping[str, TensorInfo]) -> set[str]:
+    """Return which conversions a weight needs when it is read."""
+    own = {use.weight.type.dtype for use in uses}
+    stored = {tensors[u.name].dtype for u in uses if u.name in tensors and u.ref.dtype is None}
+    return {f"{a} to {b}" for a in stored for b in own if a != b}
+
+
 def _convertible(stored: DType, wanted: DType) -> bool:
-    wide = (Kind.FLOAT, 16)
-    return stored == wanted or (
-        (stored.kind, min(stored.bits, 16)) == wide and (wanted.kind, min(wanted.bits, 16)) == wide
-    )
-
-
-class _Unfit(Exception):
-    """A source function cannot be applied to the shapes of a checkpoint."""
-
-
-def _shape(
-    source: WeightSource, layer: int, loops: Mapping[str, int], tensors: Mapping[str, TensorInfo]
-) -> Shape:
-    if isinstance(source, TensorRef):
-        return tensors[instance(source.name, layer, loops)].shape
-    if source.function == "stack":
-        variable, count = str(source.attrs["variable"]), source.attrs["count"]
-        number = count if isinstance(count, int) else 0
-        shapes = {
-            _shape(source.parts[0], layer, {**loops, variable: i}, tensors) for i in range(number)
-        }
-        if len(shapes) != 1:
-            raise _Unfit(f"the tensors to stack have {len(shapes)} different shapes")
-        return (number, *shapes.pop())
-    inner = _shape(source.parts[0], layer, loops, tensors)
-    if source.function == "transpose":
-        return inner[::-1]
-    start, stop = source.attrs["start"], source.attrs["stop"]
-    if not (isinstance(start, int) and isinstance(stop, int)):
-        raise TypeError(f"no shape rule for {source.function}")
-    if stop > inner[0]:
-        raise _Unfit(f"rows {start} to {stop} of a tensor of {inner[0]} rows")
-    return (stop - start, *inner[1:])
+    return {stored.kind, wanted.kind} == {Kind.FLOAT} and min(stored.bits, wanted.bits) >= 16
 
 
 def _unused(
@@ -191,17 +154,26 @@ def _repeated(uses: Sequence[Use], tensors: Mapping[str, TensorInfo]) -> Iterato
     for use in uses:
         by_name.setdefault(use.name, []).append(use)
     for name, group in by_name.items():
-        if name not in tensors:
-            continue
-        rows = tensors[name].shape[0] if tensors[name].shape else 1
-        ranges = sorted(use.rows or (0, rows) for use in group)
-        ends = [0, *(stop for _, stop in ranges)]
-        if [start for start, _ in ranges] == ends[:-1] and ends[-1] == rows:
+        if name not in tensors or _once(tensors[name].shape, [use.ref.region for use in group]):
             continue
         names = ", ".join(f"`{use.weight.name}`" for use in group)
-        shown = ", ".join(f"{start}–{stop}" for start, stop in ranges)
-        message = f"`{name}` has {rows} rows and is read as {shown} by {names}: not once each"
-        yield Diagnostic("S564", message, group[-1].span)
+        how = f"{len(group)} times, by {names}" if len(group) > 1 else f"in part, by {names}"
+        message = f"`{name}` is read {how}: every element must be read exactly once"
+        yield Diagnostic("S564", message, group[-1].ref.span)
+
+
+def _once(shape: Shape, regions: Sequence[Region | None]) -> bool:
+    """Tell whether regions of one axis cover it without overlap."""
+    if len(regions) == 1 and regions[0] is None:
+        return True
+    if len({r.axis if r else None for r in regions}) != 1 or regions[0] is None:
+        return False
+    counts: Counter[int] = Counter()
+    for region in regions:
+        if region and isinstance(region.start, int) and isinstance(region.stop, int):
+            counts.update(range(region.start, region.stop, region.step))
+    size = shape[regions[0].axis]
+    return len(counts) == size and set(counts.values()) == {1}
 
 
 def _few(problems: list[Diagnostic], what: str) -> list[Diagnostic]:

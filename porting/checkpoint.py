@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dsl.diagnostics import Diagnostic, Refused, refuse
-from porting.files import ModelFile, find_file, is_plain_name
+from porting.files import ModelFile, find_file, is_plain_name, list_names
 from porting.safetensors_header import Header, TensorInfo, digest_parts, read_header
 from porting.strict_json import kind, parse_object, shown
 
@@ -111,7 +111,7 @@ def _one(header: Header) -> Header:
 
 
 def _no_weights(directory: Path) -> Refused:
-    names = sorted(path.name for path in directory.iterdir())
+    names = list_names(directory)
     pickles = [name for name in names if name.endswith(PICKLES)]
     if pickles:
         message = f"the folder has no safetensors, only pickled weights: {_few(pickles)}"

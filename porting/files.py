@@ -65,6 +65,15 @@ def find_file(directory: Path, name: str) -> ModelFile | None:
     return ModelFile(name, target, status.st_size)
 
 
+def list_names(directory: Path) -> tuple[str, ...]:
+    """Return the names in a folder, sorted."""
+    try:
+        return tuple(sorted(path.name for path in directory.iterdir()))
+    except OSError as error:
+        message = f"the folder {shown(directory.name)} cannot be read: {error.strerror}"
+        raise refuse("S513", message) from error
+
+
 def is_plain_name(name: str) -> bool:
     """Tell whether a name is that of one file, with no folder, drive or control character in it."""
     if not name or len(name) > MAX_NAME or name in {".", ".."}:

@@ -61,7 +61,7 @@ def check_sizes(header: GgufHeader, name: str) -> None:
     """Refuse a header whose counts do not fit its tensors, before anything is built from them."""
     architecture = header.architecture
     if not architecture:
-        raise refuse("S533", f"{name} does not say its architecture", place=name)
+        raise refuse("S573", f"{name} does not say its architecture", place=name)
     for key in ("block_count", "expert_count", "attention.head_count", "attention.head_count_kv"):
         value = header.metadata.get(f"{architecture}.{key}", 0)
         limit = len(header.tensors) if key == "block_count" else 2**16
@@ -69,7 +69,7 @@ def check_sizes(header: GgufHeader, name: str) -> None:
             message = (
                 f"{name}: `{architecture}.{key}` is {value:,}; at most {limit:,} fits the file"
             )
-            raise refuse("S533", message, place=name)
+            raise refuse("S573", message, place=name)
 
 
 def _sha256(file: ModelFile, progress: Progress) -> str:
@@ -136,4 +136,4 @@ def _no_room(error: OSError) -> Refused:
     message = (
         f"the converted model cannot be written to the cache: {shown(error.strerror or str(error))}"
     )
-    return refuse("S535", message, help="set SOHU_CACHE to a folder with room for it")
+    return refuse("S575", message, help="set SOHU_CACHE to a folder with room for it")

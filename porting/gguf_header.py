@@ -128,7 +128,7 @@ class GgufHeader:
 def read_gguf_header(file: ModelFile) -> GgufHeader:
     """Read and check the header of a GGUF file."""
     if file.size < len(MAGIC):
-        raise refuse("S536", f"{file.name} has {file.size} bytes: not a GGUF file", place=file.name)
+        raise refuse("S576", f"{file.name} has {file.size} bytes: not a GGUF file", place=file.name)
     with file.open() as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         return _Walker(file.name, data).header()
 
@@ -146,12 +146,12 @@ class _Walker:
 
     def header(self) -> GgufHeader:
         if self.data[: len(MAGIC)] != MAGIC:
-            raise refuse("S536", f"{self.name} does not begin with GGUF", place=self.name)
+            raise refuse("S576", f"{self.name} does not begin with GGUF", place=self.name)
         self.at = len(MAGIC)
         version = self.number("I")
         if version not in VERSIONS:
             message = f"{self.name} has GGUF version {version}; versions 2 and 3 are read"
-            raise refuse("S536", message, place=self.name)
+            raise refuse("S576", message, place=self.name)
         tensor_count = self.count("tensors", MAX_TENSORS, 24)
         key_count = self.count("keys", MAX_KEYS, 13)
         metadata, types = self.keys(key_count)
@@ -220,11 +220,11 @@ class _Walker:
             self.where = f"tensor `{shown(entry.name)}`"
             offset = start + entry.offset
             if offset < end:
-                raise self.malformed("overlaps the tensor before it", "S537")
+                raise self.malformed("overlaps the tensor before it", "S577")
             end = offset + entry.nbytes
             if end > self.size:
                 fact = f"ends at byte {end:,}, but the file has {self.size:,}"
-                raise self.malformed(fact, "S537")
+                raise self.malformed(fact, "S577")
             placed.append(GgufTensor(entry.name, entry.type, entry.shape, offset, entry.nbytes))
         return tuple(placed)
 
@@ -282,7 +282,7 @@ class _Walker:
     def need(self, length: int) -> None:
         left = self.size - self.at
         if length > left:
-            raise self.malformed(f"needs {length:,} more bytes, but {left:,} remain", "S537")
+            raise self.malformed(f"needs {length:,} more bytes, but {left:,} remain", "S577")
 
-    def malformed(self, fact: str, code: str = "S532") -> Refused:
+    def malformed(self, fact: str, code: str = "S572") -> Refused:
         return refuse(code, f"{self.name}: {self.where} {fact}", place=self.name)

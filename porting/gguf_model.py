@@ -46,7 +46,7 @@ def write_model(
     progress(STAGE, 0, len(header.tensors))
     torch, transformers = libraries()
     with _alone(file) as folder, _our_reader(file, header, progress):
-        with refusing("S533", f"convert {file.name}"):
+        with refusing("S573", f"convert {file.name}"):
             config = transformers.AutoConfig.from_pretrained(
                 folder, gguf_file=LINK, local_files_only=True, trust_remote_code=False
             )
@@ -161,7 +161,7 @@ def _check_keys(file: ModelFile, header: GgufHeader, config: Any) -> None:
             is_long = isinstance(value, GgufArray)
             text = "a list" if is_long else shown(value)
             message = f"{file.name}: transformers' reader drops `{shown(key)}` = {text}"
-            raise refuse("S534", message, place=file.name, help=HELP)
+            raise refuse("S574", message, place=file.name, help=HELP)
 
 
 def _set_rotation(file: ModelFile, header: GgufHeader, config: Any) -> None:
@@ -170,7 +170,7 @@ def _set_rotation(file: ModelFile, header: GgufHeader, config: Any) -> None:
         return
     if "rope_theta" not in rotation:
         message = f"{file.name} has `{ROPE_FACTORS}`, but its architecture has no plain rotation"
-        raise refuse("S534", message, place=file.name, help=HELP)
+        raise refuse("S574", message, place=file.name, help=HELP)
     scaling = rope_scaling(file, header, float(rotation["rope_theta"]), int(config.head_dim))
     if scaling is not None:
         config.rope_parameters = {"rope_theta": rotation["rope_theta"], **scaling}
@@ -201,7 +201,7 @@ def _tensors(torch: Any, file: ModelFile, header: GgufHeader, model: Any) -> Map
 def _unfit(file: ModelFile, names: list[str], words: str) -> Refused:
     first = ", ".join(shown(name) for name in names[:3])
     message = f"{file.name}: {len(names)} tensors {words}: {first}"
-    return refuse("S534", message, place=file.name, help=HELP)
+    return refuse("S574", message, place=file.name, help=HELP)
 
 
 def _write_config(config: Any, architecture: str, target: Path) -> None:
@@ -226,7 +226,7 @@ def _write_tokenizer(
     if TOKENS not in header.metadata:
         return ("the file has no tokenizer",)
     try:
-        with refusing("S533", "read the tokenizer"):
+        with refusing("S573", "read the tokenizer"):
             tokenizer = transformers.AutoTokenizer.from_pretrained(
                 folder, gguf_file=LINK, local_files_only=True, trust_remote_code=False
             )

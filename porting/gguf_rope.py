@@ -50,14 +50,14 @@ def rope_scaling(
     scaling = llama3_scaling(factors, theta, head_dim)
     if scaling is None:
         message = f"{file.name} scales its rotary frequencies by `{ROPE_FACTORS}` in a way that is not known"
-        raise refuse("S534", message, place=file.name, help="port the original safetensors model")
+        raise refuse("S574", message, place=file.name, help="port the original safetensors model")
     return scaling
 
 
 def _factors(file: ModelFile, tensor: GgufTensor) -> npt.NDArray[np.float32]:
     if tensor.type_name != "F32" or len(tensor.shape) != 1:
         message = f"`{ROPE_FACTORS}` is {tensor.type_name} {list(tensor.shape)}, not a list of F32"
-        raise refuse("S534", message, place=file.name)
+        raise refuse("S574", message, place=file.name)
     with file.open() as stream:
         stream.seek(tensor.offset)
         return np.frombuffer(stream.read(tensor.nbytes), "<f4").astype(np.float32)

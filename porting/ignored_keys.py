@@ -46,10 +46,12 @@ class KeyAccount:
 
 def _length_is_unused(values: Mapping[str, object]) -> bool:
     """Tell whether no rotary parameter in the config depends on the longest length."""
-    types = {
-        v for k, v in values.items() if k.startswith("rope_parameters") and k.endswith("rope_type")
-    }
-    return bool(types) and types <= LENGTH_TYPES
+    types = [
+        value
+        for key, value in values.items()
+        if key.startswith("rope_parameters") and key.endswith("rope_type")
+    ]
+    return bool(types) and all(isinstance(x, str) and x in LENGTH_TYPES for x in types)
 
 
 def _rows(

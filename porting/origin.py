@@ -6,6 +6,7 @@ Fetches and converts; reads no config and no weights.
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from dsl.diagnostics import Refused, refuse
 from porting import gguf, hub
-from porting.files import find_file
+from porting.files import find_file, list_names
 from porting.progress import Progress, silent
 from porting.strict_json import shown
 
@@ -55,19 +56,20 @@ class Origin:
 
 def resolve(model: str, revision: str | None = None, progress: Progress = silent) -> Origin:
     """Return the folder of a model, fetching or converting it first where needed."""
-    path = Path(model).expanduser()
+    path = Path(os.path.expanduser(model))  # noqa: PTH111 - unlike pathlib's, it never raises
+    exists = os.path.exists(path)  # noqa: PTH110 - likewise, however odd the name
     hub_id = _HUB_ID.fullmatch(model)
-    is_hub_id = hub_id is not None and model != DEMO and not path.exists()
+    is_hub_id = hub_id is not None and model != DEMO and not exists
     if revision is not None and not is_hub_id:
         message = f"--revision {shown(revision)} is given, but `{shown(model)}` is not a hub id"
         raise refuse("S510", message, help=FORMS)
     if model == DEMO:
         return _demo(progress)
-    if path.suffix == ".gguf" and not path.is_dir():
-        return _gguf(model, path, progress)
-    if path.is_dir():
+    if exists and path.is_dir():
         return _directory(model, path)
-    if path.exists():
+    if path.suffix == ".gguf":
+        return _gguf(model, path if exists else None, progress)
+    if exists:
         raise refuse("S510", f"`{shown(model)}` is neither a folder nor a .gguf file", help=FORMS)
     if hub_id is None:
         raise refuse("S510", f"there is no folder `{shown(model)}`", help=FORMS)
@@ -75,7 +77,7 @@ def resolve(model: str, revision: str | None = None, progress: Progress = silent
 
 
 def _directory(model: str, path: Path) -> Origin:
-    if not any(path.iterdir()):
+    if not list_names(path):
         raise refuse("S511", f"the folder `{shown(model)}` is empty", help=FORMS)
     if find_file(path, "config.json") is None:
         message = f"there is no config.json in the folder `{shown(model)}`"
@@ -83,8 +85,8 @@ def _directory(model: str, path: Path) -> Origin:
     return Origin(path, model, None, OriginKind.DIRECTORY)
 
 
-def _gguf(model: str, path: Path, progress: Progress) -> Origin:
-    if not path.is_file():
+def _gguf(model: str, path: Path | None, progress: Progress) -> Origin:
+    if path is None or not path.is_file():
         raise refuse("S510", f"there is no file `{shown(model)}`", help=FORMS)
     converted = gguf.convert(path, progress)
     return Origin(converted.directory, model, converted.sha256, OriginKind.GGUF, converted.notes)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from device_model.engine import Engine
 
-from device_model.memory import RandomReader, TensorReader
+from device_model.memory import RandomReader, TensorReader, shapes_of
 from device_model.numerics import NUMERICS
 from dsl.diagnostics import did_you_mean, refuse
 from dsl.graph import Graph
@@ -131,4 +131,4 @@ def _reader(path: Path, graph: Graph, weights: str | None, progress: Progress) -
     seed = weights.removeprefix(RANDOM)
     if not weights.startswith(RANDOM) or not seed.isdigit() or len(seed) > 9:
         raise refuse("S533", f"--weights is `{weights}`", help="write --weights random:7")
-    return RandomReader(graph, int(seed))
+    return RandomReader(shapes_of(graph), int(seed))

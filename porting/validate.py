@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from device_model.engine import Engine, Session
 
+from device_model.engine import Engine, Session
 from device_model.memory import TensorReader
 from dsl.graph import Graph
 from porting.progress import Progress, silent
@@ -26,6 +26,7 @@ LOWER_PRECISION_FACTOR = 1.5
 SEED = 20240229
 ROW_LENGTHS = (48, 17, 1, 33)
 CHUNK = 7
+NUMERICS = ("f32", "bf16")
 # A prefix of each row of the ragged batch goes first, the rest in steps of different sizes.
 RAGGED_STEPS = ((20, 5, 1, 9), (1, 1, 0, 1), (11, 1, 0, 23), (16, 10, 0, 0))
 REFERENCE_PRECISION: Mapping[str, Precision] = {"bf16": "bfloat16"}
@@ -77,7 +78,6 @@ MODES = (
     Mode(f"chunks of {CHUNK}", 1, _chunked),
     Mode("ragged batch", len(ROW_LENGTHS), _ragged),
 )
-NUMERICS = ("f32", "bf16")
 
 
 def validate(
@@ -85,7 +85,8 @@ def validate(
     reader: TensorReader,
     directory: Path,
     progress: Progress = silent,
-    stage: Callable[[str], AbstractContextManager[None]] = nullcontext,
+    stage: Callable[[str], AbstractContextManager[object]] = nullcontext,
+    numerics: Sequence[str] = NUMERICS,
 ) -> Validation:
     """Return every case of the rule for a port of the checkpoint in a directory; `stage` times the parts."""
     with stage("reference float64"):
@@ -96,15 +97,15 @@ def validate(
     cases: list[Case] = []
     layers: list[LayerError] = []
     notes: list[str] = []
-    for numerics in NUMERICS:
-        with stage(f"reference {numerics}"):
-            own = _reference(directory, numerics, rows, progress)
-        with stage(f"device {numerics}"):
-            engine = Engine(graph, reader, numerics=numerics)
-            outputs = dict(_run_modes(engine, numerics, rows, progress))
-        cases += [_case(m, numerics, outputs[m.name], truth, own) for m in MODES]
-        layers += _layer_errors(engine, numerics, rows[0], truth[0], own)
-        notes.append(_agreement(numerics, outputs))
+    for name in numerics:
+        with stage(f"reference {name}"):
+            own = _reference(directory, name, rows, progress)
+        with stage(f"device {name}"):
+            engine = Engine(graph, reader, numerics=name)
+            outputs = dict(_run_modes(engine, name, rows, progress))
+        cases += [_case(m, name, outputs[m.name], truth, own) for m in MODES]
+        layers += _layer_errors(engine, name, rows[0], truth[0], own)
+        notes.append(_agreement(name, outputs))
     return Validation(tuple(cases), tuple(layers), tuple(notes))
 
 

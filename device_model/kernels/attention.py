@@ -7,6 +7,7 @@ chunked, batched and token-by-token runs agree bit for bit. Paging is not here.
 
 from __future__ import annotations
 
+from typing import Any
 
 import numpy as np
 
@@ -26,20 +27,20 @@ GROUP = 3
 
 def reference_attention(call: Call) -> tuple[Array, ...]:
     """Attend token by token, head by head, in the declared order."""
-    q_THE = wide(call.array(0))
+    q = wide(call.array(0))
     keys, values = _contexts(call, 1), _contexts(call, 2)
-    tokens, heads = q_THE.shape[:2]
+    tokens, heads = q.shape[:2]
     sinks = call.optional(3)
     out = np.empty((tokens, heads, values[0].shape[-1] if values else 0), np.float32)
     for token in range(tokens):
         sequence = int(call.rows.sequence[token])
-        k_KCE, v_KCE = wide(keys[sequence]), wide(values[sequence])
-        first, last = _visible(call, token, k_KCE.shape[1])
-        group = heads // len(k_KCE)
+        kept_k, kept_v = wide(keys[sequence]), wide(values[sequence])
+        first, last = _visible(call, token, kept_k.shape[1])
+        group = heads // len(kept_k)
         for head in range(heads):
-            k, v = k_KCE[head // group, first:last], v_KCE[head // group, first:last]
+            k, v = kept_k[head // group, first:last], kept_v[head // group, first:last]
             sink = None if sinks is None else wide(sinks)[head]
-            out[token, head] = _attend(call, q_THE[token, head], k, v, sink)
+            out[token, head] = _attend(call, q[token, head], k, v, sink)
     return (out,)
 
 
@@ -49,9 +50,7 @@ def _contexts(call: Call, index: int) -> tuple[Array, ...]:
     if isinstance(value, tuple):
         return value
     starts = call.rows.starts
-    return tuple(
-        value[starts[b] : starts[b + 1]].swapaxes(0, 1) for b in range(len(starts) - 1)
-    )
+    return tuple(value[starts[b] : starts[b + 1]].swapaxes(0, 1) for b in range(len(starts) - 1))
 
 
 def _visible(call: Call, token: int, length: int) -> tuple[int, int]:
@@ -119,47 +118,58 @@ def _score(
 
 
 @compiled
-def _gather_values(
+def _value_block(
+    p: int, stride: int, v: int, kind: int, step: int, keys: int, rows: int, out: int, wide: int
+) -> None:
+    """Write the weighted sums of 32 columns of values."""
+    if kind == BF16:
+        if rows == 3:
+            _v3b(p, stride, v, step, keys, out, wide, 0)
+        elif rows == 2:
+            _v2b(p, stride, v, step, keys, out, wide, 0)
+        else:
+            _v1b(p, stride, v, step, keys, out, wide, 0)
+    elif rows == 3:
+        _v3f(p, stride, v, step, keys, out, wide, 0)
+    elif rows == 2:
+        _v2f(p, stride, v, step, keys, out, wide, 0)
+    else:
+        _v1f(p, stride, v, step, keys, out, wide, 0)
+
+
+@compiled
+def _value_tail(p: int, v: int, kind: int, step: int, keys: int, out: int, left: int) -> None:
+    """Write the weighted sums of up to 8 columns of values for one query."""
+    if kind == BF16:
+        if left >= LANES:
+            _v1b1(p, 0, v, step, keys, out, 0, 0)
+        else:
+            _v1bt(p, 0, v, step, keys, out, 0, left)
+    elif left >= LANES:
+        _v1f1(p, 0, v, step, keys, out, 0, 0)
+    else:
+        _v1ft(p, 0, v, step, keys, out, 0, left)
+
+
+@compiled
+def _weigh(
     p: int, stride: int, v: int, kind: int, size: int, keys: int, rows: int, out: int, wide: int
 ) -> None:
     """Write the weighted sums of values; a row of the output is `wide` bytes, which whole vectors fit."""
-    step = size * size_of(kind)
+    item = size_of(kind)
     e = 0
     while e + 4 * LANES <= size:
-        at, to = v + e * size_of(kind), out + e * 4
-        if kind == BF16:
-            if rows == 3:
-                _v3b(p, stride, at, step, keys, to, wide, 0)
-            elif rows == 2:
-                _v2b(p, stride, at, step, keys, to, wide, 0)
-            else:
-                _v1b(p, stride, at, step, keys, to, wide, 0)
-        elif rows == 3:
-            _v3f(p, stride, at, step, keys, to, wide, 0)
-        elif rows == 2:
-            _v2f(p, stride, at, step, keys, to, wide, 0)
-        else:
-            _v1f(p, stride, at, step, keys, to, wide, 0)
+        _value_block(p, stride, v + e * item, kind, size * item, keys, rows, out + e * 4, wide)
         e += 4 * LANES
     while e < size:
-        at = v + e * size_of(kind)
-        left = size - e
         for row in range(rows):
             weights, to = p + row * stride, out + row * wide + e * 4
-            if kind == BF16:
-                if left >= LANES:
-                    _v1b1(weights, 0, at, step, keys, to, wide, 0)
-                else:
-                    _v1bt(weights, 0, at, step, keys, to, wide, left)
-            elif left >= LANES:
-                _v1f1(weights, 0, at, step, keys, to, wide, 0)
-            else:
-                _v1ft(weights, 0, at, step, keys, to, wide, left)
+            _value_tail(weights, v + e * item, kind, size * item, keys, to, size - e)
         e += LANES
 
 
 @compiled
-def _softmax(at: int, count: int, scale: float, cap: float, has_sink: int, sink: float) -> float:
+def _softmax(at: int, count: int, scale: Any, cap: Any, has_sink: int, sink: Any) -> Any:
     """Turn scores into exponentials in place and return their sum."""
     s = floats(at, count)
     for i in range(count):
@@ -234,7 +244,7 @@ def attention(
                 )  # fmt: skip
                 # The sum waits behind the row's scores until its values are added.
                 floats(scores_at + row * stride + 4 * count, 1)[0] = total
-            _gather_values(scores_at, stride, v, kind, v_size, count, rows, out_at, wide)
+            _weigh(scores_at, stride, v, kind, v_size, count, rows, out_at, wide)
             for row in range(rows):
                 total = floats(scores_at + row * stride + 4 * count, 1)[0]
                 shift = row * (v_size + LANES)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from device_model.numerics import Array, Numerics
 from dsl.graph import Attr
@@ -62,12 +62,6 @@ class Call:
 
 
 Reference: TypeAlias = Callable[[Call], tuple[Array, ...]]
-
-
-class Lowering(Protocol):
-    """Turns one operation into instructions; see `device_model.lowering`."""
-
-    def __call__(self, target: object, item: object) -> bool: ...
 
 
 def number(attrs: Mapping[str, Attr], name: str, default: float) -> float:

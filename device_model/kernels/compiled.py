@@ -14,13 +14,13 @@ from llvmlite import ir
 from numba import carray, njit, types
 from numba.extending import intrinsic
 
-from device_model.kernels.lanes import BF16, F32
+from device_model.kernels.lanes import F32
 
 compiled = njit(nogil=True, error_model="numpy")
 """How every function below the entry point is compiled; only the entry point is cached on disk."""
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _pointer(typing: Any, address: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
@@ -28,7 +28,7 @@ def _pointer(typing: Any, address: Any) -> Any:
     return types.voidptr(types.int64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def float_of_bits(typing: Any, bits: Any) -> Any:
     """Return the float32 whose pattern is an int32."""
 
@@ -116,12 +116,20 @@ _LN2_HIGH = np.float32(0.693359375)
 _LN2_LOW = np.float32(-2.12194440e-4)
 _EXP_MIN, _EXP_MAX = np.float32(-87.0), np.float32(88.72283)
 _HALF, _ONE, _TWO = np.float32(0.5), np.float32(1.0), np.float32(2.0)
-_E0, _E1, _E2 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.float32(8.3334519073e-3)
-_E3, _E4, _E5 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.float32(5.0000001201e-1)
+_E0, _E1, _E2 = (
+    np.float32(1.9875691500e-4),
+    np.float32(1.3981999507e-3),
+    np.float32(8.3334519073e-3),
+)
+_E3, _E4, _E5 = (
+    np.float32(4.1665795894e-2),
+    np.float32(1.6666665459e-1),
+    np.float32(5.0000001201e-1),
+)
 
 
 @compiled
-def exp(x: float) -> float:
+def exp(x: Any) -> Any:
     """Return e^x: two ulp at most, 0 below -87, infinity above the largest float32."""
     clamped = min(max(x, _EXP_MIN), _EXP_MAX)
     n = np.floor(clamped * _LOG2E + _HALF)
@@ -142,15 +150,19 @@ def exp(x: float) -> float:
     y = y * float_of_bits(np.int32((high + np.int32(127)) << np.int32(23)))
     y = np.float32(np.inf) if x > _EXP_MAX else y
     y = np.float32(0.0) if x < _EXP_MIN else y
-    return y if x == x else x
+    return x if np.isnan(x) else y
 
 
-_T0, _T1, _T2 = np.float32(-5.70498872745e-3), np.float32(2.06390887954e-2), np.float32(-5.37397155531e-2)
+_T0, _T1, _T2 = (
+    np.float32(-5.70498872745e-3),
+    np.float32(2.06390887954e-2),
+    np.float32(-5.37397155531e-2),
+)
 _T3, _T4, _T_EDGE = np.float32(1.33314422036e-1), np.float32(-3.33332819422e-1), np.float32(0.625)
 
 
 @compiled
-def tanh(x: float) -> float:
+def tanh(x: Any) -> Any:
     """Return tanh x: a polynomial near 0, through `exp` elsewhere."""
     size = abs(x)
     z = x * x
@@ -166,19 +178,18 @@ def tanh(x: float) -> float:
 
 
 @compiled
-def sigmoid(x: float) -> float:
+def sigmoid(x: Any) -> Any:
     """Return 1 / (1 + e^-x)."""
     return _ONE / (_ONE + exp(-x))
 
 
 @compiled
-def erf(x: float) -> float:
+def erf(x: Any) -> Any:
     """Return the error function, rounded from float64."""
     return np.float32(math.erf(np.float64(x)))
 
 
 @compiled
-def softplus(x: float) -> float:
+def softplus(x: Any) -> Any:
     """Return log(1 + e^x), which is x from 20 on."""
     return x if x > np.float32(20.0) else np.float32(math.log1p(math.exp(np.float64(x))))
-

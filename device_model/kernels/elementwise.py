@@ -1,7 +1,7 @@
 """Operations on single elements: arithmetic with broadcasting, activation functions, casts.
 
-Each computes in float32 and rounds once. A second operand may have fewer axes (it repeats over the leading ones) or be a
-literal. Fusing several of them is not done here.
+Each computes in float32 and rounds once. A second operand may have fewer axes (it repeats over the leading ones) or
+be a literal. Fusing several of them is not done here.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -156,45 +157,86 @@ _CUBIC, _HALF, _ONE, _ZERO = np.float32(0.044715), np.float32(0.5), np.float32(1
 
 
 @compiled
+def _silu(x: Any, cap: Any) -> Any:
+    return x * c.sigmoid(x)
+
+
+@compiled
+def _gelu_erf(x: Any, cap: Any) -> Any:
+    return _HALF * x * (_ONE + c.erf(x * _SQRT_HALF))
+
+
+@compiled
+def _gelu_by_tanh(x: Any, cap: Any) -> Any:
+    return _HALF * x * (_ONE + c.tanh(_SQRT_2_PI * (x + _CUBIC * x * x * x)))
+
+
+@compiled
+def _relu(x: Any, cap: Any) -> Any:
+    return max(x, _ZERO)
+
+
+@compiled
+def _capped(x: Any, cap: Any) -> Any:
+    return cap * c.tanh(x / cap)
+
+
+def _loop(function: Callable[..., Any]) -> Callable[[int, int, Any], None]:
+    """Make the loop that applies a function of an element and the cap to staged elements."""
+
+    @compiled
+    def loop(at: int, count: int, cap: Any) -> None:
+        x = floats(at, count)
+        for i in range(count):
+            x[i] = function(x[i], cap)
+
+    result: Callable[[int, int, Any], None] = loop
+    return result
+
+
+def _plain(function: Callable[..., Any]) -> Callable[[int, int, Any], None]:
+    @compiled
+    def ignoring(x: Any, cap: Any) -> Any:
+        return function(x)
+
+    return _loop(ignoring)
+
+
+_silus, _gelus, _gelus_by_tanh = _loop(_silu), _loop(_gelu_erf), _loop(_gelu_by_tanh)
+_relus, _caps = _loop(_relu), _loop(_capped)
+_sigmoids, _tanhs, _exps = _plain(c.sigmoid), _plain(c.tanh), _plain(c.exp)
+_softpluses = _plain(c.softplus)
+
+
+@compiled
 def unary(
     function: int, source: int, kind: int, out: int, out_kind: int, count: int, cap: float,
     part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
     """Apply a function to this part's elements."""
     first, last = count * part // parts, count * (part + 1) // parts
-    x = floats(scratch, CHUNK)
     bound = np.float32(cap)
     while first < last:
         size = min(CHUNK, last - first)
         read(source + first * size_of(kind), kind, scratch, size)
         if function == SILU:
-            for i in range(size):
-                x[i] = x[i] * c.sigmoid(x[i])
+            _silus(scratch, size, bound)
         elif function == GELU:
-            for i in range(size):
-                x[i] = _HALF * x[i] * (_ONE + c.erf(x[i] * _SQRT_HALF))
+            _gelus(scratch, size, bound)
         elif function == GELU_TANH:
-            for i in range(size):
-                inner = _SQRT_2_PI * (x[i] + _CUBIC * x[i] * x[i] * x[i])
-                x[i] = _HALF * x[i] * (_ONE + c.tanh(inner))
+            _gelus_by_tanh(scratch, size, bound)
         elif function == RELU:
-            for i in range(size):
-                x[i] = _ZERO if x[i] < _ZERO else x[i]
+            _relus(scratch, size, bound)
         elif function == SIGMOID:
-            for i in range(size):
-                x[i] = c.sigmoid(x[i])
+            _sigmoids(scratch, size, bound)
         elif function == TANH:
-            for i in range(size):
-                x[i] = c.tanh(x[i])
+            _tanhs(scratch, size, bound)
         elif function == EXP:
-            for i in range(size):
-                x[i] = c.exp(x[i])
+            _exps(scratch, size, bound)
         elif function == SOFTPLUS:
-            for i in range(size):
-                x[i] = c.softplus(x[i])
+            _softpluses(scratch, size, bound)
         else:
-            for i in range(size):
-                x[i] = bound * c.tanh(x[i] / bound)
+            _caps(scratch, size, bound)
         write(scratch, out + first * size_of(out_kind), out_kind, size)
         first += size
 

@@ -220,9 +220,7 @@ def dots(rows: int, columns: int, kind: int, *, streaming: bool = False) -> Intr
             sums = emit.loop(any_left, sums, remainder)
             for i, value in enumerate(sums):
                 row = emit.offset(out_at, ir.Constant(_I64, i // columns), out_stride)
-                emit.store(
-                    emit.tree(value), emit.offset(row, ir.Constant(_I64, i % columns), 4)
-                )
+                emit.store(emit.tree(value), emit.offset(row, ir.Constant(_I64, i % columns), 4))
             return context.get_dummy_value()
 
         return signature, generate
@@ -252,9 +250,7 @@ def weighted(rows: int, vectors: int, kind: int) -> Intrinsic:
             across = vectors or 1
 
             def step(index: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
-                scalars = [
-                    builder.load(emit.pointer(emit.offset(a, index, 4), _FLOAT)) for a in ps
-                ]
+                scalars = [builder.load(emit.pointer(emit.offset(a, index, 4), _FLOAT)) for a in ps]
                 left = [emit.splat(scalar) for scalar in scalars]
                 row = emit.offset(v_at, index, v_stride)
                 results = list(sums)

@@ -5,6 +5,7 @@ Packed values make `heads` and `merge` a change of shape only. Rotary frequencie
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 
 import numpy as np
@@ -134,8 +135,9 @@ def columns(
 ) -> None:  # fmt: skip
     """Copy `length` bytes of each of this part's rows."""
     for row in range(rows * part // parts, rows * (part + 1) // parts):
-        left, right = octets(source + row * source_stride, length), octets(
-            target + row * target_stride, length
+        left, right = (
+            octets(source + row * source_stride, length),
+            octets(target + row * target_stride, length),
         )
         for i in range(length):
             right[i] = left[i]
@@ -149,8 +151,9 @@ def select(
     """Copy the rows that an index names, `length` bytes each."""
     wanted = longs(index, rows)
     for row in range(rows * part // parts, rows * (part + 1) // parts):
-        left, right = octets(source + wanted[row] * length, length), octets(
-            target + row * length, length
+        left, right = (
+            octets(source + wanted[row] * length, length),
+            octets(target + row * length, length),
         )
         for i in range(length):
             right[i] = left[i]
@@ -226,11 +229,11 @@ def lower_concat(target: Builder, item: Item) -> bool:
     return True
 
 
-def _as_each(inputs: DTypes, attrs: dict[str, Attr], numerics: Numerics) -> DTypes:
+def _as_each(inputs: DTypes, attrs: Mapping[str, Attr], numerics: Numerics) -> DTypes:
     return (inputs[0],) * len(integers(attrs, "sizes"))
 
 
-def _unchanged(inputs: DTypes, attrs: dict[str, Attr], numerics: Numerics) -> DTypes:
+def _unchanged(inputs: DTypes, attrs: Mapping[str, Attr], numerics: Numerics) -> DTypes:
     return (inputs[0],)
 
 

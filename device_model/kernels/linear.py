@@ -1,7 +1,7 @@
 """Products with a weight, and table look-up.
 
-`matmul` contracts the last axes of x[..., K] and w[N, K]. One output is one reduction in the order of `lanes`, so that a
-row's bits do not depend on the other rows. Sparse and quantised weights are not here.
+`matmul` contracts the last axes of x[..., K] and w[N, K]. One output is one reduction in the order of `lanes`, so that
+a row's bits do not depend on the other rows. Sparse and quantised weights are not here.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ SPINS = 4000
 _yield = types.ExternalFunction("sched_yield", types.int32())
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _increment(typing: Any, address: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
@@ -33,7 +33,7 @@ def _increment(typing: Any, address: Any) -> Any:
     return types.int64(types.int64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _look(typing: Any, address: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
@@ -76,9 +76,7 @@ def _execute(a: Any, r: Any, part: int, parts: int, scratch: int) -> None:
             part, parts, scratch,
         )  # fmt: skip
     elif opcode == opcodes.APPEND:
-        layout.append(
-            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], part, parts, scratch
-        )
+        layout.append(a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], part, parts, scratch)
     elif opcode == opcodes.ATTENTION:
         attention.attention(
             a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13],
@@ -111,7 +109,7 @@ def _build(fingerprint: int) -> Callable[..., int]:
         types.int64, types.int64, types.int64, types.int64, types.int64,
     )  # fmt: skip
 
-    @njit(signature, nogil=True, error_model="numpy", cache=True)  # type: ignore[untyped-decorator]
+    @njit(signature, nogil=True, error_model="numpy", cache=True)
     def execute(
         code: Any, reals: Any, start: int, stop: int, part: int, parts: int, scratch: int,
         barrier: int,

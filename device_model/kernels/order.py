@@ -19,14 +19,14 @@ BLOCK = 1 << 20
 def dot(x: Array, w: Array) -> Array:
     """Return float32 x @ w.T for x [M, K] and w [N, K] in the declared order."""
     exact = x.dtype == BF16 and w.dtype == BF16
-    x_MK, w_NK = _lanes(wide(x)), _lanes(wide(w))
+    left, right = _lanes(wide(x)), _lanes(wide(w))
     out = np.empty((len(x), len(w)), np.float32)
     block = max(1, BLOCK // max(1, len(x) * LANES))
     for start in range(0, len(w), block):
-        part = w_NK[start : start + block]
+        part = right[start : start + block]
         sums = np.zeros((len(x), len(part), LANES), np.float32)
-        for k in range(x_MK.shape[1]):
-            sums = _step(sums, x_MK[:, None, k], part[None, :, k], exact)
+        for k in range(left.shape[1]):
+            sums = _step(sums, left[:, None, k], part[None, :, k], exact)
         out[:, start : start + block] = tree(sums)
     return out
 
@@ -63,6 +63,6 @@ def _lanes(x: Array) -> Array:
 
 def _step(sums: Array, x: Array, w: Array, exact: bool) -> Array:
     if exact:
-        return sums + x * w
+        return np.asarray(sums + x * w)
     product = x.astype(np.float64) * w
-    return (sums + product).astype(np.float32)
+    return np.asarray((sums + product).astype(np.float32))

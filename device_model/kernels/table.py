@@ -5,8 +5,16 @@ Adding an operation is adding a row. Nothing registers itself.
 
 from __future__ import annotations
 
-from device_model.kernels import attention, collective, elementwise, layout, linear, moe, norm
-from device_model.kernels import rotary
+from device_model.kernels import (
+    attention,
+    collective,
+    elementwise,
+    layout,
+    linear,
+    moe,
+    norm,
+    rotary,
+)
 from device_model.kernels.kernel import Kernel
 
 KERNELS: dict[str, Kernel] = {

@@ -3,7 +3,7 @@
 A new operation is a row in one of these modules, a kernel of the same name in the device model, and tests.
 """
 
-from dsl.ops import attention, collective, elementwise, layout, linear, moe, norm
+from dsl.ops import attention, collective, elementwise, layout, linear, moe, norm, state
 from dsl.ops.spec import OpSpec
 
 AREAS: dict[str, tuple[OpSpec, ...]] = {
@@ -13,6 +13,7 @@ AREAS: dict[str, tuple[OpSpec, ...]] = {
     "elementwise": elementwise.SPECS,
     "layout": layout.SPECS,
     "moe": moe.SPECS,
+    "state": state.SPECS,
     "collective": collective.SPECS,
 }
 

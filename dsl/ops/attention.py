@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dsl.ops.spec import OpSpec, Param, Role, Site, is_float, same_dims
-from dsl.symbolic import Dim, equal, names, symbol, text
+from dsl.symbolic import Dim, at_least, definition, equal, names, symbol, text
 from dsl.types import DTYPES, Axis, TensorType
 
 
@@ -59,9 +59,15 @@ def _append(site: Site) -> tuple[TensorType, ...]:
 
 
 def _context_axis(site: Site, state: TensorType) -> int:
-    places = [i for i, axis in enumerate(state.axes) if equal(axis.dim, symbol(site.context))]
-    site.need(len(places) == 1, 1, f"the state is {state}", "state")
-    return places[0]
+    at = site.context_axis(state)
+    site.need(at is not None, 1, f"the state is {state}", "state")
+    return 0 if at is None else at
+
+
+def _ring(site: Site, length: Dim) -> Dim | None:
+    """Return how many entries a ring keeps, None where the keys hold the whole context."""
+    made = definition(length - symbol(site.seq))
+    return made.b if made is not None and made.function == "min" else None
 
 
 def _attention(site: Site) -> tuple[TensorType, ...]:
@@ -77,6 +83,11 @@ def _attention(site: Site) -> tuple[TensorType, ...]:
     if sinks is not None:
         fits = sinks.rank == 1 and equal(sinks.axes[0].dim, q.axes[1].dim)
         site.need(fits, 7, f"sinks are {sinks}, q is {q}", "sinks")
+    kept, window = _ring(site, k.axes[2].dim), site.dim("window")
+    if kept is not None:
+        windowed = not equal(window, 0) and at_least(kept, window - 1) is True
+        shown = f"the ring keeps {text(kept)} entries, the window is {text(window)}"
+        site.need(windowed, 8, shown, "window")
     return (TensorType(q.dtype, (*q.axes[:3], v.axes[3])),)
 
 
@@ -170,14 +181,17 @@ APPEND = OpSpec(
     name="append",
     summary="Write the new tokens' entries to a state and return old and new together.",
     params=(Param("state", Role.STATE), Param("new")),
-    result="the state with C + S in place of C",
+    result="the state with S more along the context",
     constraints=(
-        "the state has exactly one axis of the context size C",
+        "the state has exactly one axis of the context size: C, or min(C, n) for a ring of n entries",
         "new agrees with the state on every other axis and has S there",
         "new is sharded as the state is",
         "new and the state have the same dtype",
     ),
-    semantics="y[..., t, ...] = state[..., t, ...] for t < C, else new[..., t - C, ...]; y is the next state",
+    semantics=(
+        "y[..., t, ...] = state[..., t, ...] for t < C, else new[..., t - C, ...]; y is the next state, of which a "
+        "ring keeps the last n entries"
+    ),
     cost="0",
     example="k = append(keys, k)",
     infer=_append,
@@ -205,6 +219,7 @@ ATTENTION = OpSpec(
         "the number of key heads divides the number of query heads",
         "query, key and value heads are sharded alike",
         "sinks have one entry a query head",
+        "keys in a ring of n entries need a window of at most n + 1",
     ),
     semantics=(
         "with g = h * K // H and query position p = C + s: y[b, h, s, :] = sum over t of softmax_t(softcap(scale * "

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TypeAlias
 
 from dsl.graph import Attr
-from dsl.symbolic import Dim, at_least, equal, quotient, ratio, symbol, text
+from dsl.symbolic import Dim, at_least, definition, equal, quotient, ratio, symbol, text
 from dsl.types import Axis, DType, Kind, TensorType
 
 
@@ -21,6 +21,7 @@ class Role(Enum):
 
     TENSOR = "tensor"
     STATE = "state"
+    STATE_READ = "state to read"
     DIM = "dim"
     FLOAT = "float"
     BOOL = "bool"
@@ -32,7 +33,7 @@ class Role(Enum):
     @property
     def is_value(self) -> bool:
         """Tell whether the argument is a value of the graph rather than an attribute."""
-        return self in (Role.TENSOR, Role.STATE)
+        return self in (Role.TENSOR, Role.STATE, Role.STATE_READ)
 
 
 class Required(Enum):
@@ -147,6 +148,19 @@ class Site:
         """Record that the shards of a product axis must divide its outer factor."""
         for name in axis.shards:
             self.oblige(outer, name)
+
+    def context_axis(self, state: TensorType) -> int | None:
+        """Return which axis of a state holds the context: of size C, or min(C, n) where it is a ring."""
+        places = [i for i, axis in enumerate(state.axes) if self.is_context(axis.dim)]
+        return places[0] if len(places) == 1 else None
+
+    def is_context(self, size: Dim) -> bool:
+        """Tell whether a size is the cached context, or what a ring keeps of it."""
+        made = definition(size)
+        context = symbol(self.context)
+        return equal(size, context) or (
+            made is not None and made.function == "min" and equal(made.a, context)
+        )
 
     def oblige(self, dividend: Dim, mesh_axis: str) -> None:
         """Record that a mesh axis must divide a size."""

@@ -8,6 +8,7 @@ import time
 import ml_dtypes
 import numpy as np
 import pytest
+
 from dsl.diagnostics import Refused, render_all
 from porting.checkpoint import INDEX, SINGLE, Checkpoint
 from porting.safetensors_header import MAX_HEADER_BYTES

@@ -4,6 +4,7 @@ import json
 import time
 
 import pytest
+
 from dsl.diagnostics import Refused, render_all
 from porting.config import MAX_BYTES, parse_config, read_config
 

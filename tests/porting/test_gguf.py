@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+
 from dsl.diagnostics import Refused
 from porting import gguf
 from porting.checkpoint import Checkpoint
@@ -137,7 +138,7 @@ def test_a_failed_conversion_leaves_nothing(original, tmp_path):
     path = write_gguf(original, tmp_path / "m.gguf", without=("model.norm.weight",))
     with pytest.raises(Refused, match=r"1 tensors are missing: model\.norm\.weight") as caught:
         gguf.convert(path)
-    assert caught.value.diagnostics[0].code == "S534"
+    assert caught.value.diagnostics[0].code == "S574"
     assert list((tmp_path / "cache" / "gguf").iterdir()) == []
 
 
@@ -160,7 +161,7 @@ def test_settings_that_would_be_dropped_are_refused(original, tmp_path, keys):
         k: (v, GGUFValueType.STRING if isinstance(v, str) else GGUFValueType.UINT32)
         for k, v in keys.items()
     }
-    with pytest.raises(Refused, match="S534"):
+    with pytest.raises(Refused, match="S574"):
         gguf.convert(write_gguf(original, tmp_path / "m.gguf", **typed))
 
 
@@ -228,7 +229,7 @@ def test_what_is_not_a_model_is_refused(tmp_path, keys):
     path.write_bytes(gguf_bytes(keys, [("t", [8], 0, 0)], b"\0" * 32))
     with pytest.raises(Refused) as caught:
         gguf.convert(path)
-    assert caught.value.diagnostics[0].code in {"S533", "S534"}
+    assert caught.value.diagnostics[0].code in {"S573", "S574"}
 
 
 def test_nothing_beside_the_file_is_read(original, tmp_path):
@@ -245,7 +246,7 @@ def test_nothing_beside_the_file_is_read(original, tmp_path):
 def test_a_cache_that_cannot_be_written_is_refused(original, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SOHU_CACHE", str(tmp_path / "file"))
-    with pytest.raises(Refused, match="S535"):
+    with pytest.raises(Refused, match="S575"):
         gguf.convert(write_gguf(original, tmp_path / "m.gguf"))
 
 

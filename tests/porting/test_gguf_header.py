@@ -4,6 +4,7 @@ import struct
 import time
 
 import pytest
+
 from dsl.diagnostics import Refused, render_all
 from porting.files import ModelFile
 from porting.gguf_header import TYPES, GgufArray, read_gguf_header
@@ -63,43 +64,43 @@ def test_a_tiny_file_with_a_huge_array_is_refused_at_once(tmp_path):
         b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + gguf_string("a") + struct.pack("<IIQ", 9, 0, 2**63)
     )
     assert len(content) == 49
-    assert [d.code for d in refusal(tmp_path, content).diagnostics] == ["S537"]
+    assert [d.code for d in refusal(tmp_path, content).diagnostics] == ["S577"]
 
 
 @pytest.mark.parametrize(
     ("code", "content"),
     [
-        ("S536", b""),
-        ("S536", b"GGU"),
-        ("S536", b"PK\3\4" + b"\0" * 64),
-        ("S536", gguf_bytes([], version=1)),
-        ("S536", gguf_bytes([], version=3).replace(struct.pack("<I", 3), struct.pack(">I", 3), 1)),
-        ("S537", b"GGUF" + struct.pack("<I", 3)),
-        ("S537", b"GGUF" + struct.pack("<IQQ", 3, 0, U64)),
-        ("S537", b"GGUF" + struct.pack("<IQQ", 3, U64, 0)),
-        ("S537", b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, U64) + b"x" * 32),
-        ("S537", gguf_bytes([array(8, U64)])),
-        ("S537", gguf_bytes([array(8, 2, gguf_string("x") + struct.pack("<Q", 2**40))])),
-        ("S537", gguf_bytes([array(12, 2**61)])),
-        ("S532", gguf_bytes([array(9, 1, struct.pack("<IQ", 0, 0))])),
-        ("S532", gguf_bytes([array(77, 1)])),
-        ("S532", gguf_bytes([("a", 77, b"")])),
-        ("S532", gguf_bytes([ARCHITECTURE, ARCHITECTURE])),
-        ("S532", gguf_bytes([("a", 8, struct.pack("<Q", 1) + b"\xff")])),
-        ("S532", gguf_bytes([("n" * 600, 7, b"\1")])),
-        ("S532", gguf_bytes([("general.alignment", 4, struct.pack("<I", 0))])),
-        ("S532", gguf_bytes([("general.alignment", 4, struct.pack("<I", 33))])),
-        ("S532", gguf_bytes([("general.alignment", 8, gguf_string("32"))])),
-        ("S532", gguf_bytes([], [("t", [1] * 5, 0, 0)], b"\0" * 32)),
-        ("S532", gguf_bytes([], [("t", [1], 99, 0)], b"\0" * 32)),
-        ("S532", gguf_bytes([], [("t", [33], 8, 0)], b"\0" * 64)),
-        ("S532", gguf_bytes([], [("t", [], 0, 0)], b"\0" * 64)),
-        ("S532", gguf_bytes([], [("t", [1], 0, 1)], b"\0" * 64)),
-        ("S532", gguf_bytes([], [("t", [1], 0, 0), ("t", [1], 0, 32)], b"\0" * 64)),
-        ("S537", gguf_bytes([], [("t", [8], 0, 0), ("u", [8], 0, 0)], b"\0" * 64)),
-        ("S537", gguf_bytes([], [("t", [8], 0, 0)], b"\0" * 31)),
-        ("S537", gguf_bytes([], [("t", [U64, U64, U64, U64], 0, 0)], b"\0" * 64)),
-        ("S537", gguf_bytes([], [("t", [8], 0, 2**63)], b"\0" * 64)),
+        ("S576", b""),
+        ("S576", b"GGU"),
+        ("S576", b"PK\3\4" + b"\0" * 64),
+        ("S576", gguf_bytes([], version=1)),
+        ("S576", gguf_bytes([], version=3).replace(struct.pack("<I", 3), struct.pack(">I", 3), 1)),
+        ("S577", b"GGUF" + struct.pack("<I", 3)),
+        ("S577", b"GGUF" + struct.pack("<IQQ", 3, 0, U64)),
+        ("S577", b"GGUF" + struct.pack("<IQQ", 3, U64, 0)),
+        ("S577", b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, U64) + b"x" * 32),
+        ("S577", gguf_bytes([array(8, U64)])),
+        ("S577", gguf_bytes([array(8, 2, gguf_string("x") + struct.pack("<Q", 2**40))])),
+        ("S577", gguf_bytes([array(12, 2**61)])),
+        ("S572", gguf_bytes([array(9, 1, struct.pack("<IQ", 0, 0))])),
+        ("S572", gguf_bytes([array(77, 1)])),
+        ("S572", gguf_bytes([("a", 77, b"")])),
+        ("S572", gguf_bytes([ARCHITECTURE, ARCHITECTURE])),
+        ("S572", gguf_bytes([("a", 8, struct.pack("<Q", 1) + b"\xff")])),
+        ("S572", gguf_bytes([("n" * 600, 7, b"\1")])),
+        ("S572", gguf_bytes([("general.alignment", 4, struct.pack("<I", 0))])),
+        ("S572", gguf_bytes([("general.alignment", 4, struct.pack("<I", 33))])),
+        ("S572", gguf_bytes([("general.alignment", 8, gguf_string("32"))])),
+        ("S572", gguf_bytes([], [("t", [1] * 5, 0, 0)], b"\0" * 32)),
+        ("S572", gguf_bytes([], [("t", [1], 99, 0)], b"\0" * 32)),
+        ("S572", gguf_bytes([], [("t", [33], 8, 0)], b"\0" * 64)),
+        ("S572", gguf_bytes([], [("t", [], 0, 0)], b"\0" * 64)),
+        ("S572", gguf_bytes([], [("t", [1], 0, 1)], b"\0" * 64)),
+        ("S572", gguf_bytes([], [("t", [1], 0, 0), ("t", [1], 0, 32)], b"\0" * 64)),
+        ("S577", gguf_bytes([], [("t", [8], 0, 0), ("u", [8], 0, 0)], b"\0" * 64)),
+        ("S577", gguf_bytes([], [("t", [8], 0, 0)], b"\0" * 31)),
+        ("S577", gguf_bytes([], [("t", [U64, U64, U64, U64], 0, 0)], b"\0" * 64)),
+        ("S577", gguf_bytes([], [("t", [8], 0, 2**63)], b"\0" * 64)),
     ],
 )
 def test_malformed_files_are_refused(tmp_path, code, content):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from dsl.diagnostics import render_all
 from porting.config import parse_config
 from porting.ignored_keys import MAX_DIAGNOSTICS, account
@@ -107,3 +108,8 @@ def test_a_thousand_unknown_keys_fit_on_a_screen():
     assert len(result.unread) == 1000
     assert len(result.diagnostics) == MAX_DIAGNOSTICS + 1
     assert "994 more" in result.diagnostics[-1].message
+
+
+def test_a_rope_type_that_is_no_name_is_unread():
+    result = accounted(max_position_embeddings=8, rope_scaling={"rope_type": ["llama3"]})
+    assert "max_position_embeddings" in result.unread

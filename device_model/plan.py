@@ -1,0 +1,228 @@
+"""From a checked graph to a flat list of operations on places.
+
+Layers are unrolled, weights are read, values that do not depend on tokens are computed, and values that only rename
+axes share memory. No memory is assigned and nothing per token is computed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from device_model.interpreter import compute
+from device_model.kernels.call import Rows
+from device_model.kernels.table import KERNELS
+from device_model.memory import TensorReader, evaluate
+from device_model.numerics import STORAGE, Numerics
+from device_model.places import Buffer, Held, Item, Kept, Place, dtype_of
+from dsl.diagnostics import refuse
+from dsl.graph import Body, Graph, Node, Repeat, State, Step
+from dsl.symbolic import Dim, names, symbol
+from dsl.types import Kind, TensorType
+
+TOGETHER = frozenset({"append", "attention", "rope"})
+"""Operations whose result for a token depends on where it stands."""
+
+_NO_ROWS = Rows(*(np.zeros(0, np.int64) for _ in range(4)))
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The end of a layer: the number of operations before it and the carried values."""
+
+    items: int
+    layer: int
+    carried: tuple[Place, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A value of which the head of the plan sees only the wanted tokens."""
+
+    source: Buffer
+    target: Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The operations of a program in order.
+
+    The first `body` items see every token; then the selections are made, and the rest see the wanted tokens.
+    """
+
+    items: tuple[Item, ...]
+    body: int
+    marks: tuple[Mark, ...]
+    selections: tuple[Selection, ...]
+    inputs: tuple[Buffer, ...]
+    outputs: Mapping[str, Place]
+    states: tuple[Kept, ...]
+
+
+def plan(graph: Graph, reader: TensorReader, numerics: Numerics) -> Plan:
+    """Flatten a bound graph; raises `Refused` where a dimension is still a formula."""
+    return _Planner(graph, reader, numerics).plan()
+
+
+@dataclass(slots=True)
+class _Planner:
+    graph: Graph
+    reader: TensorReader
+    numerics: Numerics
+    items: list[Item] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
+    states: list[Kept] = field(default_factory=list)
+    buffers: int = 0
+
+    def plan(self) -> Plan:
+        env: dict[int, Place] = {}
+        inputs = tuple(self._buffer(value.id) for value in self.graph.inputs)
+        env.update(zip((value.id for value in self.graph.inputs), inputs, strict=True))
+        steps = self.graph.body.steps
+        cut = _head_start(steps)
+        self._enter(self.graph.body, env, {})
+        self._run(steps[:cut], env, {})
+        body = len(self.items)
+        self._run(steps[cut:], env, {})
+        outputs = {output.name: env[output.value] for output in self.graph.outputs}
+        return self._select(body, inputs, outputs)
+
+    def _enter(self, body: Body, env: dict[int, Place], indices: Mapping[str, int]) -> None:
+        for weight in body.weights:
+            array = self.numerics.load(evaluate(weight, self.reader, indices))
+            env[weight.value] = Held(array)
+        for state in body.states:
+            env[state.value] = self._state(state)
+
+    def _run(
+        self, steps: tuple[Step, ...], env: dict[int, Place], indices: Mapping[str, int]
+    ) -> None:
+        for step in steps:
+            if isinstance(step, Repeat):
+                self._repeat(step, env, indices)
+            else:
+                self._node(step, env)
+
+    def _repeat(self, step: Repeat, env: dict[int, Place], indices: Mapping[str, int]) -> None:
+        carried = tuple(env[value] for value in step.initial)
+        for layer, cls in sorted(step.class_of().items()):
+            inner = {**env, **dict(zip(cls.carry_in, carried, strict=True))}
+            here = {**indices, step.variable: layer}
+            self._enter(cls.body, inner, here)
+            self._run(cls.body.steps, inner, here)
+            carried = tuple(inner[value] for value in cls.carry_out)
+            self.marks.append(Mark(len(self.items), layer, carried))
+        env.update(zip(step.results, carried, strict=True))
+
+    def _node(self, node: Node, env: dict[int, Place]) -> None:
+        kernel = KERNELS.get(node.op)
+        if kernel is None:
+            raise refuse("S605", f"the device has no operation `{node.op}`")
+        inputs = tuple(env[value] for value in node.inputs)
+        if node.op == "append":
+            # Its value is the state itself; it is listed for the sake of its effect.
+            env[node.outputs[0]] = inputs[0]
+            self.items.append(Item(node.op, inputs, (), node.attrs))
+            return
+        dtypes = kernel.result(tuple(map(self._runtime, inputs)), node.attrs, self.numerics)
+        if all(isinstance(place, Held) for place in inputs):
+            arrays = [place.array for place in inputs if isinstance(place, Held)]
+            results = compute(node.op, arrays, node.attrs, _NO_ROWS, self.numerics, dtypes)
+            env.update(zip(node.outputs, map(Held, results), strict=True))
+            return
+        (first, *_) = inputs
+        if kernel.view and isinstance(first, Buffer):
+            env[node.outputs[0]] = Buffer(first.index, self._shape(node.outputs[0]), first.dtype)
+            return
+        outputs = tuple(
+            self._buffer(value, dtype) for value, dtype in zip(node.outputs, dtypes, strict=True)
+        )
+        env.update(zip(node.outputs, outputs, strict=True))
+        self.items.append(Item(node.op, inputs, outputs, node.attrs))
+
+    def _runtime(self, place: Place) -> np.dtype[np.generic]:
+        """Return the format that an operand counts as: a weight never widens a result."""
+        dtype = dtype_of(place)
+        is_weight = isinstance(place, Held) and dtype in (STORAGE["f32"], STORAGE["bf16"])
+        return self.numerics.storage if is_weight else dtype
+
+    def _buffer(self, value: int, dtype: np.dtype[np.generic] | None = None) -> Buffer:
+        kind = self.graph.values[value].type.dtype
+        if dtype is None:
+            dtype = self.numerics.storage if kind.kind is Kind.FLOAT else STORAGE["i32"]
+        self.buffers += 1
+        return Buffer(self.buffers - 1, self._shape(value), dtype)
+
+    def _shape(self, value: int) -> tuple[int, ...]:
+        """Return the shape per token of a value."""
+        kept = [dim for dim in self._dims(self.graph.values[value].type) if not self._packed(dim)]
+        return tuple(_bound(dim) for dim in kept)
+
+    def _dims(self, type: TensorType) -> tuple[Dim, ...]:
+        return type.dims
+
+    def _packed(self, dim: Dim) -> bool:
+        return dim in (symbol(self.graph.batch), symbol(self.graph.seq))
+
+    def _state(self, state: State) -> Kept:
+        dims = [dim for dim in state.type.dims if dim != symbol(self.graph.batch)]
+        axes = [i for i, dim in enumerate(dims) if self.graph.context in names(dim)]
+        if len(axes) != 1:
+            raise refuse("S606", f"state `{state.name}` has {len(axes)} context axes, not one")
+        outer, inner = dims[: axes[0]], dims[axes[0] + 1 :]
+        storage = self.numerics.storage
+        if state.type.dtype.kind is not Kind.FLOAT:
+            storage = STORAGE[state.type.dtype.name]
+        kept = Kept(len(self.states), tuple(map(_bound, outer)), tuple(map(_bound, inner)), storage)
+        self.states.append(kept)
+        return kept
+
+    def _select(self, body: int, inputs: tuple[Buffer, ...], outputs: Mapping[str, Place]) -> Plan:
+        """Let the head read copies of the wanted tokens."""
+        made = {place.index for item in self.items[body:] for place in _written(item)}
+        copies: dict[int, Buffer] = {}
+        selections: list[Selection] = []
+
+        def moved(place: Place) -> Place:
+            if not isinstance(place, Buffer) or place.index in made:
+                return place
+            if place.index not in copies:
+                copies[place.index] = Buffer(self.buffers, place.shape, place.dtype)
+                self.buffers += 1
+                selections.append(Selection(place, copies[place.index]))
+            return Buffer(copies[place.index].index, place.shape, place.dtype)
+
+        head = [
+            Item(item.op, tuple(map(moved, item.inputs)), item.outputs, item.attrs, head=True)
+            for item in self.items[body:]
+        ]
+        results = {name: moved(place) for name, place in outputs.items()}
+        return Plan(
+            (*self.items[:body], *head), body, tuple(self.marks), tuple(selections), inputs,
+            results, tuple(self.states),
+        )  # fmt: skip
+
+
+def _head_start(steps: tuple[Step, ...]) -> int:
+    """Return where the operations begin that treat every token alone."""
+    start = len(steps)
+    while start > 0:
+        step = steps[start - 1]
+        if isinstance(step, Repeat) or step.op in TOGETHER:
+            break
+        start -= 1
+    return start
+
+
+def _written(item: Item) -> Iterator[Buffer]:
+    for place in item.outputs:
+        if isinstance(place, Buffer):
+            yield place
+
+
+def _bound(dim: Dim) -> int:
+    if isinstance(dim, int):
+        return dim
+    raise refuse("S607", f"dimension `{dim}` has no value: bind the program first")
