@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dsl import syntax as sx
-from dsl.diagnostics import Diagnostic, did_you_mean
+from dsl.diagnostics import Diagnostic, Label, did_you_mean
 from dsl.ops.spec import Divides
 from dsl.static import Evaluator, Path, Static, StaticError, Unknown, show
 from dsl.symbolic import Poly, symbol
@@ -112,8 +112,9 @@ class _Binder:
     def _bind(self, item: sx.Bind) -> None:
         name = item.name.id
         if name in self.result.places:
-            label = f"`{name}` is bound twice in the config section"
-            raise StaticError(Diagnostic("S202", label, item.name.span))
+            message = f"`{name}` is bound twice in the config section"
+            labels = (Label(self.result.places[name].span, "the first"),)
+            raise StaticError(Diagnostic("S202", message, item.name.span, labels=labels))
         self.result.places[name] = item.name
         value = self._value(item)
         self.result.values[name] = self._checked(item, value)
@@ -142,6 +143,8 @@ class _Binder:
 
     def _free(self, item: sx.Bind) -> Static:
         name = item.name.id
+        if item.default is not None:
+            self.evaluator().value(item.default)  # not taken, but its names must mean something
         if is_dim_name(name):
             return symbol(name)
         if isinstance(item.default, sx.String) and item.default.value in DTYPES:
@@ -221,6 +224,9 @@ def _origin(item: sx.Bind) -> str:
     return f"the key `{item.value.path}`" if isinstance(item.value, sx.Key) else "the value"
 
 
+_JSON: Mapping[type, str] = {dict: "an object", type(None): "null"}
+
+
 def _from_json(item: sx.Bind, raw: object) -> Static:
     match raw:
         case bool() | int() | float():
@@ -229,7 +235,7 @@ def _from_json(item: sx.Bind, raw: object) -> Static:
             return raw
         case list():
             return tuple(_from_json(item, x) for x in raw)
-    shown = "text with quotes or line breaks" if isinstance(raw, str) else type(raw).__name__
+    shown = _JSON.get(type(raw), "text with quotes or line breaks")
     message = f"{_origin(item)} is {shown}; a number, plain text, truth or list is needed"
     raise StaticError(Diagnostic("S402", message, item.span))
 

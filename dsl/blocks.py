@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dsl import syntax as sx
 from dsl.calls import single
-from dsl.diagnostics import Diagnostic, Label, did_you_mean
+from dsl.diagnostics import Diagnostic, Label, counted, did_you_mean
 from dsl.expressions import Context, Expressions
 from dsl.scope import POISON, Meaning, Poison, Scope, Tensor
 from dsl.sources import fill
@@ -68,7 +68,7 @@ class Blocks:
         names = [p.name.id for p in block.params]
         if len(call.arguments) > len(names):
             extra = call.arguments[len(names)]
-            message = f"block `{block.name.id}` takes {len(names)} arguments"
+            message = f"block `{block.name.id}` takes {counted(len(names), 'argument')}"
             raise StaticError(Diagnostic("S204", message, extra.span))
         given = dict(zip(names, call.arguments, strict=False))
         for keyword in call.keywords:
@@ -187,7 +187,8 @@ class Blocks:
         self, block: sx.Block, statement: sx.Return, scope: Scope, expressions: Expressions
     ) -> Meaning:
         if len(statement.values) != len(block.results):
-            message = f"block `{block.name.id}` declares {len(block.results)} results, returns {len(statement.values)}"
+            declared_results = counted(len(block.results), "result")
+            message = f"block `{block.name.id}` declares {declared_results}, returns {len(statement.values)}"
             raise StaticError(Diagnostic("S205", message, statement.span))
         ids: list[int] = []
         for expr, written in zip(statement.values, block.results, strict=True):

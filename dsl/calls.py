@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from dsl import syntax as sx
-from dsl.diagnostics import Diagnostic, did_you_mean
+from dsl.diagnostics import Diagnostic, counted, did_you_mean
 from dsl.graph import Attr
 from dsl.ops import OPS
 from dsl.ops.spec import OpSpec, Param, Required, Role
-from dsl.scope import Meaning, Poison, Tensor
+from dsl.scope import LayerIndex, Meaning, Poison, Tensor
 from dsl.static import MeshAxis, Static, StaticError, Unknown, show
 from dsl.symbolic import Poly, equal, symbol
 from dsl.types import DTYPES, DType
@@ -38,7 +38,7 @@ def match_arguments(spec: OpSpec, call: sx.Call) -> dict[str, Argument]:
         taken[param.name] = Argument(param, tuple(rest[:count]))
         del rest[:count]
     if rest:
-        message = f"{spec.name} takes {len(spec.params)} arguments: {spec.signature}"
+        message = f"{spec.name} takes {counted(len(spec.params), 'argument')}: {spec.signature}"
         raise StaticError(Diagnostic("S204", message, rest[0].span))
     known = {p.name: p for p in spec.params}
     for keyword in call.keywords:
@@ -71,8 +71,8 @@ def attribute(param: Param, expr: sx.Expr, value: Static, context: str) -> Attr 
         return value
     converted = _CONVERT[param.role](param, value, context)
     if converted is None:
-        wanted = param.role.value
-        help_ = ""
+        wanted = f"a {param.role.value}"
+        help_ = f"write {context}" if param.role is Role.CONTEXT else ""
         if param.role is Role.CHOICE:
             wanted = " or ".join(f'"{c}"' for c in param.choices)
             help_ = did_you_mean(value, param.choices) if isinstance(value, str) else ""
@@ -118,7 +118,9 @@ def single(meaning: Meaning, expr: sx.Expr) -> int | Poison:
     if isinstance(meaning, Poison):
         return meaning
     if not isinstance(meaning, Tensor):
-        raise StaticError(Diagnostic("S207", "a tensor is needed here", expr.span))
+        shown = meaning.variable if isinstance(meaning, LayerIndex) else show(meaning)
+        message = f"a tensor is needed here; this is {shown}"
+        raise StaticError(Diagnostic("S207", message, expr.span))
     if len(meaning.ids) != 1:
         message = f"this gives {len(meaning.ids)} values; assign them to names first"
         raise StaticError(Diagnostic("S205", message, expr.span))

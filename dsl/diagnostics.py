@@ -77,6 +77,11 @@ def refuse(code: str, message: str, *, place: str = "", help: str = "") -> Refus
     return Refused((Diagnostic(code, message, place=place, help=help),))
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun: `1 name`, `2 names`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """Return a help line that names the closest candidate, or nothing."""
     close = get_close_matches(name, list(candidates), n=1, cutoff=0.6)

@@ -112,17 +112,20 @@ class GraphBuilder:
         return any(s.value == value for s in self.frame.states)
 
     def close_frame(self) -> None:
-        """Report the states of the finished body that nothing writes."""
-        for state in self.frame.states:
+        """Report the states of the finished body that nothing writes; a fault elsewhere may be why."""
+        unwritten = () if self.diagnostics else self.frame.states
+        for state in unwritten:
             if state.value not in self._writes:
                 message = f"the state `{state.name}` is never written"
                 help_ = "append new entries to it, or remove it"
                 self.report(Diagnostic("S216", message, state.span, help=help_))
 
-    def close(self) -> None:
-        """Report names that nothing uses; only sound programs are worth it."""
+    def close(self, unused: Iterable[Diagnostic] = ()) -> None:
+        """Report names that nothing uses, these and values; only sound programs are worth it."""
         if self.diagnostics:
             return
+        for diagnostic in unused:
+            self.report(diagnostic)
         for value, (name, span, what) in self._named.items():
             if value not in self._used and not name.startswith("_"):
                 self.report(Diagnostic("S215", f"the {what} `{name}` is never used", span))

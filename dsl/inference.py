@@ -13,10 +13,11 @@ from dsl import syntax as sx
 from dsl.binding import Bindings, KeyUse, bind, divisibility, is_generic
 from dsl.blocks import Blocks, fits, symbolic_arguments
 from dsl.calls import single
-from dsl.diagnostics import Diagnostic, Label, Severity, did_you_mean
+from dsl.diagnostics import Diagnostic, Label, Severity, counted, did_you_mean
 from dsl.expressions import Context, Expressions
 from dsl.graph import Attr, Graph, Output
 from dsl.layers import Layers, poison_carry
+from dsl.outline import second_sections, unused_config, unused_parameters
 from dsl.scope import POISON, Meaning, Poison, Scope, Tensor
 from dsl.sources import Resolver
 from dsl.static import MAX_PATHS, MeshAxis, Path, StaticError, Unknown, explore
@@ -110,8 +111,12 @@ class _Inference:
             raise ValueError("there is no family to infer")
         bindings = bind(_config(family), values, self.shared.path, self.shared.generic)
         self.shared.facts, self.shared.uses = bindings.facts, tuple(bindings.uses)
-        for diagnostic in bindings.diagnostics:
+        sections = second_sections(family)
+        for diagnostic in (*sections, *bindings.diagnostics):
             self.builder.report(diagnostic)
+        if sections or any(d.code == "S403" for d in bindings.diagnostics):
+            # With a part unread, or for another model than is meant, every further fault may follow.
+            return Checked(None, tuple(self.builder.diagnostics.values()), self.shared.uses, 1)
         scope = self._family_scope(family, bindings)
         statements = tuple(
             i for i in family.items if not isinstance(i, (sx.Config, sx.Dims, sx.Mesh))
@@ -121,7 +126,7 @@ class _Inference:
             message = f"family `{family.name.id}` has no output"
             self.builder.report(Diagnostic("S220", message, family.name.span))
         self.builder.close_frame()
-        self.builder.close()
+        self.builder.close(unused_config(family) if self.shared.generic else ())
         graph = None if self.builder.diagnostics or self.shared.generic else self._graph(bindings)
         diagnostics = tuple(self.builder.diagnostics.values())
         return Checked(graph, diagnostics, tuple(bindings.uses), 1)
@@ -136,7 +141,7 @@ class _Inference:
         self._sources_of(block, scope)
         self._guard(lambda: self._block_values(block, scope))
         self.builder.close_frame()
-        self.builder.close()
+        self.builder.close(unused_parameters(block))
         return tuple(self.builder.diagnostics.values())
 
     def _sources_of(self, block: sx.Block, scope: Scope) -> None:
@@ -202,23 +207,31 @@ class _Inference:
 
     def _fresh(self, name: sx.Name, scope: Scope) -> None:
         if name.id in scope.names:
-            labels = (Label(scope.places[name.id], "bound here"),)
+            place = scope.places.get(name.id)
+            labels = (Label(place, "bound here"),) if place else ()
             message = f"`{name.id}` has a meaning already"
             self.builder.report(Diagnostic("S202", message, name.span, labels=labels))
 
     # Statements
 
     def _statements(self, statements: Sequence[sx.Statement], scope: Scope) -> sx.Return | None:
-        for statement in statements:
+        for at, statement in enumerate(statements):
             returned = self._statement(statement, scope)
             if returned is not None:
+                if isinstance(statement, sx.Return) and at + 1 < len(statements):
+                    self._misplaced("no statement follows `return`", statements[at + 1])
                 return returned
         return None
 
+    def _misplaced(self, message: str, statement: sx.Statement) -> None:
+        self.builder.report(Diagnostic("S222", message, statement.span))
+
     def _statement(self, statement: sx.Statement, scope: Scope) -> sx.Return | None:
         match statement:
-            case sx.Return():
+            case sx.Return() if self.blocks.stack:
                 return statement
+            case sx.Return():
+                self._misplaced("`return` ends a block; a family has outputs", statement)
             case sx.If():
                 return self._if(statement, scope)
             case sx.Input():
@@ -294,7 +307,8 @@ class _Inference:
         if not isinstance(value, Tensor) and len(targets) == 1:
             return [value]
         count = len(value.ids) if isinstance(value, Tensor) else 1
-        message = f"{count} values are assigned to {len(targets)} names"
+        values = "1 value is" if count == 1 else f"{count} values are"
+        message = f"{values} assigned to {counted(len(targets), 'name')}"
         raise StaticError(Diagnostic("S205", message, statement.span))
 
     def _bind(self, target: sx.Name, meaning: Meaning, scope: Scope) -> None:
@@ -319,8 +333,10 @@ class _Inference:
         if self.layers.depth or self.blocks.stack:
             message = "an output belongs to the family, outside of repeat and blocks"
             raise StaticError(Diagnostic("S222", message, statement.span))
-        if any(o.name == name for o in self.outputs):
-            raise StaticError(Diagnostic("S202", f"a second output `{name}`", statement.name.span))
+        for first in (o for o in self.outputs if o.name == name):
+            labels = (Label(first.span, "the first"),)
+            message = f"a second output `{name}`"
+            raise StaticError(Diagnostic("S202", message, statement.name.span, labels=labels))
         value = single(self.expressions.infer(statement.value, scope), statement.value)
         declared = self.expressions.type(statement.type, scope)
         type_ = declared
@@ -353,8 +369,27 @@ class _Inference:
             chosen = self.expressions.truth(statement.condition, scope)
         except StaticError as error:
             self.builder.report(error.diagnostic)
+            self._poison((*statement.then, *statement.orelse), scope)
             return None
         return self._statements(statement.then if chosen else statement.orelse, scope)
+
+    def _poison(self, statements: Sequence[sx.Statement], scope: Scope) -> None:
+        """Silence what statements would have bound that could not be inferred."""
+        for statement in statements:
+            match statement:
+                case sx.Assign(targets=targets):
+                    names: tuple[sx.Name, ...] = targets
+                case sx.WeightSyntax(name=name) | sx.StateSyntax(name=name) | sx.Input(name=name):
+                    names = (name,)
+                case sx.RepeatSyntax(carry=carry):
+                    names = carry
+                case sx.If(then=then, orelse=orelse):
+                    self._poison((*then, *orelse), scope)
+                    continue
+                case _:
+                    continue
+            for target in names:
+                scope.bind(target.id, POISON, target.span)
 
     # Blocks
 
@@ -378,11 +413,11 @@ class _Inference:
     # Layers
 
     def _repeat(self, statement: sx.RepeatSyntax, scope: Scope) -> None:
-        if self.layers.depth or self.blocks.stack:
-            message = "repeat stands in the family itself, not inside of repeat or a block"
-            raise StaticError(Diagnostic("S222", message, statement.span))
-        self._fresh(statement.variable, scope)
         try:
+            if self.layers.depth or self.blocks.stack:
+                message = "repeat stands in the family itself, not inside of repeat or a block"
+                raise StaticError(Diagnostic("S222", message, statement.span))
+            self._fresh(statement.variable, scope)
             self.layers.repeat(statement, scope)
         except StaticError:
             poison_carry(statement, scope)

@@ -104,6 +104,7 @@ def _validate(parser: argparse.ArgumentParser) -> None:
 def _generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--prompt", required=True, metavar="TEXT")
+    parser.add_argument("--system", default="", metavar="TEXT", help="system message")
     parser.add_argument("--max-new-tokens", type=_positive, default=64, metavar="N")
     parser.add_argument("--numerics", default="bf16", metavar="NAME", help="f32, bf16")
 

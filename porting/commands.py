@@ -148,6 +148,7 @@ def generate(options: argparse.Namespace) -> int:
             options.prompt,
             options.max_new_tokens,
             numerics=options.numerics,
+            system=options.system,
             progress=progress,
         )
     for piece in pieces:

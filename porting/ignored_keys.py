@@ -13,7 +13,7 @@ from dsl.diagnostics import Diagnostic, did_you_mean
 from porting.config import NAME, ModelConfig
 from porting.strict_json import shown
 
-Condition = Callable[[Mapping[str, object]], bool]
+Condition = Callable[[Mapping[str, object], Collection[str]], bool]
 
 MAX_DIAGNOSTICS = 6
 IDENTITY = frozenset({"architectures", "model_type"})
@@ -44,14 +44,15 @@ class KeyAccount:
     diagnostics: tuple[Diagnostic, ...]
 
 
-def _length_is_unused(values: Mapping[str, object]) -> bool:
-    """Tell whether no rotary parameter in the config depends on the longest length."""
+def _length_is_unused(values: Mapping[str, object], read: Collection[str]) -> bool:
+    """Tell whether positions enter by rotations alone, of a type that does not depend on the longest length."""
     types = [
         value
         for key, value in values.items()
         if key.startswith("rope_parameters") and key.endswith("rope_type")
     ]
-    return bool(types) and all(isinstance(x, str) and x in LENGTH_TYPES for x in types)
+    rotates = types or any(key.startswith("rope_parameters.") for key in read)
+    return bool(rotates) and all(isinstance(x, str) and x in LENGTH_TYPES for x in types)
 
 
 def _rows(
@@ -125,7 +126,7 @@ def account(config: ModelConfig, used_keys: Collection[str]) -> KeyAccount:
         if key in read:
             continue
         row = _row(key)
-        if row is not None and _is_harmless(row, value, config.values):
+        if row is not None and _is_harmless(row, value, config.values, read):
             ignored[key] = row.reason
         else:
             diagnostics[key] = _unread(config, key, value, row, read)
@@ -151,9 +152,11 @@ def _row(key: str) -> Ignored | None:
     return next((IGNORED[group] for group in groups if group in IGNORED), None)
 
 
-def _is_harmless(row: Ignored, value: object, values: Mapping[str, object]) -> bool:
+def _is_harmless(
+    row: Ignored, value: object, values: Mapping[str, object], read: Collection[str]
+) -> bool:
     if row.condition is not None:
-        return row.condition(values)
+        return row.condition(values, read)
     return row.values is None or any(value == x and type(value) is type(x) for x in row.values)
 
 

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from device_model.engine import Engine
 
+from device_model.engine import Engine
 from device_model.memory import RandomReader, TensorReader, shapes_of
 from device_model.numerics import NUMERICS
-from dsl.diagnostics import did_you_mean, refuse
+from dsl.diagnostics import Refused, did_you_mean, refuse
 from dsl.graph import Graph
 from porting.atomic import replace_file
 from porting.checking import bound_graph
 from porting.pipeline import Stages, open_checkpoint, read_port
 from porting.progress import Progress, silent
-from porting.tokenizer import load_tokenizer
+from porting.tokenizer import TextCodec, load_tokenizer
 
 MAX_TOKENS_BYTES = 2**30
 RANDOM = "random:"
@@ -62,9 +62,13 @@ def generate(
     max_new_tokens: int,
     *,
     numerics: str,
+    system: str = "",
     progress: Progress = silent,
 ) -> Iterator[str]:
-    """Yield the greedy continuation of a prompt, piece by piece."""
+    """Yield the greedy answer to a prompt, piece by piece.
+
+    The system message is empty unless one is given, so that no template's own one speaks for the user.
+    """
     _known_numerics(numerics)
     existing = read_port(folder)
     graph = bound_graph(folder)
@@ -73,7 +77,7 @@ def generate(
     session = Engine(graph, opened.checkpoint, numerics=numerics).session(sequences=1)
 
     def tokens() -> Iterator[int]:
-        step: Tokens = np.asarray(codec.encode_chat(prompt), np.int64)
+        step: Tokens = np.asarray(_encoded(codec, prompt, system), np.int64)
         for _ in range(max_new_tokens):
             token = int(session.step([step], logits="last")[0][-1].argmax())
             if token in codec.stop_ids:
@@ -82,6 +86,15 @@ def generate(
             step = np.asarray([token], np.int64)
 
     return codec.decode_stream(tokens())
+
+
+def _encoded(codec: TextCodec, prompt: str, system: str) -> list[int]:
+    try:
+        return codec.encode_chat(prompt, system)
+    except Refused:
+        if system:
+            raise
+        return codec.encode_chat(prompt)  # some templates know no system role
 
 
 def vocabulary(graph: Graph) -> int:

@@ -113,3 +113,9 @@ def test_a_thousand_unknown_keys_fit_on_a_screen():
 def test_a_rope_type_that_is_no_name_is_unread():
     result = accounted(max_position_embeddings=8, rope_scaling={"rope_type": ["llama3"]})
     assert "max_position_embeddings" in result.unread
+
+
+def test_the_longest_length_is_ignored_where_the_family_rotates_by_default():
+    raw = {"architectures": ["A"], "model_type": "a", "max_position_embeddings": 8}
+    config = parse_config(json.dumps(raw).encode())
+    assert account(config, {"rope_parameters.rope_theta"}).unread == ()

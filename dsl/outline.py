@@ -1,0 +1,99 @@
+"""What can be said of a program from its text alone: sections given twice, names that nothing mentions.
+
+Values, types and paths are not known here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from dsl import syntax as sx
+from dsl.diagnostics import Diagnostic, Label
+from dsl.source import Span
+
+_HOLE = re.compile(r"\{([^{}]*)\}")
+# Fields whose names are bound, or are of another kind; every other name is a mention.
+_NO_MENTION = {
+    sx.Keyword: ("name",),
+    sx.Call: ("function",),
+    sx.Bind: ("name",),
+    sx.Param: ("name",),
+    sx.Assign: ("targets",),
+    sx.RepeatSyntax: ("variable",),
+    sx.Input: ("name",),
+    sx.WeightSyntax: ("name",),
+    sx.StateSyntax: ("name",),
+    sx.OutputSyntax: ("name",),
+    sx.AxisSyntax: ("shards",),
+}
+
+
+def second_sections(family: sx.Family) -> tuple[Diagnostic, ...]:
+    """Return a diagnostic for every section that the family has already."""
+    first: dict[type, sx.Syntax] = {}
+    found: list[Diagnostic] = []
+    for item in family.items:
+        if isinstance(item, (sx.Config, sx.Dims, sx.Mesh)):
+            before = first.setdefault(type(item), item)
+            if before is not item:
+                message = f"a second {type(item).__name__.lower()} section"
+                labels = (Label(_head(before), "the first"),)
+                found.append(Diagnostic("S202", message, _head(item), labels=labels))
+    return tuple(found)
+
+
+def unused_config(family: sx.Family) -> tuple[Diagnostic, ...]:
+    """Return a diagnostic for every config name that nothing mentions: its key would be dropped in silence."""
+    mentioned = set(mentions(family))
+    return tuple(
+        _unused("config name", bind.name)
+        for bind in _binds(family)
+        if bind.name.id not in mentioned
+    )
+
+
+def unused_parameters(block: sx.Block) -> tuple[Diagnostic, ...]:
+    """Return a diagnostic for every static parameter that a block never mentions."""
+    mentioned = set(mentions(block))
+    return tuple(
+        _unused("parameter", param.name)
+        for param in block.params
+        if isinstance(param.kind, sx.Name) and param.name.id not in mentioned
+    )
+
+
+def _unused(what: str, name: sx.Name) -> Diagnostic:
+    return Diagnostic("S215", f"the {what} `{name.id}` is never used", name.span)
+
+
+def mentions(node: sx.Syntax) -> Iterator[str]:
+    """Yield every name that a part of a program mentions, in expressions, types or holes of strings."""
+    if isinstance(node, sx.Name):
+        yield node.id
+    if isinstance(node, sx.String):
+        yield from _HOLE.findall(node.value)
+    skipped = _NO_MENTION.get(type(node), ())
+    for field in node.__dataclass_fields__:
+        value = getattr(node, field)
+        for child in value if isinstance(value, tuple) else (value,):
+            if isinstance(child, sx.Syntax) and field not in skipped:
+                yield from mentions(child)
+
+
+def _binds(family: sx.Family) -> Iterator[sx.Bind]:
+    queue: list[sx.ConfigItem] = [
+        item for section in family.items if isinstance(section, sx.Config) for item in section.items
+    ]
+    while queue:
+        item = queue.pop(0)
+        if isinstance(item, sx.ConfigIf):
+            queue += [*item.then, *item.orelse]
+        elif isinstance(item, sx.Bind) and not item.name.id.startswith("_"):
+            yield item
+
+
+def _head(node: sx.Syntax) -> Span:
+    """Return the place of a section's first word."""
+    start = node.span.start
+    return Span(node.span.source, start, start + len(type(node).__name__))
