@@ -45,7 +45,7 @@ class Engine:
         threads: int | None = None,
     ) -> None:
         if numerics not in NUMERICS:
-            raise refuse("S608", f"numerics `{numerics}` is none of {', '.join(NUMERICS)}")
+            raise refuse("S601", f"numerics `{numerics}` is none of {', '.join(NUMERICS)}")
         self.graph, self.numerics, self.kernels = graph, NUMERICS[numerics], kernels
         self.plan: Plan = plan(graph, reader, self.numerics)
         self._team = Team(machine(), threads) if kernels == "fast" else None
@@ -111,7 +111,7 @@ def _result(plan: Plan) -> Buffer:
     """Return the program's main result: `logits`, or the first output."""
     place: Place = plan.outputs.get("logits") or next(iter(plan.outputs.values()))
     if not isinstance(place, Buffer):
-        raise refuse("S609", "the program's result does not depend on its tokens")
+        raise ValueError("the program's result does not depend on its tokens")
     return place
 
 

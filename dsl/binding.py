@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from dsl import syntax as sx
 from dsl.diagnostics import Diagnostic, Label, did_you_mean
 from dsl.ops.spec import Divides
+from dsl.outline import names
 from dsl.static import Evaluator, Path, Static, StaticError, Unknown, show
 from dsl.symbolic import Poly, symbol
 from dsl.types import DTYPES
@@ -172,16 +173,19 @@ class _Binder:
             return
         if self.generic:
             return
+        mentioned = {name.id for name in names(item.condition)}
         notes = tuple(
             f"{use.name} is {use.key} = {show(use.value)}" + (" (default)" if use.defaulted else "")
             for use in self.result.uses
-            if use.name in _names(item.condition)
+            if use.name in mentioned
         )
         message = f"this family needs `{item.condition.span.text}`"
         raise StaticError(Diagnostic("S403", message, item.span, notes=notes))
 
     def _assume(self, condition: sx.Expr) -> bool:
         """Take a requirement of a generic family as a fact; tell whether it was one."""
+        for named in names(condition):
+            self._lookup(named)
         fact = divisibility(condition, self.evaluator())
         if fact is not None:
             self.result.facts.add(fact)
@@ -240,18 +244,3 @@ def _from_json(item: sx.Bind, raw: object) -> Static:
     raise StaticError(Diagnostic("S402", message, item.span))
 
 
-def _names(expr: sx.Expr) -> frozenset[str]:
-    match expr:
-        case sx.Name(id=name):
-            return frozenset({name})
-        case sx.Binary(left=left, right=right):
-            return _names(left) | _names(right)
-        case sx.Unary(operand=operand):
-            return _names(operand)
-        case sx.Index(name=name, index=index):
-            return _names(name) | _names(index)
-        case sx.Call(arguments=arguments):
-            return frozenset().union(*(_names(a) for a in arguments))
-        case sx.Listing(items=items):
-            return frozenset().union(*(_names(i) for i in items))
-    return frozenset()

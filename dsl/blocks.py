@@ -142,6 +142,7 @@ class Blocks:
         for axis, written in zip(actual.axes, kind.axes, strict=True):
             if isinstance(written.size, sx.Name):
                 scope.names.setdefault(written.size.id, axis.dim)
+                scope.places.setdefault(written.size.id, written.span)
         scope.bind(param.name.id, Tensor((value,)), param.name.span)
 
     @staticmethod
@@ -242,6 +243,7 @@ def symbolic_arguments(block: sx.Block, shared: Context, scope: Scope, mesh: lis
         for axis in param.kind.axes:
             if isinstance(axis.size, sx.Name):
                 scope.names.setdefault(axis.size.id, symbol(axis.size.id))
+                scope.places.setdefault(axis.size.id, axis.span)
         if param.kind.dtype.id not in DTYPES:
             scope.names.setdefault(param.kind.dtype.id, DTYPES["bf16"])
 

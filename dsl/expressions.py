@@ -290,8 +290,7 @@ class Expressions:
             for value, expr in zip(values.get(name, ()), argument.exprs, strict=False):
                 wanted = argument.param.role in (Role.STATE, Role.STATE_READ)
                 if wanted and not builder.is_state(value):
-                    message = "a state of this body is needed here"
-                    raise StaticError(Diagnostic("S214", message, expr.span))
+                    raise StaticError(self._no_state(value, expr))
                 if not wanted and builder.is_state(value):
                     message = (
                         f"the state `{builder.values[value].name}` is read without its new entries"
@@ -300,6 +299,13 @@ class Expressions:
                     raise StaticError(Diagnostic("S214", message, expr.span, help=help_))
                 if argument.param.role is Role.STATE:
                     builder.write(value, expr.span)
+
+    def _no_state(self, value: int, expr: sx.Expr) -> Diagnostic:
+        found = self.shared.builder.values[value]
+        states = ", ".join(f"`{s.name}`" for s in self.shared.builder.frame.states)
+        help_ = f"the states of this body are {states}" if states else "declare a state in this body"
+        message = f"a state of this body is needed; `{expr.span.text}` is {found.type}"
+        return Diagnostic("S214", message, expr.span, help=help_)
 
     def _check_partial(
         self,

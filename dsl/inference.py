@@ -17,7 +17,7 @@ from dsl.diagnostics import Diagnostic, Label, Severity, counted, did_you_mean
 from dsl.expressions import Context, Expressions
 from dsl.graph import Attr, Graph, Output
 from dsl.layers import Layers, poison_carry
-from dsl.outline import second_sections, unused_config, unused_parameters
+from dsl.outline import names, second_sections, unused_config, unused_parameters
 from dsl.scope import POISON, Meaning, Poison, Scope, Tensor
 from dsl.sources import Resolver
 from dsl.static import MAX_PATHS, MeshAxis, Path, StaticError, Unknown, explore
@@ -102,7 +102,8 @@ class _Inference:
         self.inputs: list[int] = []
         self.outputs: list[Output] = []
         self.mesh: tuple[str, ...] = ()
-        self.layers = Layers(self.shared, self.expressions, self._statements)
+        self.unfit = False
+        self.layers = Layers(self.shared, self.expressions, self._layer_body)
 
     def run(self, values: Mapping[str, object] | None) -> Checked:
         """Infer the family."""
@@ -121,7 +122,7 @@ class _Inference:
         statements = tuple(
             i for i in family.items if not isinstance(i, (sx.Config, sx.Dims, sx.Mesh))
         )
-        self._statements(statements, scope)
+        self._guard(lambda: self._statements(statements, scope))
         if not self.outputs and not self.builder.diagnostics:
             message = f"family `{family.name.id}` has no output"
             self.builder.report(Diagnostic("S220", message, family.name.span))
@@ -190,6 +191,7 @@ class _Inference:
                 help_ = did_you_mean(item.role.id, ROLES) or f"roles are {', '.join(ROLES)}"
                 message = f"`{item.role.id}` is no role of a dimension"
                 self.builder.report(Diagnostic("S221", message, item.role.span, help=help_))
+                scope.bind(item.name.id, POISON, item.name.span)
                 continue
             self._fresh(item.name, scope)
             scope.bind(item.name.id, symbol(item.name.id), item.name.span)
@@ -198,7 +200,8 @@ class _Inference:
         if missing and not self.builder.diagnostics:
             message = f"no dimension has the role {', '.join(missing)}"
             help_ = "write dims { B: batch, S: seq, C: context }"
-            self.builder.report(Diagnostic("S221", message, family.name.span, help=help_))
+            place = next((i.span for i in family.items if isinstance(i, sx.Dims)), family.name.span)
+            self.builder.report(Diagnostic("S221", message, place, help=help_))
         self.shared.batch = found["batch"].id if "batch" in found else "B"
         self.shared.seq = found["seq"].id if "seq" in found else "S"
         self.shared.context = found["context"].id if "context" in found else "C"
@@ -211,6 +214,7 @@ class _Inference:
             labels = (Label(place, "bound here"),) if place else ()
             message = f"`{name.id}` has a meaning already"
             self.builder.report(Diagnostic("S202", message, name.span, labels=labels))
+            scope.bind(name.id, POISON, name.span)
 
     # Statements
 
@@ -246,6 +250,8 @@ class _Inference:
                 self._guard(lambda: self._output(statement, scope))
             case sx.Require():
                 self._guard(lambda: self._require(statement, scope))
+                if self.unfit:
+                    raise StaticError(None)
             case sx.RepeatSyntax():
                 self._guard(lambda: self._repeat(statement, scope))
         return None
@@ -353,12 +359,15 @@ class _Inference:
             raise StaticError(Diagnostic("S213", message, place, labels=labels))
 
     def _require(self, statement: sx.Require, scope: Scope) -> None:
+        for name in names(statement.condition):
+            scope.static(name)
         if self.shared.generic:
             fact = divisibility(statement.condition, self.expressions.evaluator(scope))
             if fact is not None:
                 self.shared.facts.add(fact)
             return
         if not self.expressions.truth(statement.condition, scope):
+            self.unfit = True
             shown = statement.condition.span.text
             message = f"`{shown}` does not hold"
             notes = self.expressions.meaning_of(shown)
@@ -411,6 +420,10 @@ class _Inference:
         return None
 
     # Layers
+
+    def _layer_body(self, body: tuple[sx.Statement, ...], scope: Scope) -> None:
+        if not self._guard(lambda: self._statements(body, scope)):
+            self._poison(body, scope)
 
     def _repeat(self, statement: sx.RepeatSyntax, scope: Scope) -> None:
         try:

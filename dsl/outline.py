@@ -69,16 +69,27 @@ def _unused(what: str, name: sx.Name) -> Diagnostic:
 
 def mentions(node: sx.Syntax) -> Iterator[str]:
     """Yield every name that a part of a program mentions, in expressions, types or holes of strings."""
-    if isinstance(node, sx.Name):
-        yield node.id
-    if isinstance(node, sx.String):
-        yield from _HOLE.findall(node.value)
+    for part in _mentioning(node):
+        if isinstance(part, sx.Name):
+            yield part.id
+        else:
+            yield from _HOLE.findall(part.value)
+
+
+def names(node: sx.Syntax) -> Iterator[sx.Name]:
+    """Yield every reference in a part of a program."""
+    return (part for part in _mentioning(node) if isinstance(part, sx.Name))
+
+
+def _mentioning(node: sx.Syntax) -> Iterator[sx.Name | sx.String]:
+    if isinstance(node, (sx.Name, sx.String)):
+        yield node
     skipped = _NO_MENTION.get(type(node), ())
     for field in node.__dataclass_fields__:
         value = getattr(node, field)
         for child in value if isinstance(value, tuple) else (value,):
             if isinstance(child, sx.Syntax) and field not in skipped:
-                yield from mentions(child)
+                yield from _mentioning(child)
 
 
 def _binds(family: sx.Family) -> Iterator[sx.Bind]:

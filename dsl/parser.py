@@ -58,6 +58,11 @@ _SCAN = re.compile(r'"[^"\n]*"|#[^\n]*|[()\[\]{}]')
 # An expression can go on after these; naming them all would bury what is missing.
 _CODE = re.compile(r'"[^"\n]*"|#[^\n]*|[A-Za-z0-9_.]+|[^\s]')
 _CONTINUATIONS = frozenset({"PLUS", "MINUS", "MUL", "CMP", "LT", "GT", "OR", "AND", "IN", "AT"})
+_AFTER_NAME = frozenset({"LPAR", "LSQB"})  # of a call or an index, where no expression can begin
+_UNFINISHED = re.compile(r"([-+*/%<>=(,\[]|\b(?:and|or|not|in|from|if))$")
+_BEGINNINGS = frozenset(
+    "input weight state output repeat if require return config dims mesh family block use".split()
+)
 
 
 def parse(source: Source) -> sx.File:
@@ -116,13 +121,24 @@ def _comment(source: Source, text: str, span: Span) -> sx.Comment:
 
 
 def _close(open_brackets: list[tuple[str, Span]], mark: str, span: Span) -> None:
-    if not open_brackets:
-        raise Refused((Diagnostic("S103", f"`{mark}` closes nothing", span),))
-    opened, where = open_brackets[-1]
-    if opened != _BRACKETS[mark]:
+    opened, where = open_brackets[-1] if open_brackets else ("", span)
+    if _BRACKETS[mark] not in (b for b, _ in open_brackets):
+        labels = (Label(where, "open here"),) if _same_line(where, span) and opened else ()
+        raise Refused((Diagnostic("S103", f"`{mark}` closes nothing", span, labels=labels),))
+    if opened != _BRACKETS[mark] or (mark == "}" and _indent(span) < _indent(where)):
         label = Label(span, f"`{mark}` comes first")
         raise Refused((_never_closed(opened, where, label),))
     open_brackets.pop()
+
+
+def _same_line(a: Span, b: Span) -> bool:
+    return a.source.position(a.start)[0] == b.source.position(b.start)[0]
+
+
+def _indent(span: Span) -> int:
+    """Return how far the line of a place is indented: a brace closes what stands as far to the right."""
+    line = span.source.line(span.source.position(span.start)[0])
+    return len(line) - len(line.lstrip())
 
 
 def _never_closed(bracket: str, span: Span, *labels: Label) -> Diagnostic:
@@ -131,26 +147,45 @@ def _never_closed(bracket: str, span: Span, *labels: Label) -> Diagnostic:
 
 def _unexpected_token(source: Source, error: UnexpectedToken) -> Diagnostic:
     token: Token = error.token
-    if token.type == "$END":
+    at_end = token.type == "$END"
+    span = Span(source, token.start_pos or 0, token.end_pos or 0)
+    if at_end:
         span = Span(source, len(source.text), len(source.text))
-        found = "the end of the file"
-    else:
-        span = Span(source, token.start_pos or 0, token.end_pos or 0)
-        found = f"`{token}`"
     accepted = set(error.accepts or error.expected or ())
-    expected = _expected(accepted)
-    previous = _previous_token_end(source, span)
-    message = f"expected {expected}, found {found}"
-    if source.position(span.start)[0] == source.position(max(previous - 1, 0))[0]:
-        return Diagnostic("S101", message, span, help=_hint(str(token), accepted))
+    before = _previous_token(source, span.start)
+    unfinished = _unfinished_line(source, before)
+    if unfinished is not None:
+        return unfinished
+    if accepted <= {"EQUAL", "COMMA"} and not at_end:
+        help_ = did_you_mean(before.text, sorted(_BEGINNINGS | {"else"}))
+        if help_ and before.text not in _BEGINNINGS:
+            return Diagnostic("S101", f"`{before.text}` begins no statement", before, help=help_)
+    found = "the end of the file" if at_end else f"`{token}`"
+    message = f"expected {_expected(accepted)}, found {found}"
+    help_ = _hint(str(token), accepted)
+    if _same_line(span, before):
+        return Diagnostic("S101", message, span, help=help_)
     # The fault is at the end of the line before; the next line's first word is innocent.
-    place = Span(source, max(previous - 1, 0), previous)
-    labels = (Label(span, "found this instead"),)
-    return Diagnostic("S101", message, place, labels=labels, help=_hint(str(token), accepted))
+    place = Span(source, max(before.end - 1, 0), before.end)
+    labels = () if at_end else (Label(span, "found this instead"),)
+    return Diagnostic("S101", message, place, labels=labels, help=help_)
+
+
+def _unfinished_line(source: Source, word: Span) -> Diagnostic | None:
+    """Return the fault of a line that ends in an operator, so that a keyword was taken for its operand."""
+    last = _previous_token(source, word.start)
+    if word.text not in _BEGINNINGS or _same_line(word, last):
+        return None
+    if not _UNFINISHED.search(last.text):
+        return None
+    labels = (Label(word, "found this instead"),)
+    message = f"expected a value after `{last.text}`, found `{word.text}`"
+    return Diagnostic("S101", message, last, labels=labels)
 
 
 def _expected(accepted: set[str]) -> str:
-    essential = sorted(accepted - _CONTINUATIONS) or sorted(accepted)
+    going_on = _CONTINUATIONS if "NUMBER" in accepted else _CONTINUATIONS | _AFTER_NAME
+    essential = sorted(accepted - going_on) or sorted(accepted)
     words = [HUMAN.get(name, f"`{name.lower()}`") for name in essential]
     words.sort(key=lambda word: (word.startswith("`"), word))
     if len(words) == 1:
@@ -167,12 +202,13 @@ def _hint(found: str, accepted: set[str]) -> str:
     return did_you_mean(found, keywords)
 
 
-def _previous_token_end(source: Source, span: Span) -> int:
-    end = 0
-    for match in _CODE.finditer(source.text, 0, span.start):
+def _previous_token(source: Source, before: int) -> Span:
+    """Return the last token that ends before an offset."""
+    start = end = 0
+    for match in _CODE.finditer(source.text, 0, before):
         if not match.group().startswith("#"):
-            end = match.end()
-    return end
+            start, end = match.span()
+    return Span(source, start, end)
 
 
 def _unexpected_character(source: Source, error: UnexpectedCharacters) -> Diagnostic:

@@ -307,6 +307,11 @@ SOURCES: Mapping[str, SourceSpec] = {
 }
 
 
+def _layers(scope: Scope) -> str:
+    found = [name for name, meaning in scope.names.items() if isinstance(meaning, LayerIndex)]
+    return f"the layer is `{{{found[0]}}}`" if found else ""
+
+
 def fill(template: sx.String, scope: Scope, loops: Mapping[str, Dim]) -> str:
     """Return a string with its holes filled from static strings; loop variables stay as holes."""
 
@@ -321,10 +326,12 @@ def fill(template: sx.String, scope: Scope, loops: Mapping[str, Dim]) -> str:
             return meaning
         if isinstance(meaning, int) and not isinstance(meaning, bool):
             return str(meaning)
-        help_ = did_you_mean(name, [*loops, *scope.names])
+        help_ = did_you_mean(name, [*loops, *scope.names]) or _layers(scope)
         known = "is not bound here" if meaning is None else "is no text, number or loop variable"
         message = f"the hole `{{{name}}}` {known}"
-        raise StaticError(Diagnostic("S210", message, template.span, help=help_))
+        start = template.span.start + 1 + match.start()
+        place = Span(template.span.source, start, start + len(match.group()))
+        raise StaticError(Diagnostic("S210", message, place, help=help_))
 
     return _HOLE.sub(replace_hole, template.value)
 

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from dsl import symbolic
 from dsl import syntax as sx
-from dsl.diagnostics import Diagnostic
+from dsl.diagnostics import Diagnostic, counted
 from dsl.ops.spec import Divides
 from dsl.symbolic import Dim, Poly
 from dsl.types import DType
@@ -77,7 +77,7 @@ class Path:
         if literal in excluded or (domain is not None and literal not in domain):
             return False
         left = [v for v in domain or () if v not in excluded]
-        holds = left == [literal] or self.decide(f"{name} == {literal!r}")
+        holds = left == [literal] or self.decide(f"{name} == {show(literal)}")
         if holds:
             self.known[name] = literal
         else:
@@ -159,7 +159,7 @@ class Evaluator:
         if not isinstance(items, tuple):
             raise _error("S207", f"`{expr.name.id}` is {show(items)}, not a list", expr)
         if isinstance(at, bool) or not isinstance(at, int) or not 0 <= at < len(items):
-            message = f"index {show(at)} of a list of {len(items)}"
+            message = f"index {show(at)} of a list of {counted(len(items), 'item')}"
             raise _error("S207", message, expr)
         return items[at]
 
@@ -219,7 +219,7 @@ class Evaluator:
         if not (_is_number(left) and _is_number(right)):
             raise _error("S207", f"`{sign}` of {show(left)} and {show(right)}", expr)
         if sign in ("/", "//", "%") and right == 0:
-            raise _error("S207", f"{show(left)} {sign} 0", expr)
+            raise _error("S207", f"division by zero: {show(left)} {sign} 0", expr)
         if sign in _RING:
             return _bounded(expr, _RING[sign](left, right))
         if isinstance(left, Poly) or isinstance(right, Poly):

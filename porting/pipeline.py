@@ -15,14 +15,14 @@ from pathlib import Path
 from dsl.diagnostics import Diagnostic, Refused, refuse
 from dsl.graph import Graph
 from dsl.inference import infer
-from porting import accounting
-from porting.checkpoint import Checkpoint
-from porting.config import ModelConfig, read_config
+from porting.checkpoint import accounting
+from porting.checkpoint.tensors import Checkpoint
+from porting.commands.progress import Progress, silent
+from porting.config.reader import ModelConfig, read_config
 from porting.library import load_program
-from porting.origin import Origin, OriginKind, resolve
+from porting.origin.resolve import Origin, OriginKind, resolve
 from porting.plan import Plan, memory, plan
-from porting.progress import Progress, silent
-from porting.report import (
+from porting.report.model import (
     FILES,
     JSON_NAME,
     SPEC_NAME,

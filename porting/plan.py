@@ -21,12 +21,13 @@ from dsl.source import Source
 from dsl.static import show
 from dsl.symbolic import Dim, evaluate, names, text
 from dsl.types import Kind
-from porting import accounting, ignored_keys
-from porting.checkpoint import Checkpoint
-from porting.config import ModelConfig
+from porting.checkpoint import accounting
+from porting.checkpoint.tensors import Checkpoint
+from porting.config import ignored_keys
+from porting.config.reader import ModelConfig
 from porting.library import family_for
-from porting.origin import Origin
-from porting.report import (
+from porting.origin.resolve import Origin
+from porting.report.model import (
     ConfigKeys,
     Formula,
     IgnoredKey,

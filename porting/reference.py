@@ -20,11 +20,11 @@ import numpy.typing as npt
 
 from dsl.diagnostics import Refused, refuse
 from porting import float64
-from porting.checkpoint import INDEX, SINGLE, Checkpoint
-from porting.config import MAX_BYTES, NAME
-from porting.files import find_file
-from porting.progress import Progress, silent
-from porting.strict_json import parse_object, shown
+from porting.checkpoint.files import find_file
+from porting.checkpoint.tensors import INDEX, SINGLE, Checkpoint
+from porting.commands.progress import Progress, silent
+from porting.config.reader import MAX_BYTES, NAME
+from porting.config.strict_json import parse_object, shown
 
 Precision = Literal["float64", "float32", "bfloat16"]
 Array = npt.NDArray[np.floating[Any]]

@@ -17,9 +17,9 @@ import numpy.typing as npt
 from device_model.engine import Engine, Session
 from device_model.memory import TensorReader
 from dsl.graph import Graph
-from porting.progress import Progress, silent
+from porting.commands.progress import Progress, silent
 from porting.reference import Precision, Reference, RowOutput
-from porting.report import Case, LayerError, Validation
+from porting.report.model import Case, LayerError, Validation
 
 F32_LIMIT = 1e-5
 LOWER_PRECISION_FACTOR = 1.5

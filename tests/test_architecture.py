@@ -55,7 +55,7 @@ BANNED_METHODS = frozenset({"simplify", "subs", "sympify", "equals", "parse_expr
 # Where a library may raise anything about a hostile file; the handler must end by raising a diagnostic.
 BROAD_CATCHES = {
     REFERENCE: "transformers raises whatever its parsers raise",
-    "porting/tokenizer.py": "a panic in tokenizers is a BaseException",
+    "porting/text/tokenizer.py": "a panic in tokenizers is a BaseException",
 }
 HEAVY = frozenset({"torch", "transformers", "numba", "llvmlite"})
 
@@ -301,7 +301,7 @@ def test_every_code_has_a_test():
 
 
 def test_the_weights_of_the_demo_are_pinned_alike():
-    from porting.origin import DEMO_INSTALL
+    from porting.origin.resolve import DEMO_INSTALL
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     (pin,) = project["dependency-groups"]["demo-weights"]

@@ -13,7 +13,6 @@ import numpy as np
 from device_model.kernels.call import Call, integer, number, word
 from device_model.kernels.kernel import DTypes, Kernel
 from device_model.numerics import F64, Array, Numerics
-from dsl.diagnostics import refuse
 from dsl.graph import Attr
 
 Scaling = Callable[[Array, Mapping[str, Attr]], Array]
@@ -49,7 +48,7 @@ def frequencies(attrs: Mapping[str, Attr]) -> Array:
     theta = number(attrs, "theta", 10000.0)
     scaling = word(attrs, "scaling", "default")
     if scaling not in SCALINGS:
-        raise refuse("S601", f"rotary scaling `{scaling}` is not known to the device")
+        raise ValueError(f"rotary scaling `{scaling}` is not known to the device")
     exponents = np.arange(0, width, 2, dtype=np.float64) / width
     return SCALINGS[scaling](1.0 / theta**exponents, attrs)
 

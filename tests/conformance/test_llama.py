@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from porting.checkpoint import Checkpoint
-from porting.config import read_config
-from porting.origin import resolve
+from porting.checkpoint.tensors import Checkpoint
+from porting.config.reader import read_config
+from porting.origin.resolve import resolve
 from porting.plan import plan
-from porting.report import Case
+from porting.report.model import Case
 from porting.validate import MODES, validate
 from tests.checkpoints import tiny_llama
 

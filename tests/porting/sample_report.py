@@ -6,7 +6,7 @@ import math
 
 from dsl.diagnostics import Diagnostic, Severity
 from dsl.source import Source, Span
-from porting.report import (
+from porting.report.model import (
     Case,
     ConfigKeys,
     Formula,

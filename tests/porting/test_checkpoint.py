@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from dsl.diagnostics import Refused, render_all
-from porting.checkpoint import INDEX, SINGLE, Checkpoint
-from porting.safetensors_header import MAX_HEADER_BYTES
+from porting.checkpoint.safetensors_header import MAX_HEADER_BYTES
+from porting.checkpoint.tensors import INDEX, SINGLE, Checkpoint
 from tests.checkpoints import safetensors_bytes, tensor_entry, tiny_llama, write_safetensors
 
 GOOD = {

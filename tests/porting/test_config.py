@@ -6,7 +6,7 @@ import time
 import pytest
 
 from dsl.diagnostics import Refused, render_all
-from porting.config import MAX_BYTES, parse_config, read_config
+from porting.config.reader import MAX_BYTES, parse_config, read_config
 
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],

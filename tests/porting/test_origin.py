@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 
 from dsl.diagnostics import Refused, render_all
-from porting import hub, origin
-from porting.origin import Origin, OriginKind, resolve
+from porting.origin import hub
+from porting.origin import resolve as origin
+from porting.origin.resolve import Origin, OriginKind, resolve
 from tests.checkpoints import write_safetensors
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 RESOLVE = """
 import sys
 from dsl.diagnostics import Refused
-from porting.origin import resolve
+from porting.origin.resolve import resolve
 try:
     found = resolve(sys.argv[1])
 except Refused as refused:

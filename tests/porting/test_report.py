@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from porting import atomic, report
-from porting.highlight import highlight, tokens
-from porting.report import (
+from porting.report import atomic
+from porting.report import model as report
+from porting.report.highlight import highlight, tokens
+from porting.report.model import (
     FILES,
     Case,
     ConfigKeys,
@@ -30,7 +31,7 @@ from porting.report import (
     versions,
     write,
 )
-from porting.report_html import render_html
+from porting.report.page import render_html
 from tests.porting.sample_report import SPEC, sample_report
 
 HOSTILE = '</script><img src=x onerror="alert(1)">&{{ 7*7 }}'

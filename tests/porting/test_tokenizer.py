@@ -9,8 +9,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from dsl.diagnostics import Refused
-from porting.chat_template import MAX_TEMPLATE, render
-from porting.tokenizer import load_tokenizer
+from porting.text.chat_template import MAX_TEMPLATE, render
+from porting.text.tokenizer import load_tokenizer
 
 CHATML = (
     "{% for m in messages %}<s>{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Callable, Mapping
 
 from dsl.diagnostics import refuse
-from porting import console
+from porting.commands import console
 
 OK, FAILED, REFUSED = 0, 1, 2
 
@@ -17,7 +17,7 @@ OK, FAILED, REFUSED = 0, 1, 2
 def port(options: argparse.Namespace) -> int:
     """Run the whole pipeline and report."""
     from porting.pipeline import port as run
-    from porting.report import FILES, Verdict
+    from porting.report.model import FILES, Verdict
 
     with console.bars(quiet=options.json) as progress:
         report, folder = run(
@@ -38,7 +38,7 @@ def port(options: argparse.Namespace) -> int:
 
 def check(options: argparse.Namespace) -> int:
     """Check files; every file is looked at, whatever is wrong with the others."""
-    from porting.checking import check_file
+    from porting.commands.checking import check_file
 
     outcomes = [check_file(path) for path in options.files]
     failed = any(o.refused for o in outcomes)
@@ -81,7 +81,7 @@ def fmt(options: argparse.Namespace) -> int:
 
 def cost(options: argparse.Namespace) -> int:
     """Show memory and work of a bound program."""
-    from porting.checking import bound_graph
+    from porting.commands.checking import bound_graph
     from porting.plan import memory
 
     graph = bound_graph(options.path)
@@ -105,7 +105,7 @@ def cost(options: argparse.Namespace) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Run a program on given tokens and write its logits."""
-    from porting.running import run_tokens
+    from porting.commands.running import run_tokens
 
     with console.bars(quiet=options.json) as progress:
         shape = run_tokens(
@@ -127,7 +127,7 @@ def run(options: argparse.Namespace) -> int:
 def validate(options: argparse.Namespace) -> int:
     """Validate an existing port again."""
     from porting.pipeline import validate_port
-    from porting.report import Verdict
+    from porting.report.model import Verdict
 
     with console.bars(quiet=options.json) as progress:
         report = validate_port(options.folder, progress)
@@ -140,7 +140,7 @@ def validate(options: argparse.Namespace) -> int:
 
 def generate(options: argparse.Namespace) -> int:
     """Stream greedy text from a port."""
-    from porting.running import generate as stream
+    from porting.commands.running import generate as stream
 
     with console.bars(quiet=False) as progress:
         pieces = stream(

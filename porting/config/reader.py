@@ -1,6 +1,6 @@
 """Read config.json into flat keys, one spelling each, with the place of every key in the text.
 
-Interprets nothing: which keys matter is for the family to say, and for `porting.ignored_keys` to account for. Supplies
+Interprets nothing: which keys matter is for the family to say, and for `ignored_keys` to account for. Supplies
 no defaults either, apart from what transformers itself writes into `rope_parameters` when it saves.
 """
 
@@ -12,10 +12,10 @@ from pathlib import Path
 
 from dsl.diagnostics import Diagnostic, Label, Refused, refuse
 from dsl.source import Source, Span
-from porting.files import find_file
-from porting.json_places import dotted, key_places
-from porting.rope_keys import Conflict, Entry, normalise_rope
-from porting.strict_json import decode, parse_object, shown
+from porting.checkpoint.files import find_file
+from porting.config.json_places import dotted, key_places
+from porting.config.rope_keys import Conflict, Entry, normalise_rope
+from porting.config.strict_json import decode, parse_object, shown
 
 NAME = "config.json"
 MAX_BYTES = 2 * 2**20

@@ -13,11 +13,11 @@ from device_model.memory import RandomReader, TensorReader, shapes_of
 from device_model.numerics import NUMERICS
 from dsl.diagnostics import Refused, did_you_mean, refuse
 from dsl.graph import Graph
-from porting.atomic import replace_file
-from porting.checking import bound_graph
+from porting.commands.checking import bound_graph
+from porting.commands.progress import Progress, silent
 from porting.pipeline import Stages, open_checkpoint, read_port
-from porting.progress import Progress, silent
-from porting.tokenizer import TextCodec, load_tokenizer
+from porting.report.atomic import replace_file
+from porting.text.tokenizer import TextCodec, load_tokenizer
 
 MAX_TOKENS_BYTES = 2**30
 RANDOM = "random:"

@@ -1,6 +1,6 @@
 """Render one chat template in a process of its own: job on standard input, text on standard output, both JSON.
 
-Started by `porting.chat_template` as a script, with limits on memory and time already set; imports nothing of ours.
+Started by `chat_template` as a script, with limits on memory and time already set; imports nothing of ours.
 """
 
 from __future__ import annotations

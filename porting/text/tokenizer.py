@@ -13,9 +13,9 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from dsl.diagnostics import refuse
-from porting.chat_template import MAX_TEMPLATE, render
-from porting.files import find_file
-from porting.strict_json import decode, parse_object, shown
+from porting.checkpoint.files import find_file
+from porting.config.strict_json import decode, parse_object, shown
+from porting.text.chat_template import MAX_TEMPLATE, render
 
 TOKENIZER = "tokenizer.json"
 SETTINGS = "tokenizer_config.json"

@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from dsl.diagnostics import Diagnostic, did_you_mean
-from porting.config import NAME, ModelConfig
-from porting.strict_json import shown
+from porting.config.reader import NAME, ModelConfig
+from porting.config.strict_json import shown
 
 Condition = Callable[[Mapping[str, object], Collection[str]], bool]
 

@@ -14,9 +14,9 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from dsl.diagnostics import Diagnostic, Severity, render
-from porting.highlight import highlight
-from porting.plots import layer_lines, plot_layers, plot_modes, series, usable
-from porting.report import Case, Formula, Report, Verdict
+from porting.report.highlight import highlight
+from porting.report.model import Case, Formula, Report, Verdict
+from porting.report.plots import layer_lines, plot_layers, plot_modes, series, usable
 
 HEADLINES = {
     Verdict.PASS: "Pass",
@@ -255,4 +255,4 @@ def _anchor(diagnostic: Diagnostic, spec_text: str) -> int | None:
 
 
 def _file(name: str) -> str:
-    return resources.files("porting").joinpath("templates", name).read_text(encoding="utf-8")
+    return resources.files("porting.report").joinpath("templates", name).read_text(encoding="utf-8")

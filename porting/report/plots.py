@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from porting.report import Case, LayerError
+from porting.report.model import Case, LayerError
 
 WIDTH = 880
 

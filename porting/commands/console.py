@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dsl.diagnostics import Diagnostic, Refused, render
-from porting.progress import Progress
+from porting.commands.progress import Progress
 
 if TYPE_CHECKING:
-    from porting.report import Report
+    from porting.report.model import Report
 
 
 def diagnostics(found: Sequence[Diagnostic]) -> None:

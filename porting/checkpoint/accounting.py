@@ -14,8 +14,8 @@ from dsl.graph import Graph, Region, TensorRef, Weight
 from dsl.sources import tensors as tensors_of
 from dsl.symbolic import text
 from dsl.types import DType, Kind
-from porting.report import TensorAccount
-from porting.safetensors_header import TensorInfo
+from porting.checkpoint.safetensors_header import TensorInfo
+from porting.report.model import TensorAccount
 
 MAX_SHOWN = 6
 

@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 
 from dsl.diagnostics import Diagnostic
-from porting.atomic import replace_directory
+from porting.report.atomic import replace_directory
 
 SCHEMA = "sohu.report/1"
 SPEC_NAME, JSON_NAME, HTML_NAME = "model.sohu", "report.json", "report.html"
@@ -281,7 +281,7 @@ def write(directory: Path, spec_text: str, report: Report) -> None:
     nothing.
     """
     # Imported here: the page needs its template engine only when one is written.
-    from porting.report_html import render_html  # noqa: PLC0415
+    from porting.report.page import render_html  # noqa: PLC0415
 
     texts = (spec_text, to_json(report), render_html(report, spec_text))
     replace_directory(directory, dict(zip(FILES, (t.encode() for t in texts), strict=True)))

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsl.diagnostics import Refused, refuse
-from porting.files import ModelFile
-from porting.gguf_header import GgufHeader, read_gguf_header
-from porting.progress import Progress, silent
-from porting.strict_json import shown
+from porting.checkpoint.files import ModelFile
+from porting.commands.progress import Progress, silent
+from porting.config.strict_json import shown
+from porting.origin.gguf_header import GgufHeader, read_gguf_header
 
 # Raised when the same file would be converted differently.
 CONVERSION = 1
@@ -95,7 +95,7 @@ def _recorded(target: Path) -> tuple[str, ...] | None:
 def _build(
     file: ModelFile, header: GgufHeader, target: Path, progress: Progress
 ) -> tuple[str, ...]:
-    from porting import gguf_model  # noqa: PLC0415 - needs transformers, and a cached conversion does not
+    from porting.origin import gguf_model  # noqa: PLC0415 - needs transformers, and a cached conversion does not
 
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

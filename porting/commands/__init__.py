@@ -1,0 +1,1 @@
+"""What each command does, and what people see of it."""

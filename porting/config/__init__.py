@@ -1,0 +1,1 @@
+"""A model's configuration: read strictly, spelt one way, every key accounted for."""
