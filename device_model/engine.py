@@ -111,7 +111,7 @@ def _result(plan: Plan) -> Buffer:
     """Return the program's main result: `logits`, or the first output."""
     place: Place = plan.outputs.get("logits") or next(iter(plan.outputs.values()))
     if not isinstance(place, Buffer):
-        raise ValueError("the program's result does not depend on its tokens")
+        raise TypeError("the program's result does not depend on its tokens")
     return place
 
 

@@ -13,9 +13,12 @@ from typing import Protocol
 
 import numpy as np
 
+from device_model.kernels.call import integer
 from device_model.numerics import STORAGE, Array, cast
 from dsl.diagnostics import refuse
-from dsl.graph import Attr, Graph, TensorRef, Transform, Weight, WeightSource
+from dsl.graph import Attr, Graph, TensorRef, Weight, WeightSource
+from dsl.sources import instance, tensors
+from dsl.symbolic import Dim
 from dsl.types import DType
 
 
@@ -77,81 +80,93 @@ class ArrayReader:
 def shapes_of(graph: Graph) -> dict[str, Shape]:
     """Return a stored shape for every tensor that a graph names, for running it without a checkpoint.
 
-    Raises `Refused` for a weight that is a transformation of tensors, whose own shapes the program does not state.
+    A size that the program leaves open is taken as the end of the furthest part that is read.
     """
     shapes: dict[str, Shape] = {}
     for body, layers in graph.bodies():
         for weight in body.weights:
-            dims = tuple(dim for dim in weight.type.dims if isinstance(dim, int))
-            if not isinstance(weight.source, TensorRef):
-                raise refuse(
-                    "S603", f"`{weight.name}` is not a plain tensor", place=weight.span.text
-                )
             for layer in layers:
-                name = weight.source.name.replace("{i}", str(layer))
-                shapes[name] = Shape(dims, weight.type.dtype)
+                for name, ref in tensors(weight.source, layer):
+                    shape = Shape(_stored(ref, weight), ref.dtype or weight.type.dtype)
+                    shapes[name] = _larger(shapes.get(name, shape), shape)
     return shapes
 
 
-def evaluate(weight: Weight, reader: TensorReader, indices: Mapping[str, int]) -> Array:
-    """Return the array of a weight; raises `Refused` where it does not have the declared shape."""
-    array = source(weight.source, reader, indices)
+def _stored(ref: TensorRef, weight: Weight) -> tuple[int, ...]:
+    """Return the least shape of a tensor that a reference can be read from."""
+    dims: list[Dim | None] = list(ref.shape or weight.type.dims)
+    if ref.region is not None and dims[ref.region.axis] is None:
+        dims[ref.region.axis] = ref.region.stop * ref.region.groups
+    bound = tuple(dim for dim in dims if isinstance(dim, int))
+    if len(bound) != len(dims):
+        raise ValueError(f"`{weight.name}` has a dimension without a value: bind the program first")
+    return bound
+
+
+def _larger(a: Shape, b: Shape) -> Shape:
+    return Shape(tuple(max(x, y) for x, y in zip(a.dims, b.dims, strict=True)), a.dtype)
+
+
+def evaluate(weight: Weight, reader: TensorReader, layer: int) -> Array:
+    """Return the array of a weight for a layer; raises `Refused` where it does not have the declared shape."""
+    array = source(weight.source, reader, layer, {})
     if tuple(array.shape) != tuple(weight.type.dims):
         declared = ", ".join(str(dim) for dim in weight.type.dims)
         raise refuse(
-            "S602", f"`{weight.name}` is declared [{declared}] and has {list(array.shape)}"
+            "S562", f"`{weight.name}` is declared [{declared}] and has {list(array.shape)}"
         )
     return array
 
 
-def source(origin: WeightSource, reader: TensorReader, indices: Mapping[str, int]) -> Array:
-    """Evaluate a source; `{name}` in a tensor's name is replaced by the index of that name."""
+def source(
+    origin: WeightSource, reader: TensorReader, layer: int, loops: Mapping[str, int]
+) -> Array:
+    """Evaluate a source; holes in a tensor's name are filled with the loops' indices and the layer."""
     if isinstance(origin, TensorRef):
-        name = origin.name
-        for variable, index in indices.items():
-            name = name.replace(f"{{{variable}}}", str(index))
-        return reader.read(name)
-    if origin.function not in TRANSFORMS:
-        raise refuse("S604", f"the device cannot evaluate `{origin.function}` of a weight")
+        return reader.read(instance(origin.name, layer, loops))
     if origin.function == "stack" and "count" in origin.attrs:
-        return np.stack([source(origin.parts[0], reader, i) for i in _each(origin, indices)])
-    parts = [source(part, reader, indices) for part in origin.parts]
+        variable, count = str(origin.attrs["variable"]), integer(origin.attrs, "count")
+        (part,) = origin.parts
+        rounds = [{**loops, variable: index} for index in range(count)]
+        return np.stack([source(part, reader, layer, indices) for indices in rounds])
+    if origin.function not in TRANSFORMS:
+        raise ValueError(f"the device cannot evaluate `{origin.function}` of a weight")
+    parts = [source(part, reader, layer, loops) for part in origin.parts]
     return TRANSFORMS[origin.function](parts, origin.attrs)
-
-
-def _each(origin: Transform, indices: Mapping[str, int]) -> list[dict[str, int]]:
-    variable, count = origin.attrs["variable"], origin.attrs["count"]
-    if not (isinstance(variable, str) and isinstance(count, int)):
-        raise refuse("S604", "`stack` needs a variable and an integer count")
-    return [{**indices, variable: index} for index in range(count)]
 
 
 def _stack(parts: list[Array], attrs: Mapping[str, Attr]) -> Array:
     return np.stack(parts)
 
 
-def _concat(parts: list[Array], attrs: Mapping[str, Attr]) -> Array:
-    return np.concatenate(parts, axis=_integer(attrs, "axis", 0))
+def _join(parts: list[Array], attrs: Mapping[str, Attr]) -> Array:
+    return np.concatenate(parts)
 
 
 def _transpose(parts: list[Array], attrs: Mapping[str, Attr]) -> Array:
     return np.ascontiguousarray(parts[0].swapaxes(-1, -2))
 
 
-def _rows(parts: list[Array], attrs: Mapping[str, Attr]) -> Array:
-    return parts[0][_integer(attrs, "start") : _integer(attrs, "stop")]
+def _part(parts: list[Array], attrs: Mapping[str, Attr]) -> Array:
+    """Take a range of each of equal groups of one axis; a view where it is contiguous."""
+    taken = slice(integer(attrs, "start"), integer(attrs, "stop"), integer(attrs, "step", 1))
+    axis, groups = integer(attrs, "axis", 0), integer(attrs, "groups", 1)
+    x = parts[0]
+    before, after = x.shape[:axis], x.shape[axis + 1 :]
+    grouped = x.reshape(*before, groups, x.shape[axis] // groups, *after)
+    part = grouped[(*(slice(None),) * (axis + 1), taken)]
+    return np.ascontiguousarray(part.reshape(*before, -1, *after))
 
 
-def _reshape(parts: list[Array], attrs: Mapping[str, Attr]) -> Array:
-    shape = attrs["shape"]
-    if not isinstance(shape, tuple):
-        raise refuse("S604", "`reshape` needs a shape")
-    return parts[0].reshape([int(dim) for dim in shape if isinstance(dim, int)])
+def _fold(parts: list[Array], attrs: Mapping[str, Attr]) -> Array:
+    """Split the leading axis into groups."""
+    groups = integer(attrs, "groups")
+    return parts[0].reshape(groups, -1, *parts[0].shape[1:])
 
 
-def _permute_rope(parts: list[Array], attrs: Mapping[str, Attr]) -> Array:
-    """Turn rows of interleaved rotary pairs into two halves, per head."""
-    x, heads = parts[0], _integer(attrs, "heads")
+def _half_pairs(parts: list[Array], attrs: Mapping[str, Attr]) -> Array:
+    """Turn rows of neighbouring rotary pairs into two halves, per head."""
+    x, heads = parts[0], integer(attrs, "heads")
     size = x.shape[0] // heads
     paired = x.reshape(heads, size // 2, 2, *x.shape[1:])
     return np.ascontiguousarray(paired.swapaxes(1, 2)).reshape(x.shape)
@@ -159,16 +174,9 @@ def _permute_rope(parts: list[Array], attrs: Mapping[str, Attr]) -> Array:
 
 TRANSFORMS: dict[str, Callable[[list[Array], Mapping[str, Attr]], Array]] = {
     "stack": _stack,
-    "concat": _concat,
+    "join": _join,
     "transpose": _transpose,
-    "rows": _rows,
-    "reshape": _reshape,
-    "permute_rope": _permute_rope,
+    "part": _part,
+    "fold": _fold,
+    "half_pairs": _half_pairs,
 }
-
-
-def _integer(attrs: Mapping[str, Attr], name: str, default: int | None = None) -> int:
-    value = attrs.get(name, default)
-    if not isinstance(value, int):
-        raise refuse("S604", f"a weight's source needs an integer `{name}`")
-    return value

@@ -17,9 +17,8 @@ from device_model.kernels.table import KERNELS
 from device_model.memory import TensorReader, evaluate
 from device_model.numerics import STORAGE, Numerics
 from device_model.places import Buffer, Held, Item, Kept, Place, dtype_of
-from dsl.diagnostics import refuse
 from dsl.graph import Body, Graph, Node, Repeat, State, Step
-from dsl.symbolic import Dim, names, symbol
+from dsl.symbolic import Dim, definition, names, symbol
 from dsl.types import Kind, TensorType
 
 TOGETHER = frozenset({"append", "attention", "rope"})
@@ -62,7 +61,7 @@ class Plan:
 
 
 def plan(graph: Graph, reader: TensorReader, numerics: Numerics) -> Plan:
-    """Flatten a bound graph; raises `Refused` where a dimension is still a formula."""
+    """Flatten a bound graph; raises `ValueError` where a dimension is still a formula."""
     return _Planner(graph, reader, numerics).plan()
 
 
@@ -82,36 +81,33 @@ class _Planner:
         env.update(zip((value.id for value in self.graph.inputs), inputs, strict=True))
         steps = self.graph.body.steps
         cut = _head_start(steps)
-        self._enter(self.graph.body, env, {})
-        self._run(steps[:cut], env, {})
+        self._enter(self.graph.body, env, -1)
+        self._run(steps[:cut], env)
         body = len(self.items)
-        self._run(steps[cut:], env, {})
+        self._run(steps[cut:], env)
         outputs = {output.name: env[output.value] for output in self.graph.outputs}
         return self._select(body, inputs, outputs)
 
-    def _enter(self, body: Body, env: dict[int, Place], indices: Mapping[str, int]) -> None:
+    def _enter(self, body: Body, env: dict[int, Place], layer: int) -> None:
         for weight in body.weights:
-            array = self.numerics.load(evaluate(weight, self.reader, indices))
+            array = self.numerics.load(evaluate(weight, self.reader, layer))
             env[weight.value] = Held(array)
         for state in body.states:
             env[state.value] = self._state(state)
 
-    def _run(
-        self, steps: tuple[Step, ...], env: dict[int, Place], indices: Mapping[str, int]
-    ) -> None:
+    def _run(self, steps: tuple[Step, ...], env: dict[int, Place]) -> None:
         for step in steps:
             if isinstance(step, Repeat):
-                self._repeat(step, env, indices)
+                self._repeat(step, env)
             else:
                 self._node(step, env)
 
-    def _repeat(self, step: Repeat, env: dict[int, Place], indices: Mapping[str, int]) -> None:
+    def _repeat(self, step: Repeat, env: dict[int, Place]) -> None:
         carried = tuple(env[value] for value in step.initial)
         for layer, cls in sorted(step.class_of().items()):
             inner = {**env, **dict(zip(cls.carry_in, carried, strict=True))}
-            here = {**indices, step.variable: layer}
-            self._enter(cls.body, inner, here)
-            self._run(cls.body.steps, inner, here)
+            self._enter(cls.body, inner, layer)
+            self._run(cls.body.steps, inner)
             carried = tuple(inner[value] for value in cls.carry_out)
             self.marks.append(Mark(len(self.items), layer, carried))
         env.update(zip(step.results, carried, strict=True))
@@ -119,7 +115,7 @@ class _Planner:
     def _node(self, node: Node, env: dict[int, Place]) -> None:
         kernel = KERNELS.get(node.op)
         if kernel is None:
-            raise refuse("S605", f"the device has no operation `{node.op}`")
+            raise ValueError(f"the device has no operation `{node.op}`")
         inputs = tuple(env[value] for value in node.inputs)
         if node.op == "append":
             # Its value is the state itself; it is listed for the sake of its effect.
@@ -168,9 +164,9 @@ class _Planner:
 
     def _state(self, state: State) -> Kept:
         dims = [dim for dim in state.type.dims if dim != symbol(self.graph.batch)]
-        axes = [i for i, dim in enumerate(dims) if self.graph.context in names(dim)]
+        axes = [i for i, dim in enumerate(dims) if self._is_context(dim)]
         if len(axes) != 1:
-            raise refuse("S606", f"state `{state.name}` has {len(axes)} context axes, not one")
+            raise ValueError(f"state `{state.name}` has {len(axes)} context axes, not one")
         outer, inner = dims[: axes[0]], dims[axes[0] + 1 :]
         storage = self.numerics.storage
         if state.type.dtype.kind is not Kind.FLOAT:
@@ -178,6 +174,13 @@ class _Planner:
         kept = Kept(len(self.states), tuple(map(_bound, outer)), tuple(map(_bound, inner)), storage)
         self.states.append(kept)
         return kept
+
+    def _is_context(self, dim: Dim) -> bool:
+        """Tell whether a size is the context or, for a ring, what is kept of it; a ring is kept whole here."""
+        made = definition(dim)
+        return self.graph.context in names(dim) or (
+            made is not None and made.function == "min" and self.graph.context in names(made.a)
+        )
 
     def _select(self, body: int, inputs: tuple[Buffer, ...], outputs: Mapping[str, Place]) -> Plan:
         """Let the head read copies of the wanted tokens."""
@@ -225,4 +228,4 @@ def _written(item: Item) -> Iterator[Buffer]:
 def _bound(dim: Dim) -> int:
     if isinstance(dim, int):
         return dim
-    raise refuse("S607", f"dimension `{dim}` has no value: bind the program first")
+    raise ValueError(f"dimension `{dim}` has no value: bind the program first")

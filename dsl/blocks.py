@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dsl import syntax as sx
 from dsl.calls import single
@@ -166,7 +166,9 @@ class Blocks:
             actual = self.shared.builder.type_of(meaning.ids[0])
             if not fits(declared, actual):
                 expr = given[param.name.id]
-                raise StaticError(_mismatch(param, param.kind, expr, actual, declared))
+                found = _mismatch(param, param.kind, expr, actual, declared)
+                notes = expressions.meaning_of(found.message, scope, param.span)
+                raise StaticError(replace(found, notes=notes))
 
     def results(
         self, block: sx.Block, call: sx.Call, scope: Scope, expressions: Expressions
@@ -201,7 +203,10 @@ class Blocks:
             if not fits(declared, actual):
                 message = f"block `{block.name.id}` declares {declared}, returns {actual}"
                 labels = (Label(written.span, "declared here"),)
-                raise StaticError(Diagnostic("S213", message, expr.span, labels=labels))
+                notes = expressions.meaning_of(message, scope, written.span)
+                raise StaticError(
+                    Diagnostic("S213", message, expr.span, labels=labels, notes=notes)
+                )
             ids.append(value)
         return Tensor(tuple(ids))
 

@@ -177,6 +177,13 @@ _SHARDING: dict[str, Code] = {
     ),
     "S303": Code("No such mesh axis", "The mesh section lists the axes that types may name."),
     "S304": Code("Mesh axis used twice", "One mesh axis can split only one axis of a tensor."),
+    "S305": Code(
+        "Mesh does not divide a size",
+        "Every sharded size must be a multiple of the number of chips along its mesh axis.",
+    ),
+    "S306": Code(
+        "Unusable mesh", "A mesh is written as tp=8,ep=4: an axis and its number of chips."
+    ),
 }
 
 _CONFIG: dict[str, Code] = {
@@ -213,9 +220,10 @@ _CONFIG: dict[str, Code] = {
     ),
     "S423": Code(
         "Two config keys disagree",
-        "A config may spell rotary settings the old way (`rope_theta`, `rope_scaling`) or the new way "
-        "(`rope_parameters`), and the data type as `torch_dtype` or `dtype`. A file that has both must "
-        "say the same thing twice; which one the model was trained with cannot be guessed.",
+        "A config may spell one thing in several ways: rotary settings the old way (`rope_theta`, "
+        "`rope_scaling`) or the new way (`rope_parameters`), the data type as `torch_dtype` or `dtype`, and "
+        "whatever a family reads as `key or other_key`. A file that has both must say the same thing "
+        "twice; which one the model was trained with cannot be guessed.",
     ),
     "S425": Code(
         "Nothing reads a config key",
@@ -400,6 +408,14 @@ _CHECKPOINT: dict[str, Code] = {
 }
 
 _DEVICE: dict[str, Code] = {
+    "S602": Code(
+        "Unknown device",
+        "The chips are described in device_model/devices, a table of values with sources.",
+    ),
+    "S603": Code(
+        "Unknown quantity of a device",
+        "The chip's description does not say this, and a guess would not do.",
+    ),
     "S601": Code("Unknown numerics", "The device model knows the numerics that the message lists."),
 }
 

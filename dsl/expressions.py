@@ -18,10 +18,13 @@ from dsl.graph import Attr
 from dsl.graph_builder import GraphBuilder
 from dsl.ops import OPS
 from dsl.ops.spec import Divides, OpSpec, Required, Role, Site, Violation
-from dsl.scope import POISON, Meaning, Poison, Query, Scope, Tensor
+from dsl.scope import POISON, LayerIndex, Meaning, Poison, Query, Scope, Tensor
+from dsl.source import Span
 from dsl.static import FUNCTIONS, Evaluator, MeshAxis, Path, Static, StaticError, Unknown, show
 from dsl.symbolic import Dim, TooComplex, symbol
 from dsl.types import DTYPES, Axis, DType, TensorType
+
+_STRING = re.compile(r'"[^"\n]*"')
 
 
 @dataclass(slots=True)
@@ -260,7 +263,8 @@ class Expressions:
         builder.oblige(site.obligations, call.span)
         inputs = tuple(v for p in spec.params for v in values.get(p.name, ()))
         plain = {k: _plain(v) for k, v in attrs.items()}
-        return Tensor(builder.node(spec.name, inputs, types, plain, call.span))
+        operands = tuple(p.name for p in spec.params for _ in values.get(p.name, ()))
+        return Tensor(builder.node(spec.name, inputs, types, plain, call.span, operands))
 
     def _site(
         self,
@@ -303,7 +307,9 @@ class Expressions:
     def _no_state(self, value: int, expr: sx.Expr) -> Diagnostic:
         found = self.shared.builder.values[value]
         states = ", ".join(f"`{s.name}`" for s in self.shared.builder.frame.states)
-        help_ = f"the states of this body are {states}" if states else "declare a state in this body"
+        help_ = (
+            f"the states of this body are {states}" if states else "declare a state in this body"
+        )
         message = f"a state of this body is needed; `{expr.span.text}` is {found.type}"
         return Diagnostic("S214", message, expr.span, help=help_)
 
@@ -348,12 +354,14 @@ class Expressions:
             if name == violation.at and builder.values[ids[0]].span != span
         )
         help_ = violation.help or self._fitting(violation.at, spec, arguments, site, scope)
+        rule = f"{spec.name} needs: {spec.constraints[number - 1]}"
+        places = (call.span, *(label.span for label in labels))
         return Diagnostic(
             violation.code,
-            f"{spec.name}: {spec.constraints[number - 1]}; {violation.message}",
+            f"{spec.name}: {violation.message}",
             span,
             labels=labels,
-            notes=self.meaning_of(violation.message),
+            notes=(rule, *self.meaning_of(violation.message, scope, *places)),
             help=help_,
             constraint=violation.constraint,
         )
@@ -369,6 +377,9 @@ class Expressions:
         """Return a help line with another weight of this body that would fit."""
         if at not in arguments or isinstance(site.types.get(at), tuple):
             return ""
+        given = arguments[at].exprs[0]
+        if not isinstance(given, sx.Name) or not self._is_weight(given, scope):
+            return ""
         for weight in self.shared.builder.frame.weights:
             if weight.type == site.types.get(at):
                 continue
@@ -383,17 +394,26 @@ class Expressions:
             return f"`{weight.name}` is {weight.type} and fits here"
         return ""
 
-    def meaning_of(self, message: str) -> tuple[str, ...]:
-        """Return a note that says which config keys the names or numbers of a message are."""
-        words = dict.fromkeys(re.findall(r"[A-Za-z_]\w*|\d+", message))
-        uses = {u.name: u for u in self.shared.uses}
-        named = [f"{w} is {uses[w].key}" for w in words if w in uses]
-        by_value: dict[str, list[str]] = {}
-        for use in uses.values():
-            if isinstance(use.value, int) and not isinstance(use.value, bool):
-                by_value.setdefault(str(use.value), []).append(use.name)
-        numbers = [f"{w} is {' or '.join(by_value[w])}" for w in words if w in by_value]
-        found = named + numbers
+    def _is_weight(self, name: sx.Name, scope: Scope) -> bool:
+        meaning, weights = scope.names.get(name.id), self.shared.builder.frame.weights
+        return isinstance(meaning, Tensor) and any(meaning.ids == (w.value,) for w in weights)
+
+    def meaning_of(self, message: str, scope: Scope, *places: Span) -> tuple[str, ...]:
+        """Return a note with the values of the scalars and dimensions that a message and its places name."""
+        shown = _STRING.sub("", "\n".join([message, *(place.text for place in places)]))
+        keys = {u.name: u for u in self.shared.uses}
+        found = []
+        for word in dict.fromkeys(re.findall(r"[A-Za-z_]\w*", shown)):
+            value = scope.names.get(word)
+            if isinstance(
+                value, (Tensor, Poison, MeshAxis, LayerIndex, DType, Unknown, type(None))
+            ):
+                continue
+            if word == show(value):
+                continue
+            use = keys.get(word)
+            key = f"{use.key} = " if use is not None and use.value == value else ""
+            found.append(f"{word} is {key}{show(value)}")
         return ("; ".join(found),) if found else ()
 
 

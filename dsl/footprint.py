@@ -1,35 +1,114 @@
 """Memory and work of a bound graph as closed forms in batch, sequence, context and mesh sizes.
 
-Formulas are sums over layer classes times their number of layers. Times and overlaps are the device model's.
+Formulas are per layer class, times its number of layers in the totals. A prefill is C = 0, a decode step S = 1. Times
+and overlaps are the device model's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from dsl.graph import Body, Graph, Node, Weight
+from dsl.graph import Body, Graph, Node, Repeat, Weight
 from dsl.ops import OPS
-from dsl.ops.spec import Site
+from dsl.ops.spec import Site, local_bytes
 from dsl.sources import stored_bits
-from dsl.symbolic import Dim, ratio, symbol
+from dsl.symbolic import Dim, ratio, substitute, symbol
 from dsl.types import TensorType
+
+STEM = "outside of layers"
+
+
+@dataclass(frozen=True, slots=True)
+class OpWork:
+    """The work of all nodes of one operation in a part of the program."""
+
+    op: str
+    count: int
+    flops: Dim
+    traffic: Dim
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A layer class, or what is outside of layers: bytes and work of one layer, and how many there are."""
+
+    name: str
+    layers: tuple[int, ...]
+    weights: Dim
+    parameters: Dim
+    state: Dim
+    state_per_token: Dim
+    flops: Dim
+    traffic: Dim
+    ops: tuple[OpWork, ...]
+
+    @property
+    def count(self) -> int:
+        """Return the number of layers of this class."""
+        return len(self.layers)
 
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes and FLOPs on one chip; `state_bytes_per_token` is for one more token of context, whole batch 1."""
+    """Bytes, FLOPs and bytes moved on one chip, in parts and in total.
 
-    weights_bytes: Dim
-    parameters: Dim
-    state_bytes: Dim
-    state_bytes_per_token: Dim
-    flops: Dim
+    `state_per_token` is what one more token of context adds to one sequence.
+    """
+
+    parts: tuple[Part, ...]
+
+    @property
+    def weights(self) -> Dim:
+        """Return the bytes of all weights on one chip, in their stored format."""
+        return _sum(p.count * p.weights for p in self.parts)
+
+    @property
+    def parameters(self) -> Dim:
+        """Return the number of weight elements of the whole model."""
+        return _sum(p.count * p.parameters for p in self.parts)
+
+    @property
+    def state(self) -> Dim:
+        """Return the bytes of all state on one chip."""
+        return _sum(p.count * p.state for p in self.parts)
+
+    @property
+    def state_per_token(self) -> Dim:
+        """Return the bytes of state that one more token of one sequence adds on one chip."""
+        return _sum(p.count * p.state_per_token for p in self.parts)
+
+    @property
+    def flops(self) -> Dim:
+        """Return the FLOPs of one step on one chip."""
+        return _sum(p.count * p.flops for p in self.parts)
+
+    @property
+    def traffic(self) -> Dim:
+        """Return the bytes that the operations of one step move on one chip."""
+        return _sum(p.count * p.traffic for p in self.parts)
 
 
-def bytes_of(type_: TensorType) -> Dim:
-    """Return the bytes of a tensor on one chip; packed types are counted in whole bits."""
-    return ratio(type_.local_elements() * type_.dtype.bits, 8)
+def footprint(graph: Graph) -> Footprint:
+    """Return the footprint of a bound graph."""
+    parts = [_part(graph, STEM, graph.body, (-1,))]
+    for step in graph.body.steps:
+        if isinstance(step, Repeat):
+            parts += [_part(graph, _layers(c.layers), c.body, c.layers) for c in step.classes]
+    return Footprint(tuple(parts))
+
+
+def _layers(layers: tuple[int, ...]) -> str:
+    """Return a short name of some layers: ranges, or the first few."""
+    ranges: list[list[int]] = []
+    for layer in layers:
+        if ranges and layer == ranges[-1][-1] + 1:
+            ranges[-1].append(layer)
+        else:
+            ranges.append([layer])
+    shown = [f"{r[0]}–{r[-1]}" if len(r) > 1 else str(r[0]) for r in ranges]
+    words = ", ".join(shown[:3]) + (", …" if len(shown) > 3 else "")
+    return f"layers {words}" if len(layers) > 1 else f"layer {words}"
 
 
 def weight_bytes(weight: Weight) -> Dim:
@@ -41,47 +120,75 @@ def weight_bytes(weight: Weight) -> Dim:
     return ratio(bits, 8)
 
 
-def footprint(graph: Graph) -> Footprint:
-    """Return the footprint of a bound graph."""
-    weights: Dim = 0
-    parameters: Dim = 0
-    state: Dim = 0
-    per_token: Dim = 0
-    flops: Dim = 0
-    for body, layers in graph.bodies():
-        count = len(layers)
-        weights = weights + count * _sum(weight_bytes(w) for w in body.weights)
-        parameters = parameters + count * _sum(w.type.elements() for w in body.weights)
-        state = state + count * _sum(bytes_of(s.type) for s in body.states)
-        per_token = per_token + count * _sum(_per_token(graph, s.type) for s in body.states)
-        flops = flops + count * _flops(graph, body)
-    return Footprint(weights, parameters, state, per_token, flops)
+def _part(graph: Graph, name: str, body: Body, layers: tuple[int, ...]) -> Part:
+    works = tuple(_works(graph, body))
+    return Part(
+        name,
+        layers,
+        _sum(weight_bytes(w) for w in body.weights),
+        _sum(w.type.elements() for w in body.weights),
+        _sum(local_bytes(s.type) for s in body.states),
+        _sum(_per_token(graph, s.type) for s in body.states),
+        _sum(w.flops for w in works),
+        _sum(w.traffic for w in works),
+        works,
+    )
 
 
 def _per_token(graph: Graph, type_: TensorType) -> Dim:
-    grows = any(axis.dim == symbol(graph.context) for axis in type_.axes)
-    if not grows:
+    """Return what the context's next token adds; a full ring grows no more, so it counts as fixed."""
+    context, batch = symbol(graph.context), symbol(graph.batch)
+    if not any(axis.dim == context for axis in type_.axes):
         return 0
-    return ratio(bytes_of(type_), symbol(graph.batch) * symbol(graph.context))
+    return ratio(local_bytes(type_), batch * context)
 
 
-def _flops(graph: Graph, body: Body) -> Dim:
-    return _sum(node_flops(graph, n) for n in body.steps if isinstance(n, Node))
+def _works(graph: Graph, body: Body) -> Iterator[OpWork]:
+    stored = {w.value: weight_bytes(w) for w in body.weights}
+    if body is not graph.body:
+        stored |= {w.value: weight_bytes(w) for w in graph.body.weights}
+    by_op: dict[str, list[Node]] = {}
+    for node in body.steps:
+        if isinstance(node, Node):
+            by_op.setdefault(node.op, []).append(node)
+    for op, nodes in by_op.items():
+        sites = [(site_of(graph, n, stored), _results(graph, n)) for n in nodes]
+        flops = _sum(OPS[op].flops(site, results) for site, results in sites)
+        traffic = _sum(OPS[op].traffic(site, results) for site, results in sites)
+        yield OpWork(op, len(nodes), flops, traffic)
 
 
-def node_flops(graph: Graph, node: Node) -> Dim:
-    """Return the FLOPs of one node on one chip."""
-    spec = OPS[node.op]
+def site_of(graph: Graph, node: Node, stored: dict[int, Dim]) -> Site:
+    """Return a node as its cost formulas see it; `stored` has the bytes of weights by value."""
+    variadic = {p.name for p in OPS[node.op].params if p.variadic}
     types: dict[str, TensorType | tuple[TensorType, ...]] = {}
-    rest = [graph.values[i].type for i in node.inputs]
-    for param in (p for p in spec.params if p.role.is_value):
-        if param.variadic:
-            types[param.name] = tuple(rest)
-            rest = []
-        elif rest:
-            types[param.name] = rest.pop(0)
-    site = Site(node.op, types, node.attrs, frozenset(), graph.batch, graph.seq, graph.context, [])
-    return spec.flops(site, tuple(graph.values[i].type for i in node.outputs))
+    sizes: dict[str, Dim] = {}
+    for name, value in zip(node.operands, node.inputs, strict=True):
+        type_ = graph.values[value].type
+        if name in variadic:
+            before = types.get(name, ())
+            types[name] = (*(before if isinstance(before, tuple) else ()), type_)
+            continue
+        types[name] = type_
+        if value in stored:
+            sizes[name] = stored[value]
+    return Site(
+        node.op, types, node.attrs, frozenset(), graph.batch, graph.seq, graph.context, [], sizes
+    )
+
+
+def _results(graph: Graph, node: Node) -> tuple[TensorType, ...]:
+    return tuple(graph.values[i].type for i in node.outputs)
+
+
+def prefill(graph: Graph, value: Dim) -> Dim:
+    """Return a formula for a prompt without context."""
+    return substitute(value, {graph.context: 0})
+
+
+def decode(graph: Graph, value: Dim) -> Dim:
+    """Return a formula for one new token a sequence."""
+    return substitute(value, {graph.seq: 1})
 
 
 def _sum(parts: Iterable[Dim]) -> Dim:

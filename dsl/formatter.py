@@ -253,7 +253,7 @@ def _cells(node: sx.Syntax) -> tuple[str, ...]:
 
 
 def _bind_value(value: sx.Key | sx.Expr) -> str:
-    return value.path if isinstance(value, sx.Key) else print_expr(value)
+    return " or ".join(value.paths) if isinstance(value, sx.Key) else print_expr(value)
 
 
 def _columns(

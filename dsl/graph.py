@@ -29,7 +29,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One operation. `path` names the enclosing blocks' calls, outermost first."""
+    """One operation. `operands` names the parameter of each input; `path` the enclosing blocks, outermost first."""
 
     op: str
     inputs: tuple[int, ...]
@@ -37,16 +37,18 @@ class Node:
     attrs: Mapping[str, Attr]
     span: Span
     path: tuple[str, ...] = ()
+    operands: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """The part of one axis that a weight reads: indices start, start + step, … below stop."""
+    """The part of one axis that a weight reads: indices start, start + step, … below stop, of each of equal groups."""
 
     axis: int
     start: Dim
     stop: Dim
     step: int = 1
+    groups: Dim = 1
 
 
 @dataclass(frozen=True, slots=True)

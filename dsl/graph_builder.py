@@ -80,10 +80,12 @@ class GraphBuilder:
         types: Iterable[TensorType],
         attrs: Mapping[str, Attr],
         span: Span,
+        operands: tuple[str, ...],
     ) -> tuple[int, ...]:
         """Add an operation and return the numbers of its results."""
         outputs = tuple(self.value(op, type_, span) for type_ in types)
-        self.frame.steps.append(Node(op, tuple(inputs), outputs, attrs, span, self.path))
+        node = Node(op, tuple(inputs), outputs, attrs, span, self.path, operands)
+        self.frame.steps.append(node)
         return outputs
 
     def weight(self, name: str, type_: TensorType, source: WeightSource, span: Span) -> int:

@@ -15,6 +15,7 @@ from dsl.blocks import Blocks, fits, symbolic_arguments
 from dsl.calls import single
 from dsl.diagnostics import Diagnostic, Label, Severity, counted, did_you_mean
 from dsl.expressions import Context, Expressions
+from dsl.findings import Findings
 from dsl.graph import Attr, Graph, Output
 from dsl.layers import Layers, poison_carry
 from dsl.outline import names, second_sections, unused_config, unused_parameters
@@ -45,20 +46,18 @@ def check(family: sx.Family, blocks: Mapping[str, sx.Block]) -> Checked:
     """Check a family as it stands: along every path where it is generic, once where it is bound."""
     if not is_generic(_config(family)):
         return infer(family, blocks, None)
-    found: dict[tuple[object, ...], Diagnostic] = {}
+    found = Findings()
     paths = 0
     for path in explore():
         paths += 1
-        outcome = _Inference(family, blocks, path, generic=True).run(None)
-        for diagnostic in outcome.diagnostics:
-            span = diagnostic.span
-            key = (diagnostic.code, span.source.name, span.start) if span else (diagnostic.message,)
-            found.setdefault(key, diagnostic)
+        for diagnostic in _Inference(family, blocks, path, generic=True).run(None).diagnostics:
+            found.add(diagnostic, path)
+    diagnostics = found.diagnostics()
     if paths == MAX_PATHS:
         message = f"more than {MAX_PATHS} combinations of conditions: not all were checked"
         capped = Diagnostic("S219", message, family.name.span, severity=Severity.WARNING)
-        found[("S219",)] = capped
-    return Checked(None, tuple(found.values()), (), paths)
+        diagnostics = (*diagnostics, capped)
+    return Checked(None, diagnostics, (), paths)
 
 
 def infer(
@@ -70,14 +69,13 @@ def infer(
 
 def check_block(block: sx.Block, blocks: Mapping[str, sx.Block]) -> Checked:
     """Check a block on its own, with free symbols for its parameters."""
-    found: dict[tuple[object, ...], Diagnostic] = {}
+    found = Findings()
     paths = 0
     for path in explore():
         paths += 1
         for diagnostic in _Inference(None, blocks, path, generic=True).run_block(block):
-            span = diagnostic.span
-            found.setdefault((diagnostic.code, span.start if span else ""), diagnostic)
-    return Checked(None, tuple(found.values()), (), paths)
+            found.add(diagnostic, path)
+    return Checked(None, found.diagnostics(), (), paths)
 
 
 def _config(family: sx.Family) -> sx.Config | None:
@@ -227,6 +225,10 @@ class _Inference:
                 return returned
         return None
 
+    def _outermost(self, message: str, statement: sx.Statement) -> None:
+        if self.layers.depth or self.blocks.stack:
+            raise StaticError(Diagnostic("S222", message, statement.span))
+
     def _misplaced(self, message: str, statement: sx.Statement) -> None:
         self.builder.report(Diagnostic("S222", message, statement.span))
 
@@ -273,9 +275,7 @@ class _Inference:
         self._guard(lambda: scope.bind(name.id, make(), name.span))  # type: ignore[operator]  # as above
 
     def _input(self, statement: sx.Input, scope: Scope) -> Meaning:
-        if self.layers.depth or self.blocks.stack:
-            message = "an input belongs to the family, outside of repeat and blocks"
-            raise StaticError(Diagnostic("S222", message, statement.span))
+        self._outermost("an input belongs to the family, outside of repeat and blocks", statement)
         type_ = self.expressions.type(statement.type, scope)
         value = self.builder.value(statement.name.id, type_, statement.span)
         self.builder.expect_use(value, statement.name.id, statement.name.span, "input")
@@ -336,9 +336,7 @@ class _Inference:
 
     def _output(self, statement: sx.OutputSyntax, scope: Scope) -> None:
         name = statement.name.id
-        if self.layers.depth or self.blocks.stack:
-            message = "an output belongs to the family, outside of repeat and blocks"
-            raise StaticError(Diagnostic("S222", message, statement.span))
+        self._outermost("an output belongs to the family, outside of repeat and blocks", statement)
         for first in (o for o in self.outputs if o.name == name):
             labels = (Label(first.span, "the first"),)
             message = f"a second output `{name}`"
@@ -356,7 +354,8 @@ class _Inference:
             labels = (Label(statement.type.span, "declared here"),)
             message = f"the output is {type_}; {declared} is declared"
             place = statement.value.span
-            raise StaticError(Diagnostic("S213", message, place, labels=labels))
+            notes = self.expressions.meaning_of(message, scope, statement.span)
+            raise StaticError(Diagnostic("S213", message, place, labels=labels, notes=notes))
 
     def _require(self, statement: sx.Require, scope: Scope) -> None:
         for name in names(statement.condition):
@@ -370,7 +369,7 @@ class _Inference:
             self.unfit = True
             shown = statement.condition.span.text
             message = f"`{shown}` does not hold"
-            notes = self.expressions.meaning_of(shown)
+            notes = self.expressions.meaning_of(shown, scope)
             raise StaticError(Diagnostic("S403", message, statement.span, notes=notes))
 
     def _if(self, statement: sx.If, scope: Scope) -> sx.Return | None:
@@ -427,9 +426,7 @@ class _Inference:
 
     def _repeat(self, statement: sx.RepeatSyntax, scope: Scope) -> None:
         try:
-            if self.layers.depth or self.blocks.stack:
-                message = "repeat stands in the family itself, not inside of repeat or a block"
-                raise StaticError(Diagnostic("S222", message, statement.span))
+            self._outermost("repeat stands in the family, outside of repeat and blocks", statement)
             self._fresh(statement.variable, scope)
             self.layers.repeat(statement, scope)
         except StaticError:

@@ -60,8 +60,10 @@ _CODE = re.compile(r'"[^"\n]*"|#[^\n]*|[A-Za-z0-9_.]+|[^\s]')
 _CONTINUATIONS = frozenset({"PLUS", "MINUS", "MUL", "CMP", "LT", "GT", "OR", "AND", "IN", "AT"})
 _AFTER_NAME = frozenset({"LPAR", "LSQB"})  # of a call or an index, where no expression can begin
 _UNFINISHED = re.compile(r"([-+*/%<>=(,\[]|\b(?:and|or|not|in|from|if))$")
+_FIRST_WORD = re.compile(r"[ \t]*([a-z]+)")
 _BEGINNINGS = frozenset(
-    "input weight state output repeat if require return config dims mesh family block use".split()
+    {"input", "weight", "state", "output", "repeat", "if", "require", "return"}
+    | {"config", "dims", "mesh", "family", "block", "use"}
 )
 
 
@@ -153,7 +155,7 @@ def _unexpected_token(source: Source, error: UnexpectedToken) -> Diagnostic:
         span = Span(source, len(source.text), len(source.text))
     accepted = set(error.accepts or error.expected or ())
     before = _previous_token(source, span.start)
-    unfinished = _unfinished_line(source, before)
+    unfinished = _unfinished_line(source, span)
     if unfinished is not None:
         return unfinished
     if accepted <= {"EQUAL", "COMMA"} and not at_end:
@@ -171,13 +173,15 @@ def _unexpected_token(source: Source, error: UnexpectedToken) -> Diagnostic:
     return Diagnostic("S101", message, place, labels=labels, help=help_)
 
 
-def _unfinished_line(source: Source, word: Span) -> Diagnostic | None:
+def _unfinished_line(source: Source, span: Span) -> Diagnostic | None:
     """Return the fault of a line that ends in an operator, so that a keyword was taken for its operand."""
-    last = _previous_token(source, word.start)
-    if word.text not in _BEGINNINGS or _same_line(word, last):
+    row, _ = source.position(span.start)
+    start = source.line_starts()[row]
+    first = _FIRST_WORD.match(source.text, start)
+    last = _previous_token(source, start)
+    if first is None or first.group(1) not in _BEGINNINGS or not _UNFINISHED.search(last.text):
         return None
-    if not _UNFINISHED.search(last.text):
-        return None
+    word = Span(source, *first.span(1))
     labels = (Label(word, "found this instead"),)
     message = f"expected a value after `{last.text}`, found `{word.text}`"
     return Diagnostic("S101", message, last, labels=labels)

@@ -14,8 +14,9 @@ from typing import TypeVar
 from dsl import syntax as sx
 from dsl.diagnostics import Diagnostic, did_you_mean
 from dsl.graph import Attr, Region, TensorRef, Transform, WeightSource
-from dsl.scope import LayerIndex, Scope
-from dsl.static import Evaluator, Static, StaticError, show
+from dsl.scope import LayerIndex, Poison, Scope
+from dsl.source import Span
+from dsl.static import Evaluator, Static, StaticError, Unknown, show
 from dsl.symbolic import Dim, Poly, equal, opaque, quotient, ratio, text
 from dsl.types import DTYPES, DType
 
@@ -127,6 +128,7 @@ def _part(
         "start": region.start,
         "stop": region.stop,
         "step": region.step,
+        "groups": region.groups,
     }
     return Transform("part", (part,), attrs, expr.span)
 
@@ -154,6 +156,25 @@ def _every(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> 
     r.need(bool(want.shape), expr, "an axis to step over", want)
     total = want.shape[axis] * step
     return _part(r, expr, want, loops, Region(axis, start, total, step), total)
+
+
+def _each(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
+    """A range of rows of each of equal groups, as where each head has its own rows of keys and values."""
+    groups, start, stop = (r.number(a) for a in expr.arguments[1:])
+    rows = groups * (stop - start)
+    r.need(bool(want.shape) and equal(want.shape[0], rows), expr, f"{text(rows)} rows", want)
+    return _part(r, expr, want, loops, Region(0, start, stop, groups=groups), None)
+
+
+def _fold(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
+    """The leading axis as two: groups, and the rows of each."""
+    groups = r.number(expr.arguments[1])
+    holds = len(want.shape) >= 2 and equal(want.shape[0], groups)
+    r.need(holds, expr, f"{text(groups)} groups of rows", want)
+    r.plain(expr, want)
+    shape = (want.shape[0] * want.shape[1], *want.shape[2:])
+    part = r.source(expr.arguments[0], Want(shape, shape, dtype=want.dtype), loops)
+    return Transform("fold", (part,), {"groups": groups}, expr.span)
 
 
 def _join(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
@@ -276,6 +297,20 @@ SOURCES: Mapping[str, SourceSpec] = {
             _every,
         ),
         SourceSpec(
+            "each",
+            "each(source, groups, start, stop)",
+            "A range of rows of each of equal groups of the leading axis.",
+            4,
+            _each,
+        ),
+        SourceSpec(
+            "fold",
+            "fold(source, groups)",
+            "The leading axis as two: groups, and the rows of each.",
+            2,
+            _fold,
+        ),
+        SourceSpec(
             "join",
             "join(source, rows, source, rows, …)",
             "Sources one after the other along the leading axis.",
@@ -324,8 +359,10 @@ def fill(template: sx.String, scope: Scope, loops: Mapping[str, Dim]) -> str:
             return f"{{{meaning.variable}}}"
         if isinstance(meaning, str):
             return meaning
-        if isinstance(meaning, int) and not isinstance(meaning, bool):
-            return str(meaning)
+        if isinstance(meaning, (int, Poly, Unknown)) and not isinstance(meaning, bool):
+            return show(meaning)
+        if isinstance(meaning, Poison):
+            raise StaticError(None)
         help_ = did_you_mean(name, [*loops, *scope.names]) or _layers(scope)
         known = "is not bound here" if meaning is None else "is no text, number or loop variable"
         message = f"the hole `{{{name}}}` {known}"

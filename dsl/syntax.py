@@ -205,9 +205,15 @@ class Return(Syntax):
 
 @dataclass(frozen=True, slots=True)
 class Key(Syntax):
-    """A dotted config key."""
+    """A dotted config key, and `others` by which files may call the same thing."""
 
     path: str
+    others: tuple[str, ...] = ()
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Return every spelling."""
+        return (self.path, *self.others)
 
 
 @dataclass(frozen=True, slots=True)

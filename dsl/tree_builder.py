@@ -129,9 +129,14 @@ class TreeBuilder(Transformer_NonRecursive[Token, Any]):
         name, value, default = children
         return sx.Bind(self._span(meta), self._name(name), value, default)
 
-    def key(self, meta: Meta, children: list[Any]) -> sx.Key:
+    def key(self, meta: Meta, children: list[Any]) -> str:
         """A dotted key."""
-        return sx.Key(self._span(meta), ".".join(str(c) for c in children))
+        return ".".join(str(c) for c in children)
+
+    def keys(self, meta: Meta, children: list[Any]) -> sx.Key:
+        """A key, or several by which files may call the same thing."""
+        path, *others = children[::2]
+        return sx.Key(self._span(meta), path, tuple(others))
 
     def negative(self, meta: Meta, children: list[Any]) -> sx.Number:
         """A negative literal."""

@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     _check(commands.add_parser("check", help="parse, bind and infer .sohu files"))
     _fmt(commands.add_parser("fmt", help="rewrite .sohu files in the canonical layout"))
     _cost(commands.add_parser("cost", help="memory and work: formulas and values"))
+    _fit(commands.add_parser("fit", help="whether a program fits a device, and how far it grows"))
     _run(commands.add_parser("run", help="run a port on given tokens"))
     _validate(commands.add_parser("validate", help="validate an existing port again"))
     _generate(commands.add_parser("generate", help="greedy text from a port"))
@@ -80,10 +81,24 @@ def _fmt(parser: argparse.ArgumentParser) -> None:
 
 def _cost(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path, metavar="FILE|DIR")
-    parser.add_argument("--batch", type=_positive, default=1, metavar="B")
-    parser.add_argument("--seq", type=_positive, default=1, metavar="S")
-    parser.add_argument("--context", type=_natural, default=0, metavar="C")
+    _point(parser)
     _json(parser)
+
+
+def _fit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", type=Path, metavar="FILE|DIR")
+    parser.add_argument("--device", required=True, metavar="D", help="such as h100 or sohu")
+    _point(parser)
+    _json(parser)
+
+
+def _point(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--mesh", default="", metavar="tp=8", help="chips along each mesh axis")
+    parser.add_argument("--batch", type=_positive, default=1, metavar="B", help="sequences")
+    parser.add_argument("--seq", type=_positive, default=1, metavar="S", help="new tokens a step")
+    parser.add_argument(
+        "--context", type=_natural, default=4096, metavar="C", help="tokens cached (4096)"
+    )
 
 
 def _run(parser: argparse.ArgumentParser) -> None:

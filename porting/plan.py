@@ -15,6 +15,7 @@ from dsl.footprint import footprint
 from dsl.formatter import format_file
 from dsl.graph import Graph
 from dsl.inference import Checked, infer
+from dsl.liveness import peak, peak_candidates
 from dsl.parser import parse
 from dsl.program import Program, port_of
 from dsl.source import Source
@@ -139,7 +140,7 @@ def _config_keys(
 
 
 def memory(graph: Graph, at: Mapping[str, int] | None = None) -> Memory:
-    """Return the memory of a bound graph: formulas, and values on one chip with one sequence."""
+    """Return the memory of a bound graph: formulas, and values at a point, by default one token of one sequence."""
     prints = footprint(graph)
     point = dict.fromkeys(graph.mesh, 1) | {graph.batch: 1, graph.seq: 1, graph.context: 1}
     point |= at or {}
@@ -149,14 +150,19 @@ def memory(graph: Graph, at: Mapping[str, int] | None = None) -> Memory:
         return Formula(text(value), float(evaluate(value, point)), used)
 
     rows = {
-        "weights_bytes": prints.weights_bytes,
+        "weights_bytes": prints.weights,
         "parameters": prints.parameters,
-        "state_bytes": prints.state_bytes,
-        "state_bytes_per_token": prints.state_bytes_per_token,
+        "state_bytes": prints.state,
+        "state_bytes_per_token": prints.state_per_token,
         "flops": prints.flops,
+        "bytes_moved": prints.traffic,
     }
+    formulas = {name: formula(value) for name, value in rows.items()}
+    _, highest = peak(peak_candidates(graph), point)
+    if highest is not None:
+        formulas["activation_bytes"] = formula(highest.bytes)
     return Memory(
-        int(evaluate(prints.weights_bytes, point)),
-        int(evaluate(prints.state_bytes_per_token, point)),
-        {name: formula(value) for name, value in rows.items()},
+        int(evaluate(prints.weights, point)),
+        int(evaluate(prints.state_per_token, point)),
+        formulas,
     )

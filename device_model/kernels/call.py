@@ -91,6 +91,8 @@ def word(attrs: Mapping[str, Attr], name: str, default: str) -> str:
 def integers(attrs: Mapping[str, Attr], name: str) -> tuple[int, ...]:
     """Return a tuple of integers; raises `TypeError` when it is something else."""
     value = attrs.get(name)
+    if isinstance(value, int):
+        return (int(value),)
     if isinstance(value, tuple) and all(isinstance(part, int) for part in value):
         return tuple(int(part) for part in value if isinstance(part, int))
     raise TypeError(f"attribute {name} is not a tuple of integers: {value!r}")

@@ -245,6 +245,9 @@ def lower_binary(target: Builder, item: Item) -> bool:
     """Emit arithmetic where the second operand is a literal or repeats over leading axes."""
     a, *others = item.inputs
     (out,) = item.outputs
+    reverse = bool(item.attrs.get("reverse", False))
+    if isinstance(a, Held) and others:
+        a, others, reverse = others[0], [a], not reverse
     if not (isinstance(a, Buffer) and isinstance(out, Buffer)) or a.shape != out.shape:
         return False
     second: tuple[Argument, int] = (0, 0)
@@ -268,7 +271,7 @@ def lower_binary(target: Builder, item: Item) -> bool:
     target.emit(
         opcodes.BINARY, BINARIES[item.op][0], target.at(a), kind_of(a.dtype), *second,
         target.at(out), kind_of(out.dtype), rows, width, period,
-        int(bool(item.attrs.get("reverse", False))),
+        int(reverse),
         reals=(number(item.attrs, "scalar", 0.0),),
     )  # fmt: skip
     return True

@@ -11,7 +11,7 @@ import numpy as np
 from device_model.kernels import lanes, opcodes, order
 from device_model.kernels.call import Call
 from device_model.kernels.compiled import compiled, read, size_of, words, write
-from device_model.kernels.kernel import Kernel, declared
+from device_model.kernels.kernel import Kernel, as_first, declared
 from device_model.kernels.lanes import BF16, F32
 from device_model.numerics import Array, is_float
 from device_model.places import Buffer, Held, Item
@@ -34,6 +34,13 @@ def reference_matmul(call: Call) -> tuple[Array, ...]:
     x, w = call.array(0), call.array(1)
     flat = order.dot(x.reshape(-1, x.shape[-1]), w)
     return (flat.reshape(*x.shape[:-1], len(w)),)
+
+
+def reference_head_matmul(call: Call) -> tuple[Array, ...]:
+    """Multiply each head by its own weight."""
+    x, w = call.array(0), call.array(1)
+    heads = [order.dot(np.ascontiguousarray(x[:, h]), w[h]) for h in range(len(w))]
+    return (np.stack(heads, axis=1),)
 
 
 def reference_gather(call: Call) -> tuple[Array, ...]:
@@ -197,4 +204,5 @@ def lower_gather(target: Builder, item: Item) -> bool:
 
 
 MATMUL = Kernel(reference_matmul, lower_matmul, declared)
+HEAD_MATMUL = Kernel(reference_head_matmul, result=as_first)
 GATHER = Kernel(reference_gather, lower_gather)

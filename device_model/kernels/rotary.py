@@ -17,6 +17,9 @@ from dsl.graph import Attr
 
 Scaling = Callable[[Array, Mapping[str, Attr]], Array]
 
+SINGULAR = 0.001
+"""What separates the two bounds of a ramp that would otherwise be equal."""
+
 
 def _unscaled(inverse: Array, attrs: Mapping[str, Attr]) -> Array:
     return inverse
@@ -24,6 +27,25 @@ def _unscaled(inverse: Array, attrs: Mapping[str, Attr]) -> Array:
 
 def _linear(inverse: Array, attrs: Mapping[str, Attr]) -> Array:
     return inverse / number(attrs, "factor", 1.0)
+
+
+def _yarn(inverse: Array, attrs: Mapping[str, Attr]) -> Array:
+    """Keep frequencies that turn often in the original length, divide rare ones by the factor, and ramp between."""
+    width, theta = integer(attrs, "width"), number(attrs, "theta", 10000.0)
+    original = number(attrs, "original_max_position_embeddings", 4096)
+
+    def place(turns: float) -> float:
+        return width * math.log(original / (turns * 2.0 * math.pi)) / (2.0 * math.log(theta))
+
+    low = place(number(attrs, "beta_fast", 32.0))
+    high = place(number(attrs, "beta_slow", 1.0))
+    if attrs.get("truncate", True):
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, width - 1)
+    if low == high:
+        high += SINGULAR
+    ramp = np.clip((np.arange(len(inverse), dtype=np.float64) - low) / (high - low), 0.0, 1.0)
+    return inverse * (1.0 - ramp) + inverse / number(attrs, "factor", 1.0) * ramp
 
 
 def _llama3(inverse: Array, attrs: Mapping[str, Attr]) -> Array:
@@ -39,7 +61,7 @@ def _llama3(inverse: Array, attrs: Mapping[str, Attr]) -> Array:
     return np.where(middle, between, scaled)
 
 
-SCALINGS: dict[str, Scaling] = {"default": _unscaled, "linear": _linear, "llama3": _llama3}
+SCALINGS: dict[str, Scaling] = {"default": _unscaled, "linear": _linear, "llama3": _llama3, "yarn": _yarn}
 
 
 def frequencies(attrs: Mapping[str, Attr]) -> Array:

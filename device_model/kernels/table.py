@@ -20,6 +20,7 @@ from device_model.kernels.kernel import Kernel
 KERNELS: dict[str, Kernel] = {
     "gather": linear.GATHER,
     "matmul": linear.MATMUL,
+    "head_matmul": linear.HEAD_MATMUL,
     "rms_norm": norm.RMS_NORM,
     "layer_norm": norm.LAYER_NORM,
     "rope_frequencies": rotary.ROPE_FREQUENCIES,

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dsl.ops.spec import OpSpec, Param, Role, Site, is_float, same_dims
+from dsl.ops.spec import OpSpec, Param, Role, Site, is_float, no_traffic, same_dims
 from dsl.symbolic import Dim, at_least, definition, equal, names, symbol, text
 from dsl.types import DTYPES, Axis, TensorType
 
 
 def _rope_frequencies(site: Site) -> tuple[TensorType, ...]:
     half = site.divide(site.dim("width"), 2, 1, "width")
+    site.need(not equal(half, 0), 1, "width is 0", "width")
     return (TensorType(DTYPES["f32"], (Axis(half),)),)
 
 
 def _rope(site: Site) -> tuple[TensorType, ...]:
     x = site.rank("x", 4, 1)
+    site.need(is_float(x), 1, f"x is {x}", "x")
+    site.need_shard(not x.axes[3].shards, 4, f"x is {x}", "x")
     freqs = site.rank("freqs", 1, 2)
     width, rotated = x.axes[3].dim, 2 * freqs.axes[0].dim
     smaller = isinstance(width, int) and isinstance(rotated, int) and rotated <= width
@@ -58,6 +61,10 @@ def _append(site: Site) -> tuple[TensorType, ...]:
     return (TensorType(state.dtype, (*state.axes[:at], grown, *state.axes[at + 1 :])),)
 
 
+def _append_traffic(site: Site, results: tuple[TensorType, ...]) -> Dim:
+    return 2 * site.bytes("new")
+
+
 def _context_axis(site: Site, state: TensorType) -> int:
     at = site.context_axis(state)
     site.need(at is not None, 1, f"the state is {state}", "state")
@@ -73,16 +80,21 @@ def _ring(site: Site, length: Dim) -> Dim | None:
 def _attention(site: Site) -> tuple[TensorType, ...]:
     q, k, v = site.rank("q", 4, 1), site.rank("k", 4, 1), site.rank("v", 4, 1)
     site.need(is_float(q) and q.dtype == k.dtype == v.dtype, 2, f"{q}; {k}; {v}", "q")
-    site.need(equal(q.axes[3].dim, k.axes[3].dim), 3, f"q is {q}, k is {k}", "k")
+    alike = equal(q.axes[3].dim, k.axes[3].dim) and equal(q.axes[0].dim, k.axes[0].dim)
+    site.need(alike, 3, f"q is {q}, k is {k}", "k")
     site.need(same_dims(k.dims[:3], v.dims[:3]), 4, f"k is {k}, v is {v}", "v")
     shown = f"q has {text(q.axes[1].dim)} heads, k has {text(k.axes[1].dim)}"
     site.need(site.divides(q.axes[1].dim, k.axes[1].dim), 5, shown, "k")
     same = q.axes[1].shards == k.axes[1].shards == v.axes[1].shards
-    site.need_shard(same, 6, f"q is {q}, k is {k}, v is {v}", "q")
+    shared = equal(k.axes[1].dim, 1) and not (k.axes[1].shards or v.axes[1].shards)
+    whole = not any(a.shards for t in (q, k, v) for a in t.axes[2:])
+    site.need_shard((same or shared) and whole, 6, f"q is {q}, k is {k}, v is {v}", "q")
     sinks = site.optional("sinks")
     if sinks is not None:
         fits = sinks.rank == 1 and equal(sinks.axes[0].dim, q.axes[1].dim)
-        site.need(fits, 7, f"sinks are {sinks}, q is {q}", "sinks")
+        shown = f"sinks are {sinks}, q is {q}"
+        site.need(fits, 7, shown, "sinks")
+        site.need_shard(sinks.axes[0].shards == q.axes[1].shards, 6, shown, "sinks")
     kept, window = _ring(site, k.axes[2].dim), site.dim("window")
     if kept is not None:
         windowed = not equal(window, 0) and at_least(kept, window - 1) is True
@@ -107,22 +119,28 @@ ROPE_FREQUENCIES = OpSpec(
     params=(
         Param("width", Role.DIM),
         Param("theta", Role.FLOAT),
-        Param("scaling", Role.CHOICE, "default", ("default", "linear", "llama3")),
+        Param("scaling", Role.CHOICE, "default", ("default", "linear", "llama3", "yarn")),
         Param("factor", Role.FLOAT, 1.0),
         Param("low_freq_factor", Role.FLOAT, 1.0),
         Param("high_freq_factor", Role.FLOAT, 1.0),
         Param("original_max_position_embeddings", Role.FLOAT, 0.0),
+        Param("beta_fast", Role.FLOAT, 32.0),
+        Param("beta_slow", Role.FLOAT, 1.0),
+        Param("truncate", Role.BOOL, True),
     ),
     result="f32[width // 2]",
-    constraints=("width is even",),
+    constraints=("width is even and not 0",),
     semantics=(
         "f[j] = theta^(-2j / width), then per scaling: linear divides by factor; llama3 keeps wavelengths below "
         "original / high_freq_factor, divides those above original / low_freq_factor by factor, and interpolates "
-        "between (transformers, modeling_rope_utils.py)"
+        "between; yarn keeps j below the one that turns beta_fast times in original positions, divides those above the "
+        "one that turns beta_slow times by factor, and interpolates between, the two bounds rounded outwards where "
+        "truncate (transformers, modeling_rope_utils.py)"
     ),
     cost="0",
     example="freqs = rope_frequencies(E, theta=theta)",
     infer=_rope_frequencies,
+    traffic=no_traffic,
 )
 
 ROPE = OpSpec(
@@ -137,9 +155,10 @@ ROPE = OpSpec(
     ),
     result="as x",
     constraints=(
-        "x has four axes, [B, N, S, E]",
+        "x is float, with four axes, [B, N, S, E]",
         "freqs has one axis, [R // 2]",
         "R is not larger than E",
+        "the head's own axis is not sharded",
     ),
     semantics=(
         "with p = at + s and angle p * freqs[j]: the pair (x[j], x[j + R/2]) (half) or (x[2j], x[2j + 1]) "
@@ -162,6 +181,8 @@ HEADS = OpSpec(
     example="v = heads(matmul(h, wv), K)",
     infer=_heads,
     linear=True,
+    traffic=no_traffic,
+    in_place=True,
 )
 
 MERGE = OpSpec(
@@ -175,6 +196,8 @@ MERGE = OpSpec(
     example="a = merge(attention(q, k, v))",
     infer=_merge,
     linear=True,
+    traffic=no_traffic,
+    in_place=True,
 )
 
 APPEND = OpSpec(
@@ -195,6 +218,8 @@ APPEND = OpSpec(
     cost="0",
     example="k = append(keys, k)",
     infer=_append,
+    traffic=_append_traffic,
+    in_place=True,
 )
 
 ATTENTION = OpSpec(
@@ -214,10 +239,10 @@ ATTENTION = OpSpec(
     constraints=(
         "q, k and v have four axes",
         "q, k and v have the same float dtype",
-        "q and k have the same head width",
+        "q and k have the same batch and head width",
         "k and v have the same batch, heads and length",
         "the number of key heads divides the number of query heads",
-        "query, key and value heads are sharded alike",
+        "heads are sharded alike, or every chip holds the one key head; lengths and widths are not sharded",
         "sinks have one entry a query head",
         "keys in a ring of n entries need a window of at most n + 1",
     ),

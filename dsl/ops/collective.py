@@ -53,6 +53,7 @@ ALL_REDUCE = OpSpec(
     infer=_all_reduce,
     flops=_sum_flops,
     linear=True,
+    in_place=True,
 )
 
 ALL_GATHER = OpSpec(
@@ -66,6 +67,7 @@ ALL_GATHER = OpSpec(
     example="logits = all_gather(matmul(h, head), tp)",
     infer=_all_gather,
     linear=True,
+    in_place=True,
 )
 
 REDUCE_SCATTER = OpSpec(
@@ -80,6 +82,7 @@ REDUCE_SCATTER = OpSpec(
     infer=_reduce_scatter,
     flops=_sum_flops,
     linear=True,
+    in_place=True,
 )
 
 SPECS = (ALL_REDUCE, ALL_GATHER, REDUCE_SCATTER)

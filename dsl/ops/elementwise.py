@@ -13,6 +13,8 @@ def _binary(site: Site) -> tuple[TensorType, ...]:
     site.need(is_float(x), 1, f"x is {x}", "x")
     y = site.optional("y")
     if y is None:
+        shown = f"x is {x}, and every part of it would get the number"
+        site.need_shard(not x.partial, 5, shown, "x", _partial_help(x))
         return (x,)
     shown = f"the left is {x}, the right is {y}"
     site.need(x.dtype == y.dtype, 2, shown, "y")
@@ -25,8 +27,8 @@ def _binary(site: Site) -> tuple[TensorType, ...]:
     return (wide,)
 
 
-def _partial_help(x: TensorType, y: TensorType) -> str:
-    owed = sorted(x.partial ^ y.partial)
+def _partial_help(x: TensorType, y: TensorType | None = None) -> str:
+    owed = sorted(x.partial ^ (y.partial if y is not None else frozenset()))
     return f"all_reduce(…, {', '.join(owed)}) completes the sum" if owed else ""
 
 
@@ -69,7 +71,7 @@ def _arithmetic(name: str, symbol: str, summary: str, linear: bool) -> OpSpec:
             Param("reverse", Role.BOOL, False),
         ),
         result="as the longer of both",
-        constraints=_BINARY_CONSTRAINTS,
+        constraints=_BINARY_CONSTRAINTS if linear else _BINARY_CONSTRAINTS[:-1],
         semantics=f"z[...] = x[...] {symbol} y[...], written `x {symbol} y`; a number stands for every element",
         cost="elements(z)",
         example=f"z = x {symbol} y",
@@ -112,7 +114,7 @@ CAST = OpSpec(
     summary="Change the data type, rounding to nearest even.",
     params=(Param("x"), Param("dtype", Role.DTYPE)),
     result="x with another dtype",
-    constraints=("x is a tensor",),
+    constraints=(),
     semantics="y[...] = round(x[...]) to dtype",
     cost="0",
     example='y = cast(x, "f32")',

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dsl.graph import Attr
 from dsl.ops.spec import OpSpec, Param, Role, Site, same_dims
-from dsl.symbolic import Dim, Poly, equal, text
+from dsl.symbolic import Dim, Poly, at_least, equal, text
 from dsl.types import Axis, TensorType
 
 
@@ -19,25 +19,28 @@ def _split(site: Site) -> tuple[TensorType, ...]:
     total: Dim = 0
     for size in sizes:
         total = total + size
-    shown = f"the sizes sum to {text(total)}, the last axis of x is {text(x.axes[-1].dim)}"
-    site.need(equal(total, x.axes[-1].dim), 1, shown, "sizes")
+    shown = f"the sizes sum to {text(total)}, x is {x}"
+    fits = x.rank >= 1 and equal(total, x.axes[-1].dim) and 0 not in sizes
+    site.need(fits, 1, shown, "sizes")
     site.need_shard(not x.axes[-1].shards, 2, f"x is {x}", "x")
     return tuple(TensorType(x.dtype, (*x.axes[:-1], Axis(s)), x.partial) for s in sizes)
 
 
 def _slice(site: Site) -> tuple[TensorType, ...]:
     x, start, stop = site.type("x"), site.dim("start"), site.dim("stop")
+    shown = f"[{text(start)}, {text(stop)}) of {x}"
+    site.need(x.rank >= 1, 1, shown, "x")
     last = x.axes[-1]
-    bounds = (start, stop, last.dim)
-    if all(isinstance(b, int) for b in bounds):
-        inside = 0 <= start < stop <= last.dim  # type: ignore[operator]  # ints, checked above
-        site.need(inside, 1, f"[{text(start)}, {text(stop)}) of {text(last.dim)}", "stop")
+    outside = at_least(start, stop) or at_least(stop, last.dim + 1)
+    site.need(not outside, 1, shown, "stop")
     site.need_shard(not last.shards, 2, f"x is {x}", "x")
     return (TensorType(x.dtype, (*x.axes[:-1], Axis(stop - start)), x.partial),)
 
 
 def _concat(site: Site) -> tuple[TensorType, ...]:
     parts = site.variadic("parts")
+    for part in parts:
+        site.need(part.rank >= 1, 1, f"{part} has no last axis", "parts")
     first, total = parts[0], parts[0].axes[-1].dim
     for part in parts[1:]:
         shown = f"{first} and {part}"
@@ -56,7 +59,10 @@ SPLIT = OpSpec(
     summary="Cut the last axis into parts of the given sizes.",
     params=(Param("x"), Param("sizes", Role.DIM, variadic=True)),
     result="one tensor a size",
-    constraints=("the sizes add up to the last axis", "the last axis is not sharded"),
+    constraints=(
+        "the sizes are positive and add up to the last axis",
+        "the last axis is not sharded",
+    ),
     semantics="y_j[..., d] = x[..., d + sum of the sizes before j]",
     cost="0",
     example="gate, up = split(matmul(h, fused), F, F)",
@@ -83,7 +89,7 @@ CONCAT = OpSpec(
     params=(Param("parts", variadic=True),),
     result="[..., sum of the last axes]",
     constraints=(
-        "all parts agree on every axis but the last",
+        "all parts have a last axis and agree on every other",
         "all parts have the same dtype",
         "all parts are sharded alike and not along the last axis",
         "all parts are complete, or partial over the same mesh axes",

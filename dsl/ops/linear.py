@@ -1,8 +1,8 @@
-"""Contractions and look-ups: `matmul`, `gather`."""
+"""Contractions and look-ups: `matmul`, `head_matmul`, `gather`."""
 
 from __future__ import annotations
 
-from dsl.ops.spec import OpSpec, Param, Role, Site, is_float
+from dsl.ops.spec import OpSpec, Param, Role, Site, is_float, local_bytes
 from dsl.symbolic import Dim, equal, text
 from dsl.types import Axis, DType, Kind, TensorType
 
@@ -37,13 +37,36 @@ def _matmul_flops(site: Site, results: tuple[TensorType, ...]) -> Dim:
     return 2 * results[0].local_elements() * site.type("w").axes[1].local()
 
 
+def _gather_traffic(site: Site, results: tuple[TensorType, ...]) -> Dim:
+    return 2 * local_bytes(results[0]) + site.bytes("ids")
+
+
 def _gather(site: Site) -> tuple[TensorType, ...]:
     table = site.rank("table", 2, 1)
     ids = site.type("ids")
     site.need(ids.dtype.kind is Kind.INTEGER, 2, f"ids are {ids}", "ids")
     rows, width = table.axes
+    split = {name for axis in table.axes for name in axis.shards}
+    taken = {name for axis in ids.axes for name in axis.shards}
+    site.need_shard(taken.isdisjoint(split), 3, f"table is {table}, ids are {ids}", "ids")
     axes = (*ids.axes, Axis(width.dim, width.shards))
     return (TensorType(table.dtype, axes, frozenset(rows.shards)),)
+
+
+def _head_matmul(site: Site) -> tuple[TensorType, ...]:
+    x, w = site.rank("x", 4, 1), site.rank("w", 3, 2)
+    shown = f"x is {x}, w is {w}"
+    site.need(is_float(x) and x.dtype == w.dtype, 3, shown, "w")
+    site.need(equal(x.axes[1].dim, w.axes[0].dim), 4, shown, "w")
+    site.need(equal(x.axes[3].dim, w.axes[2].dim), 5, shown, "w")
+    alike = x.axes[1].shards == w.axes[0].shards
+    whole = not (x.axes[3].shards or w.axes[1].shards or w.axes[2].shards)
+    site.need_shard(alike and whole and not w.partial, 6, shown, "w")
+    return (TensorType(x.dtype, (*x.axes[:3], w.axes[1]), x.partial),)
+
+
+def _head_flops(site: Site, results: tuple[TensorType, ...]) -> Dim:
+    return 2 * results[0].local_elements() * site.type("w").axes[2].dim
 
 
 MATMUL = OpSpec(
@@ -66,16 +89,42 @@ MATMUL = OpSpec(
     flops=_matmul_flops,
 )
 
+HEAD_MATMUL = OpSpec(
+    name="head_matmul",
+    summary="Multiply each head by a weight of its own.",
+    params=(Param("x"), Param("w")),
+    result="[B, H, S, N]",
+    constraints=(
+        "x has four axes, [B, H, S, K]",
+        "w has three axes, [H, N, K]",
+        "x and w have the same float dtype",
+        "x and w have the same number of heads",
+        "the last axes of x and w have the same size",
+        "the heads are sharded alike, and no other axis of a head is sharded",
+    ),
+    semantics="y[b, h, s, n] = sum over k of x[b, h, s, k] * w[h, n, k]",
+    cost="2 * elements(y) * K",
+    example="q = head_matmul(q, absorbed)",
+    infer=_head_matmul,
+    flops=_head_flops,
+    linear=True,
+)
+
 GATHER = OpSpec(
     name="gather",
     summary="Look rows of a table up by integer ids.",
     params=(Param("table"), Param("ids")),
     result="[..., D]",
-    constraints=("table has two axes, [V, D]", "ids are integers"),
+    constraints=(
+        "table has two axes, [V, D]",
+        "ids are integers",
+        "no mesh axis shards both table and ids",
+    ),
     semantics="y[..., d] = table[ids[...], d]",
     cost="0",
     example="x = gather(embed, tokens)",
     infer=_gather,
+    traffic=_gather_traffic,
 )
 
-SPECS = (MATMUL, GATHER)
+SPECS = (MATMUL, HEAD_MATMUL, GATHER)

@@ -5,22 +5,29 @@ The expert axis may be sharded; the axis of a token's choices is then owned by t
 
 from __future__ import annotations
 
-from dsl.ops.spec import OpSpec, Param, Role, Site, is_float, same_dims
-from dsl.symbolic import Dim, equal, text
-from dsl.types import DTYPES, Axis, TensorType
+from dsl.ops.spec import OpSpec, Param, Role, Site, is_float, local_bytes, same_dims
+from dsl.symbolic import Dim, at_least, equal, opaque, ratio, text
+from dsl.types import DTYPES, Axis, Kind, TensorType
 
 
 def _route(site: Site) -> tuple[TensorType, ...]:
     scores = site.rank("scores", 3, 1)
+    site.need(is_float(scores), 1, f"scores are {scores}", "scores")
     batch, seq, experts = scores.axes
     site.need_shard(not experts.shards, 2, f"scores are {scores}", "scores")
     bias = site.optional("bias")
     if bias is not None:
         fits = bias.rank == 1 and equal(bias.axes[0].dim, experts.dim)
-        site.need(fits, 3, f"scores are {scores}, bias is {bias}", "bias")
+        shown = f"scores are {scores}, bias is {bias}"
+        site.need(fits, 3, shown, "bias")
+        site.need_shard(not bias.axes[0].shards, 2, shown, "bias")
     top = site.dim("top")
-    enough = not (isinstance(top, int) and isinstance(experts.dim, int)) or top <= experts.dim
-    site.need(enough, 4, f"top is {text(top)} of {text(experts.dim)}", "top")
+    impossible = equal(top, 0) or at_least(top, experts.dim + 1)
+    site.need(not impossible, 4, f"top is {text(top)} of {text(experts.dim)}", "top")
+    groups, kept = site.dim("groups"), site.dim("top_groups")
+    shown = f"{text(groups)} groups of {text(experts.dim)} experts, {text(kept)} of them chosen"
+    site.need(site.divides(experts.dim, groups), 5, shown, "groups")
+    site.need(not at_least(kept, groups + 1), 6, shown, "top_groups")
     axes = (batch, seq, Axis(top))
     return TensorType(DTYPES["i32"], axes), TensorType(scores.dtype, axes)
 
@@ -28,6 +35,7 @@ def _route(site: Site) -> tuple[TensorType, ...]:
 def _expert_matmul(site: Site) -> tuple[TensorType, ...]:
     x, w, choice = site.type("x"), site.rank("w", 3, 2), site.rank("choice", 3, 3)
     site.need(x.rank in (3, 4) and is_float(x), 1, f"x is {x}", "x")
+    site.need(choice.dtype.kind is Kind.INTEGER, 3, f"choice is {choice}", "choice")
     experts, out, contracted = w.axes
     last = x.axes[-1]
     shown = f"x is {x}, w is {w}"
@@ -35,9 +43,11 @@ def _expert_matmul(site: Site) -> tuple[TensorType, ...]:
     site.need(x.dtype == w.dtype, 5, shown, "w")
     site.need_shard(last.shards == contracted.shards, 6, shown, "w")
     chosen = Axis(choice.axes[2].dim, experts.shards)
+    common = x.rank - 1
+    agree = same_dims(x.dims[:common], choice.dims[:common])
+    site.need(agree, 7, f"x is {x}, choice is {choice}", "x")
     if x.rank == 4:
         owned = f"x is {x}; the experts are sharded on {', '.join(experts.shards) or 'nothing'}"
-        site.need(equal(x.axes[2].dim, chosen.dim), 7, f"x is {x}, choice is {choice}", "x")
         site.need_shard(x.axes[2].shards == chosen.shards, 8, owned, "w")
     axes = (choice.axes[0], choice.axes[1], chosen, out)
     return (TensorType(x.dtype, axes, frozenset(last.shards)),)
@@ -47,10 +57,21 @@ def _expert_flops(site: Site, results: tuple[TensorType, ...]) -> Dim:
     return 2 * results[0].local_elements() * site.type("w").axes[2].local()
 
 
+def _expert_traffic(site: Site, results: tuple[TensorType, ...]) -> Dim:
+    """Return the bytes moved when tokens choose different experts: at most one expert's weights a choice."""
+    w, choice = site.type("w"), site.type("choice")
+    experts = w.axes[0].dim
+    touched = opaque("min", choice.elements(), experts)
+    weights = ratio(site.bytes("w") * touched, experts)
+    return weights + site.bytes("x") + site.bytes("choice") + local_bytes(results[0])
+
+
 def _combine(site: Site) -> tuple[TensorType, ...]:
     y, share = site.rank("y", 4, 1), site.rank("share", 3, 2)
     site.need(same_dims(y.dims[:3], share.dims), 3, f"y is {y}, share is {share}", "share")
-    site.need(y.dtype == share.dtype, 4, f"y is {y}, share is {share}", "share")
+    kept = share.dtype in (y.dtype, DTYPES["f32"])
+    site.need(kept, 4, f"y is {y}, share is {share}", "share")
+    site.need_shard(not share.partial, 5, f"share is {share}", "share")
     partial = y.partial | set(y.axes[2].shards)
     return (TensorType(y.dtype, (y.axes[0], y.axes[1], y.axes[3]), frozenset(partial)),)
 
@@ -75,15 +96,18 @@ ROUTE = OpSpec(
     ),
     result="i32[B, S, top], [B, S, top]",
     constraints=(
-        "scores have three axes, [B, S, X]",
-        "the expert axis of scores is not sharded",
+        "scores are float, with three axes, [B, S, X]",
+        "the expert axis of scores and bias is not sharded",
         "the bias has one entry an expert",
-        "top is not larger than X",
+        "top lies between 1 and X",
+        "the number of groups divides X",
+        "top_groups is not larger than groups",
     ),
     semantics=(
         "p = score(scores) (before) or the raw scores (after); choice = indices of the top largest p + bias, lowest "
-        "index first among equals, from the top_groups best groups where groups > 1; share = p[choice] (or the "
-        "softmax over the chosen scores, after), divided by its sum where normalize, times scale"
+        "index first among equals, from the top_groups best groups where groups > 1 (a group counts by its best p, or "
+        "by its best two where there is a bias); share = p[choice] (or the softmax over the chosen scores, after), "
+        "divided by its sum where normalize, times scale"
     ),
     cost="0",
     example='choice, share = route(matmul(h, router), top=T, score="softmax")',
@@ -98,11 +122,11 @@ EXPERT_MATMUL = OpSpec(
     constraints=(
         "x is float, [B, S, K] or [B, S, T, K]",
         "w has three axes, [X, N, K]",
-        "choice has three axes, [B, S, T]",
+        "choice is integer, with three axes, [B, S, T]",
         "the last axes of x and w have the same size",
         "x and w have the same dtype",
         "the contracted axes are sharded alike",
-        "where x has an axis of choices it has the size of choice's",
+        "x and choice agree on B and S, and on T where x has it",
         "where x has an axis of choices it is owned as the experts are sharded",
     ),
     semantics="y[b, s, t, n] = sum over k of x[b, s, (t,) k] * w[choice[b, s, t], n, k]",
@@ -110,6 +134,7 @@ EXPERT_MATMUL = OpSpec(
     example="m = silu(expert_matmul(x, gate, choice)) * expert_matmul(x, up, choice)",
     infer=_expert_matmul,
     flops=_expert_flops,
+    traffic=_expert_traffic,
 )
 
 COMBINE = OpSpec(
@@ -121,7 +146,8 @@ COMBINE = OpSpec(
         "y has four axes, [B, S, T, D]",
         "share has three axes, [B, S, T]",
         "y and share agree on B, S and T",
-        "y and share have the same dtype",
+        "share has the dtype of y, or f32",
+        "share is complete",
     ),
     semantics="z[b, s, d] = sum over t of share[b, s, t] * y[b, s, t, d], in order of t",
     cost="2 * B * S * T * D",

@@ -15,7 +15,9 @@ def _norm(site: Site) -> tuple[TensorType, ...]:
         w = site.optional(name)
         if w is not None:
             fits = w.rank == 1 and equal(w.axes[0].dim, last.dim)
-            site.need(fits and is_float(w), 2, f"x is {x}, {name} is {w}", name)
+            shown = f"x is {x}, {name} is {w}"
+            site.need(fits and is_float(w), 2, shown, name)
+            site.need_shard(not w.axes[0].shards, 3, shown, name)
     help_ = "gather the axis first, or normalise before it is split"
     site.need_shard(not last.shards, 3, f"x is {x}", "x", help_)
     return (x,)
@@ -28,7 +30,7 @@ def _flops(site: Site, results: tuple[TensorType, ...]) -> Dim:
 _CONSTRAINTS = (
     "x is a float tensor with at least one axis",
     "weights have one axis, as long as the last axis of x",
-    "the last axis of x is not sharded",
+    "the last axis of x and the weights are not sharded",
 )
 
 RMS_NORM = OpSpec(

@@ -7,7 +7,7 @@ the device model's business.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
 
@@ -82,6 +82,7 @@ class Site:
     seq: str
     context: str
     obligations: list[Divides]
+    stored: Mapping[str, Dim] = field(default_factory=dict)
 
     def type(self, name: str) -> TensorType:
         """Return the type of a required tensor argument."""
@@ -89,6 +90,10 @@ class Site:
         if isinstance(value, tuple):
             raise TypeError(f"{self.op}: {name} is variadic")
         return value
+
+    def bytes(self, name: str) -> Dim:
+        """Return the bytes of a tensor argument on one chip, a weight's as it is stored."""
+        return self.stored[name] if name in self.stored else local_bytes(self.type(name))
 
     def optional(self, name: str) -> TensorType | None:
         """Return the type of an optional tensor argument."""
@@ -171,6 +176,32 @@ Infer: TypeAlias = Callable[[Site], tuple[TensorType, ...]]
 Flops: TypeAlias = Callable[[Site, tuple[TensorType, ...]], Dim]
 
 
+Traffic: TypeAlias = Callable[[Site, tuple[TensorType, ...]], Dim]
+
+
+def local_bytes(value: TensorType) -> Dim:
+    """Return the bytes of a tensor on one chip."""
+    return ratio(value.local_elements() * value.dtype.bits, 8)
+
+
+def all_operands(site: Site, results: tuple[TensorType, ...]) -> Dim:
+    """Return the bytes of all arguments and results: what an operation moves that touches everything once."""
+    total: Dim = 0
+    for name, value in site.types.items():
+        for type_ in value if isinstance(value, tuple) else ():
+            total = total + local_bytes(type_)
+        if not isinstance(value, tuple):
+            total = total + site.bytes(name)
+    for result in results:
+        total = total + local_bytes(result)
+    return total
+
+
+def no_traffic(site: Site, results: tuple[TensorType, ...]) -> Dim:
+    """Return zero: the operation only renames axes."""
+    return 0
+
+
 def no_flops(site: Site, results: tuple[TensorType, ...]) -> Dim:
     """Return zero: the operation moves data only."""
     return 0
@@ -181,7 +212,8 @@ class OpSpec:
     """A row of the operation table.
 
     `constraints` are numbered from 1 and named `<op>_c<n>`; `linear` operations accept partial sums and pass them on;
-    `semantics` is index notation; `cost` is the FLOP formula in words.
+    the result of an `in_place` one needs no memory beside its first argument's. `semantics` is index notation, `cost`
+    the FLOP formula in words.
     """
 
     name: str
@@ -194,7 +226,9 @@ class OpSpec:
     example: str
     infer: Infer
     flops: Flops = no_flops
+    traffic: Traffic = all_operands
     linear: bool = False
+    in_place: bool = False
 
     @property
     def signature(self) -> str:

@@ -37,7 +37,8 @@ def _write(site: Site) -> tuple[TensorType, ...]:
 
 def _causal_conv(site: Site) -> tuple[TensorType, ...]:
     state, x, w = _fixed(site, 1), site.rank("x", 3, 2), site.rank("w", 2, 3)
-    site.need(state.rank == 3, 4, f"the state is {state}", "state")
+    batch = state.rank == 3 and equal(state.axes[0].dim, x.axes[0].dim)
+    site.need(batch, 4, f"the state is {state}, x is {x}", "state")
     channels, taps = w.axes
     fits = equal(x.axes[2].dim, channels.dim) and equal(state.axes[1].dim, channels.dim)
     site.need(fits, 5, f"the state is {state}, x is {x}, w is {w}", "w")
@@ -56,6 +57,7 @@ def _conv_flops(site: Site, results: tuple[TensorType, ...]) -> Dim:
 def _linear_attention(site: Site) -> tuple[TensorType, ...]:
     state = _fixed(site, 1)
     q, k, v = site.rank("q", 4, 2), site.rank("k", 4, 2), site.rank("v", 4, 2)
+    site.need(is_float(q) and q.dtype == k.dtype == v.dtype, 2, f"{q}; {k}; {v}", "q")
     decay = site.rank("decay", 3, 3)
     site.need(same_dims(q.dims, k.dims), 4, f"q is {q}, k is {k}", "k")
     site.need(same_dims(k.dims[:3], v.dims[:3]), 5, f"k is {k}, v is {v}", "v")
@@ -83,6 +85,7 @@ READ = OpSpec(
     cost="0",
     example="h = read(memory)",
     infer=_read,
+    in_place=True,
 )
 
 WRITE = OpSpec(
@@ -99,6 +102,7 @@ WRITE = OpSpec(
     cost="0",
     example="h = write(memory, h)",
     infer=_write,
+    in_place=True,
 )
 
 CAUSAL_CONV = OpSpec(
@@ -133,7 +137,7 @@ LINEAR_ATTENTION = OpSpec(
     result="[B, H, S, Ev]",
     constraints=(
         "the state has no axis of the context size",
-        "q, k and v have four axes",
+        "q, k and v have four axes and the same float dtype",
         "decay has three axes, [B, H, S]",
         "q and k have the same shape",
         "k and v have the same batch, heads and length",

@@ -115,7 +115,10 @@ def _fits(shape: Shape, ref: TensorRef) -> bool:
 
 
 def _covers(size: int, region: Region) -> bool:
-    return isinstance(region.stop, int) and region.stop <= size
+    stop, groups = region.stop, region.groups
+    if not (isinstance(stop, int) and isinstance(groups, int)):
+        return False
+    return size % groups == 0 and stop <= size // groups
 
 
 def _casts(uses: Sequence[Use], tensors: Mapping[str, TensorInfo]) -> set[str]:
@@ -169,11 +172,22 @@ def _once(shape: Shape, regions: Sequence[Region | None]) -> bool:
     if len({r.axis if r else None for r in regions}) != 1 or regions[0] is None:
         return False
     counts: Counter[int] = Counter()
-    for region in regions:
-        if region and isinstance(region.start, int) and isinstance(region.stop, int):
-            counts.update(range(region.start, region.stop, region.step))
     size = shape[regions[0].axis]
+    for region in regions:
+        if region is not None:
+            counts.update(_indices(region, size))
     return len(counts) == size and set(counts.values()) == {1}
+
+
+def _indices(region: Region, size: int) -> Iterator[int]:
+    """Yield the indices of an axis of some size that a bound region reads."""
+    start, stop, groups = region.start, region.stop, region.groups
+    if not (isinstance(start, int) and isinstance(stop, int) and isinstance(groups, int)):
+        return
+    if size % groups:
+        return
+    for first in range(0, size, size // groups):
+        yield from range(first + start, first + stop, region.step)
 
 
 def _few(problems: list[Diagnostic], what: str) -> list[Diagnostic]:

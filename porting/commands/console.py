@@ -80,14 +80,16 @@ def bars(quiet: bool) -> Iterator[Progress]:
         yield advance
 
 
-def table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table; all columns but the first are numbers or short words, right-aligned."""
+def table(
+    title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)
+) -> None:
+    """Print a table; columns are numbers or short words, right-aligned, apart from those named in `left`."""
     from rich.console import Console  # noqa: PLC0415 - the light commands start without rich
     from rich.table import Table  # noqa: PLC0415
 
     shown = Table(title=title, title_justify="left", header_style="bold")
     for i, head in enumerate(heads):
-        shown.add_column(head, justify="left" if i == 0 else "right", overflow="fold")
+        shown.add_column(head, justify="left" if i in left else "right", overflow="fold")
     for row in rows:
         shown.add_row(*row)
     console = Console()

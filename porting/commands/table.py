@@ -81,26 +81,33 @@ def fmt(options: argparse.Namespace) -> int:
 
 def cost(options: argparse.Namespace) -> int:
     """Show memory and work of a bound program."""
-    from porting.commands.checking import bound_graph
-    from porting.plan import memory
+    from porting.commands import costing
 
-    graph = bound_graph(options.path)
-    point = {
-        graph.batch: options.batch,
-        graph.seq: options.seq,
-        graph.context: options.context,
-    }
-    found = memory(graph, point)
+    found = costing.cost(options.path, options.mesh, options.batch, options.seq, options.context)
     if options.json:
-        console.emit({"family": graph.family, "at": point, "memory": found.to_dict()})
-        return OK
-    where = ", ".join(f"{name} = {value:,}" for name, value in point.items())
-    rows = [
-        (name.replace("_", " "), f"{formula.value:,.0f}", formula.formula)
-        for name, formula in found.formulas.items()
-    ]
-    console.table(f"{graph.family} on one chip, {where}", ("", "value", "formula"), rows)
+        console.emit(found.as_dict())
+    else:
+        costing.show_cost(found)
     return OK
+
+
+def fit(options: argparse.Namespace) -> int:
+    """Tell whether a program fits a device, and how far it could grow there."""
+    from porting.commands import costing
+
+    found = costing.fit(
+        options.path,
+        options.device,
+        options.mesh,
+        batch=options.batch,
+        seq=options.seq,
+        context=options.context,
+    )
+    if options.json:
+        console.emit(costing.fit_as_dict(found))
+    else:
+        costing.show_fit(found)
+    return OK if found.fits else FAILED
 
 
 def run(options: argparse.Namespace) -> int:
@@ -176,6 +183,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "check": check,
     "fmt": fmt,
     "cost": cost,
+    "fit": fit,
     "run": run,
     "validate": validate,
     "generate": generate,

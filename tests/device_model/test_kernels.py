@@ -14,54 +14,19 @@ from device_model.kernels.table import KERNELS
 from device_model.memory import ArrayReader
 from device_model.numerics import NUMERICS, Array
 from dsl.graph import Attr
+from dsl.ops import OPS
 from dsl.types import DTYPES
 from tests.device_model.graphs import B, Flow, S
 
-OPERATIONS = set(
-    [
-        "gather",
-        "matmul",
-        "rms_norm",
-        "layer_norm",
-        "rope_frequencies",
-        "rope",
-        "heads",
-        "merge",
-        "append",
-        "attention",
-        "add",
-        "subtract",
-        "multiply",
-        "divide",
-        "silu",
-        "gelu",
-        "gelu_tanh",
-        "relu",
-        "sigmoid",
-        "tanh",
-        "exp",
-        "softplus",
-        "softcap",
-        "cast",
-        "split",
-        "slice",
-        "concat",
-        "all_reduce",
-        "all_gather",
-        "reduce_scatter",
-        "all_to_all",
-        "route",
-        "expert_matmul",
-        "combine",
-    ]
-)
+# Operations of the language that the device does not run yet.
+MISSING = {"causal_conv", "linear_attention", "read", "write"}
 
 ROWS = (1, 2, 3, 5, 7, 64)
 WIDTHS = (1, 7, 8, 33, 64, 130)
 
 
 def test_every_operation_has_a_kernel() -> None:
-    assert set(KERNELS) == OPERATIONS
+    assert set(OPS) - set(KERNELS) == MISSING
 
 
 def call(op: str, *inputs: Array, **attrs: Attr) -> tuple[Array, ...]:
@@ -231,12 +196,9 @@ def test_columns() -> None:
     f.output(f.op("concat", (c, tail, a), B, S, 9))
     table = random(5, 12, dtype="bfloat16")
     expected = np.concatenate([table[:, 10:], table[:, 6:10], table[:, :3]], -1)
+    graph, reader = f.graph(), ArrayReader({"t": table})
     for kernels in ("fast", "reference"):
-        (out,) = (
-            Engine(f.graph(), ArrayReader({"t": table}), "bf16", kernels)
-            .session()
-            .step([np.arange(5)])
-        )
+        (out,) = Engine(graph, reader, "bf16", kernels).session().step([np.arange(5)])
         assert np.array_equal(out, expected.astype(np.float32))
 
 
@@ -247,12 +209,9 @@ def test_cast_to_f32_keeps_later_results_wide() -> None:
     f.output(f.op("multiply", (y,), B, S, 12, scalar=1.001))
     table = random(5, 12, dtype="bfloat16")
     expected = table.astype(np.float32) * np.float32(1.001)
+    graph, reader = f.graph(), ArrayReader({"t": table})
     for kernels in ("fast", "reference"):
-        (out,) = (
-            Engine(f.graph(), ArrayReader({"t": table}), "bf16", kernels)
-            .session()
-            .step([np.arange(5)])
-        )
+        (out,) = Engine(graph, reader, "bf16", kernels).session().step([np.arange(5)])
         assert np.array_equal(out, expected)
 
 

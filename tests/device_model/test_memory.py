@@ -22,35 +22,35 @@ def reference(name: str) -> TensorRef:
 
 
 def transformed(function: str, *parts: WeightSource, **attrs: Attr) -> np.ndarray:
-    return source(Transform(function, parts, attrs, SPAN), READER, {"i": 1})
+    return source(Transform(function, parts, attrs, SPAN), READER, 1, {})
 
 
 def test_a_plain_tensor_is_not_copied() -> None:
-    assert np.shares_memory(source(reference("a"), READER, {}), A)
+    assert np.shares_memory(source(reference("a"), READER, 0, {}), A)
 
 
 def test_the_layer_stands_in_the_name() -> None:
-    assert np.array_equal(source(reference("{i}.w"), READER, {"i": 1}), A + 100)
+    assert np.array_equal(source(reference("{i}.w"), READER, 1, {}), A + 100)
 
 
 def test_transformations() -> None:
     a, w = reference("a"), reference("{i}.w")
     assert np.array_equal(transformed("transpose", a), A.T)
-    assert np.array_equal(transformed("rows", a, start=1, stop=3), A[1:3])
+    assert np.array_equal(transformed("part", a, axis=0, start=1, stop=3), A[1:3])
+    assert np.array_equal(transformed("part", a, axis=1, start=1, stop=6, step=3), A[:, [1, 4]])
     assert np.array_equal(transformed("stack", a, w), np.stack([A, A + 100]))
-    assert np.array_equal(transformed("concat", a, w), np.concatenate([A, A + 100]))
-    assert np.array_equal(transformed("reshape", a, shape=(2, 12)), A.reshape(2, 12))
+    assert np.array_equal(transformed("join", a, w), np.concatenate([A, A + 100]))
     counted = transformed("stack", reference("{e}.w"), variable="e", count=2)
     assert np.array_equal(counted, np.stack([A, A + 100]))
 
 
-def test_permute_rope_turns_pairs_into_halves() -> None:
-    rows = transformed("permute_rope", reference("a"), heads=1)
+def test_half_pairs_turns_pairs_into_halves() -> None:
+    rows = transformed("half_pairs", reference("a"), heads=1)
     assert np.array_equal(rows, A[[0, 2, 1, 3]])
 
 
 def test_rows_of_a_tensor_are_not_copied() -> None:
-    assert np.shares_memory(transformed("rows", reference("a"), start=1, stop=3), A)
+    assert np.shares_memory(transformed("part", reference("a"), axis=0, start=1, stop=3), A)
 
 
 def test_random_tensors_depend_on_seed_and_name_alone() -> None:

@@ -1,0 +1,1 @@
+"""Descriptions of chips as TOML. Data only."""
