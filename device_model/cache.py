@@ -64,8 +64,9 @@ class Cache:
 
     def context(self, state: Kept) -> Context:
         """Return, per sequence, the state up to the last token."""
+        columns = slice(*state.columns) if state.columns else slice(None)
         return tuple(
-            arrays[state.index][_upto(state, int(length))]
+            arrays[state.index][_upto(state, int(length))][..., columns]
             for arrays, length in zip(self._arrays, self.lengths, strict=True)
         )
 

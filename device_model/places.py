@@ -19,11 +19,12 @@ from dsl.graph import Attr
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """A value per token; `index` names the memory, which values of other shapes may share."""
+    """A value per token, or one per sequence; `index` names the memory, which values of other shapes may share."""
 
     index: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    per_sequence: bool = False
 
     @property
     def elements(self) -> int:
@@ -45,12 +46,24 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A state: before the context axis `outer` shape, after it `inner`; one instance per sequence."""
+    """A state: before the context axis `outer` shape, after it `inner`; one instance per sequence.
+
+    A state of fixed size does not grow: `outer` is its shape. A ring keeps the last `ring` tokens of the context.
+    `columns` is the range of the last axis that is looked at, None for all of it.
+    """
 
     index: int
     outer: tuple[int, ...]
     inner: tuple[int, ...]
     dtype: np.dtype[Any]
+    columns: tuple[int, int] | None = None
+    grows: bool = True
+    ring: int | None = None
+
+    @property
+    def entry_bytes(self) -> int:
+        """Return the bytes of one token of a growing state, or of all of a fixed one."""
+        return prod(self.outer) * prod(self.inner) * self.dtype.itemsize
 
 
 Place: TypeAlias = Buffer | Held | Kept
@@ -58,13 +71,21 @@ Place: TypeAlias = Buffer | Held | Kept
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One planned operation. `head` operations see only the tokens whose results are asked for."""
+    """One planned operation; `operands` names the parameter of each input.
+
+    `head` operations see only the tokens whose results are asked for.
+    """
 
     op: str
     inputs: tuple[Place, ...]
     outputs: tuple[Place, ...]
     attrs: Mapping[str, Attr]
+    operands: tuple[str, ...]
     head: bool = False
+
+    def operand(self, name: str) -> Place | None:
+        """Return the place of a parameter that may be left out."""
+        return dict(zip(self.operands, self.inputs, strict=True)).get(name)
 
 
 def dtype_of(place: Place) -> np.dtype[Any]:

@@ -7,19 +7,19 @@ axes share memory. No memory is assigned and nothing per token is computed here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from device_model.interpreter import compute
-from device_model.kernels.call import Rows
+from device_model.kernels.call import Rows, integer
 from device_model.kernels.table import KERNELS
 from device_model.memory import TensorReader, evaluate
 from device_model.numerics import STORAGE, Numerics
 from device_model.places import Buffer, Held, Item, Kept, Place, dtype_of
-from dsl.graph import Body, Graph, Node, Repeat, State, Step
+from dsl.graph import Body, Graph, Node, Repeat, State, Step, Weight
 from dsl.symbolic import Dim, definition, names, symbol
-from dsl.types import Kind, TensorType
+from dsl.types import DTYPES, DType, Kind, TensorType
 
 TOGETHER = frozenset({"append", "attention", "rope"})
 """Operations whose result for a token depends on where it stands."""
@@ -90,10 +90,15 @@ class _Planner:
 
     def _enter(self, body: Body, env: dict[int, Place], layer: int) -> None:
         for weight in body.weights:
-            array = self.numerics.load(evaluate(weight, self.reader, layer))
-            env[weight.value] = Held(array)
+            array = evaluate(weight, self.reader, layer)
+            env[weight.value] = Held(array if self._exact(weight) else self.numerics.load(array))
         for state in body.states:
             env[state.value] = self._state(state)
+
+    def _exact(self, weight: Weight) -> bool:
+        """Tell whether a weight is kept in float32 in any numerics: the program says so, unlike of its other weights."""
+        model = self.graph.config.get("dtype")
+        return isinstance(model, DType) and weight.type.dtype == DTYPES["f32"] != model
 
     def _run(self, steps: tuple[Step, ...], env: dict[int, Place]) -> None:
         for step in steps:
@@ -129,6 +134,10 @@ class _Planner:
             env.update(zip(node.outputs, map(Held, results), strict=True))
             return
         (first, *_) = inputs
+        if isinstance(first, Kept) and node.op == "slice":
+            columns = integer(node.attrs, "start"), integer(node.attrs, "stop")
+            env[node.outputs[0]] = replace(first, columns=columns)
+            return
         if kernel.view and isinstance(first, Buffer):
             env[node.outputs[0]] = Buffer(first.index, self._shape(node.outputs[0]), first.dtype)
             return

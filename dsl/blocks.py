@@ -257,4 +257,4 @@ def _free(param: sx.Param, kind: str) -> Static:
     name = param.name.id
     if kind in ("dim", "int"):
         return symbol(name)
-    return name if kind == "string" else Unknown(name)
+    return Unknown(name)

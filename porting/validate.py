@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from device_model.engine import Engine, Session
+from device_model.engine import Engine, Session, warm_up
 from device_model.memory import TensorReader
 from dsl.graph import Graph
 from porting.commands.progress import Progress, silent
@@ -26,6 +26,7 @@ LOWER_PRECISION_FACTOR = 1.5
 SEED = 20240229
 ROW_LENGTHS = (48, 17, 1, 33)
 CHUNK = 7
+COMPILING = "compile kernels"
 NUMERICS = ("f32", "bf16")
 # A prefix of each row of the ragged batch goes first, the rest in steps of different sizes.
 RAGGED_STEPS = ((20, 5, 1, 9), (1, 1, 0, 1), (11, 1, 0, 23), (16, 10, 0, 0))
@@ -89,6 +90,8 @@ def validate(
     numerics: Sequence[str] = NUMERICS,
 ) -> Validation:
     """Return every case of the rule for a port of the checkpoint in a directory; `stage` times the parts."""
+    with stage(COMPILING):
+        compile_kernels(progress)
     with stage("reference float64"):
         truth_model = Reference.load(directory, "float64", progress)
         rows = sample_rows(truth_model.vocab_size)
@@ -107,6 +110,13 @@ def validate(
         layers += _layer_errors(engine, name, rows[0], truth[0], own)
         notes.append(_agreement(name, outputs))
     return Validation(tuple(cases), tuple(layers), tuple(notes))
+
+
+def compile_kernels(progress: Progress) -> None:
+    """Compile the device model's kernels, or load them from the cache; the first run takes a while and says so."""
+    progress(COMPILING, 0, 1)
+    warm_up()
+    progress(COMPILING, 1, 1)
 
 
 def sample_rows(vocab_size: int) -> tuple[Tokens, ...]:

@@ -30,7 +30,7 @@ def reference_attention(call: Call) -> tuple[Array, ...]:
     q = wide(call.array(0))
     keys, values = _contexts(call, 1), _contexts(call, 2)
     tokens, heads = q.shape[:2]
-    sinks = call.optional(3)
+    sinks = call.optional("sinks")
     out = np.empty((tokens, heads, values[0].shape[-1] if values else 0), np.float32)
     for token in range(tokens):
         sequence = int(call.rows.sequence[token])
@@ -256,11 +256,13 @@ def attention(
 
 def lower_attention(target: Builder, item: Item) -> bool:
     """Emit attention over states; keys that are not kept between steps are left to the reference."""
-    q, keys, values, *rest = item.inputs
+    q, keys, values = item.inputs[:3]
     (out,) = item.outputs
     if not (isinstance(q, Buffer) and isinstance(keys, Kept) and isinstance(values, Kept)):
         return False
-    sinks = rest[0] if rest else None
+    if keys.columns is not None or values.columns is not None:
+        return False
+    sinks = item.operand("sinks")
     if not isinstance(out, Buffer) or not (sinks is None or isinstance(sinks, Held)):
         return False
     heads, size = q.shape

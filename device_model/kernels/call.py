@@ -27,16 +27,17 @@ class Rows:
 
 
 Context: TypeAlias = tuple[Array, ...]
-"""A state after `append`: per sequence an array whose context axis ends with the new tokens."""
+"""A state: per sequence an array; a growing one is as after `append`, and its context axis ends with the new tokens."""
 
 Operand: TypeAlias = Array | Context
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One evaluation of an operation."""
+    """One evaluation of an operation; `operands` names the parameter of each input."""
 
     inputs: tuple[Operand, ...]
+    operands: tuple[str, ...]
     attrs: Mapping[str, Attr]
     rows: Rows
     numerics: Numerics
@@ -48,9 +49,16 @@ class Call:
             raise TypeError(f"input {index} is a state, not a value per token")
         return value
 
-    def optional(self, index: int) -> Array | None:
-        """Return an input that may be left out."""
-        return self.array(index) if index < len(self.inputs) else None
+    def optional(self, name: str) -> Array | None:
+        """Return the input of a parameter that may be left out."""
+        return self.array(self.operands.index(name)) if name in self.operands else None
+
+    def state(self, index: int) -> Context:
+        """Return a state, an array per sequence; one of fixed size is replaced by writing to its arrays."""
+        value = self.inputs[index]
+        if isinstance(value, tuple):
+            return value
+        raise TypeError(f"input {index} is a value, not a state")
 
     def number(self, name: str, default: float) -> float:
         """Return a numeric attribute."""

@@ -75,7 +75,7 @@ def _reference_binary(function: Binary) -> Callable[[Call], tuple[Array, ...]]:
 
 
 def _second(call: Call) -> Array:
-    b = call.optional(1)
+    b = call.optional("y")
     return np.asarray(call.number("scalar", 0.0), np.float32) if b is None else wide(b)
 
 

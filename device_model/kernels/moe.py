@@ -25,7 +25,7 @@ def reference_route(call: Call) -> tuple[Array, ...]:
     before = call.word("order", "before") == "before"
     score = _softmax if call.word("score", "softmax") == "softmax" else _sigmoid
     shares = score(scores) if before else scores
-    bias = call.optional(1)
+    bias = call.optional("bias")
     ranked = shares if bias is None else shares + wide(bias)
     ranked = _limit_groups(call, ranked, biased=bias is not None)
     choice = np.argsort(-ranked, axis=-1, kind="stable")[..., :top].astype(np.int32)

@@ -25,7 +25,7 @@ def reference_rms_norm(call: Call) -> tuple[Array, ...]:
     eps, offset = np.float32(call.number("eps", 0.0)), np.float32(call.number("offset", 0.0))
     mean = order.squares(x) / np.float32(x.shape[-1])
     y = x * (np.float32(1.0) / np.sqrt(mean + eps))[..., None]
-    w = call.optional(1)
+    w = call.optional("w")
     return (y if w is None else y * (offset + wide(w)),)
 
 
@@ -37,7 +37,7 @@ def reference_layer_norm(call: Call) -> tuple[Array, ...]:
     variance = order.squares(centred) / count
     eps = np.float32(call.number("eps", 0.0))
     y = centred * (np.float32(1.0) / np.sqrt(variance + eps))[..., None]
-    w, b = call.optional(1), call.optional(2)
+    w, b = call.optional("w"), call.optional("b")
     y = y if w is None else y * wide(w)
     return (y if b is None else y + wide(b),)
 
@@ -89,16 +89,18 @@ def norm(
 
 
 def _lower(target: Builder, item: Item, mode: int) -> bool:
-    x, *parameters = item.inputs
+    x = item.inputs[0]
     (out,) = item.outputs
     if not (isinstance(x, Buffer) and isinstance(out, Buffer)):
         return False
     pairs: list[Argument] = []
-    for parameter in parameters:
+    for parameter in (item.operand("w"), item.operand("b")):
+        if parameter is None:
+            pairs += [0, 0]
+            continue
         if not isinstance(parameter, Held) or parameter.array.shape != (x.width,):
             return False
         pairs += [target.at(parameter), kind_of(parameter.array.dtype)]
-    pairs += [0, 0] * (2 - len(parameters))
     target.reserve(64 + 3 * 4 * x.width)
     offset = number(item.attrs, "offset", 0.0) if mode == RMS else 0.0
     target.emit(

@@ -88,6 +88,7 @@ def _attention(site: Site) -> tuple[TensorType, ...]:
     same = q.axes[1].shards == k.axes[1].shards == v.axes[1].shards
     shared = equal(k.axes[1].dim, 1) and not (k.axes[1].shards or v.axes[1].shards)
     whole = not any(a.shards for t in (q, k, v) for a in t.axes[2:])
+    whole = whole and q.axes[0].shards == k.axes[0].shards == v.axes[0].shards
     site.need_shard((same or shared) and whole, 6, f"q is {q}, k is {k}, v is {v}", "q")
     sinks = site.optional("sinks")
     if sinks is not None:
@@ -242,7 +243,7 @@ ATTENTION = OpSpec(
         "q and k have the same batch and head width",
         "k and v have the same batch, heads and length",
         "the number of key heads divides the number of query heads",
-        "heads are sharded alike, or every chip holds the one key head; lengths and widths are not sharded",
+        "batch and heads are sharded alike, or every chip holds the one key head; no other axis is sharded",
         "sinks have one entry a query head",
         "keys in a ring of n entries need a window of at most n + 1",
     ),

@@ -12,6 +12,12 @@ def _binary(site: Site) -> tuple[TensorType, ...]:
     x = site.type("x")
     site.need(is_float(x), 1, f"x is {x}", "x")
     y = site.optional("y")
+    given = [
+        part
+        for part, there in (("y", y), ("scalar", site.attrs.get("scalar")))
+        if there is not None
+    ]
+    site.need(len(given) == 1, 1, f"besides x there is {' and '.join(given) or 'nothing'}", "x")
     if y is None:
         shown = f"x is {x}, and every part of it would get the number"
         site.need_shard(not x.partial, 5, shown, "x", _partial_help(x))

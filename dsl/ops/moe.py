@@ -44,6 +44,8 @@ def _expert_matmul(site: Site) -> tuple[TensorType, ...]:
     site.need_shard(last.shards == contracted.shards, 6, shown, "w")
     chosen = Axis(choice.axes[2].dim, experts.shards)
     common = x.rank - 1
+    tokens = [a.shards for a in x.axes[:2]] == [a.shards for a in choice.axes[:2]]
+    site.need_shard(tokens, 8, f"x is {x}, choice is {choice}", "x")
     agree = same_dims(x.dims[:common], choice.dims[:common])
     site.need(agree, 7, f"x is {x}, choice is {choice}", "x")
     if x.rank == 4:
@@ -68,7 +70,10 @@ def _expert_traffic(site: Site, results: tuple[TensorType, ...]) -> Dim:
 
 def _combine(site: Site) -> tuple[TensorType, ...]:
     y, share = site.rank("y", 4, 1), site.rank("share", 3, 2)
-    site.need(same_dims(y.dims[:3], share.dims), 3, f"y is {y}, share is {share}", "share")
+    shown = f"y is {y}, share is {share}"
+    site.need(same_dims(y.dims[:3], share.dims), 3, shown, "share")
+    tokens = [a.shards for a in y.axes[:2]] == [a.shards for a in share.axes[:2]]
+    site.need_shard(tokens, 3, shown, "share")
     kept = share.dtype in (y.dtype, DTYPES["f32"])
     site.need(kept, 4, f"y is {y}, share is {share}", "share")
     site.need_shard(not share.partial, 5, f"share is {share}", "share")
@@ -127,7 +132,7 @@ EXPERT_MATMUL = OpSpec(
         "x and w have the same dtype",
         "the contracted axes are sharded alike",
         "x and choice agree on B and S, and on T where x has it",
-        "where x has an axis of choices it is owned as the experts are sharded",
+        "x and choice are sharded alike on B and S, and where x has T it is owned as the experts are sharded",
     ),
     semantics="y[b, s, t, n] = sum over k of x[b, s, (t,) k] * w[choice[b, s, t], n, k]",
     cost="2 * B * S * T * N * K",
@@ -145,7 +150,7 @@ COMBINE = OpSpec(
     constraints=(
         "y has four axes, [B, S, T, D]",
         "share has three axes, [B, S, T]",
-        "y and share agree on B, S and T",
+        "y and share agree on B, S and T, and are sharded alike on B and S",
         "share has the dtype of y, or f32",
         "share is complete",
     ),

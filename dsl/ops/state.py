@@ -46,6 +46,8 @@ def _causal_conv(site: Site) -> tuple[TensorType, ...]:
     same = state.dtype == x.dtype == w.dtype and is_float(x)
     site.need(same, 7, f"the state is {state}, x is {x}, w is {w}", "x")
     alike = x.axes[2].shards == channels.shards == state.axes[1].shards
+    alike = alike and x.axes[0].shards == state.axes[0].shards
+    alike = alike and not (x.axes[1].shards or taps.shards or state.axes[2].shards)
     site.need_shard(alike, 8, f"the state is {state}, x is {x}, w is {w}", "w")
     return (x,)
 
@@ -66,8 +68,11 @@ def _linear_attention(site: Site) -> tuple[TensorType, ...]:
     site.need(
         same_dims(state.dims, wanted), 7, f"the state is {state}, k is {k}, v is {v}", "state"
     )
-    heads = [t.axes[1].shards for t in (state, q, k, v, decay)]
-    site.need_shard(all(h == heads[0] for h in heads), 8, f"q is {q}, the state is {state}", "q")
+    heads = [tuple(a.shards for a in t.axes[:2]) for t in (state, q, k, v, decay)]
+    whole = not any(a.shards for t in (state, q, k, v, decay) for a in t.axes[2:])
+    site.need_shard(
+        whole and all(h == heads[0] for h in heads), 8, f"q is {q}, the state is {state}", "q"
+    )
     return (TensorType(q.dtype, (*q.axes[:3], v.axes[3])),)
 
 
@@ -118,7 +123,7 @@ CAUSAL_CONV = OpSpec(
         "x, w and the state have the same number of channels",
         "the state holds W - 1 tokens",
         "x, w and the state have the same float dtype",
-        "the channels are sharded alike",
+        "batch and channels are sharded alike, and no other axis is sharded",
     ),
     semantics=(
         "with z the state followed by x along the sequence: "
@@ -143,7 +148,7 @@ LINEAR_ATTENTION = OpSpec(
         "k and v have the same batch, heads and length",
         "decay has one entry a head and token",
         "the state is [B, H, E, Ev]",
-        "the heads are sharded alike",
+        "batch and heads are sharded alike, and no other axis is sharded",
     ),
     semantics=(
         "for s in order: m[b, h] = exp(decay[b, h, s]) * m[b, h] + outer(k[b, h, s], v[b, h, s]); y[b, h, s] = "

@@ -18,6 +18,7 @@ from porting.commands.progress import Progress, silent
 from porting.pipeline import Stages, open_checkpoint, read_port
 from porting.report.atomic import replace_file
 from porting.text.tokenizer import TextCodec, load_tokenizer
+from porting.validate import compile_kernels
 
 MAX_TOKENS_BYTES = 2**30
 RANDOM = "random:"
@@ -37,6 +38,7 @@ def run_tokens(
 ) -> tuple[int, ...]:
     """Write the logits, float32 [B, S, V], of the tokens, int [B, S]; returns their shape."""
     _known_numerics(numerics)
+    compile_kernels(progress)
     graph = bound_graph(path)
     rows = read_tokens(tokens, vocabulary(graph))
     reader = _reader(path, graph, weights, progress)
@@ -70,6 +72,7 @@ def generate(
     The system message is empty unless one is given, so that no template's own one speaks for the user.
     """
     _known_numerics(numerics)
+    compile_kernels(progress)
     existing = read_port(folder)
     graph = bound_graph(folder)
     opened = open_checkpoint(existing, Stages(), progress)

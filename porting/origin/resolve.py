@@ -61,7 +61,9 @@ def resolve(model: str, revision: str | None = None, progress: Progress = silent
     hub_id = _HUB_ID.fullmatch(model)
     is_hub_id = hub_id is not None and model != DEMO and not exists
     if revision is not None and not is_hub_id:
-        message = f"--revision {shown(revision)} is given, but `{shown(model)}` is not a hub id"
+        message = (
+            f"--revision {shown(revision)} is given, but `{shown(model, 240)}` is not a hub id"
+        )
         raise refuse("S510", message, help=FORMS)
     if model == DEMO:
         return _demo(progress)
@@ -70,24 +72,26 @@ def resolve(model: str, revision: str | None = None, progress: Progress = silent
     if path.suffix == ".gguf":
         return _gguf(model, path if exists else None, progress)
     if exists:
-        raise refuse("S510", f"`{shown(model)}` is neither a folder nor a .gguf file", help=FORMS)
+        raise refuse(
+            "S510", f"`{shown(model, 240)}` is neither a folder nor a .gguf file", help=FORMS
+        )
     if hub_id is None:
-        raise refuse("S510", f"there is no folder `{shown(model)}`", help=FORMS)
+        raise refuse("S510", f"there is no folder `{shown(model, 240)}`", help=FORMS)
     return _hub(hub_id["id"], _one_revision(hub_id["revision"], revision), progress)
 
 
 def _directory(model: str, path: Path) -> Origin:
     if not list_names(path):
-        raise refuse("S511", f"the folder `{shown(model)}` is empty", help=FORMS)
+        raise refuse("S511", f"the folder `{shown(model, 240)}` is empty", help=FORMS)
     if find_file(path, "config.json") is None:
-        message = f"there is no config.json in the folder `{shown(model)}`"
+        message = f"there is no config.json in the folder `{shown(model, 240)}`"
         raise refuse("S511", message, help="MODEL is a folder as written by save_pretrained")
     return Origin(path, model, None, OriginKind.DIRECTORY)
 
 
 def _gguf(model: str, path: Path | None, progress: Progress) -> Origin:
     if path is None or not path.is_file():
-        raise refuse("S510", f"there is no file `{shown(model)}`", help=FORMS)
+        raise refuse("S510", f"there is no file `{shown(model, 240)}`", help=FORMS)
     converted = gguf.convert(path, progress)
     return Origin(converted.directory, model, converted.sha256, OriginKind.GGUF, converted.notes)
 

@@ -59,11 +59,12 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class UsedKey:
-    """A config key that the family reads, the name it gets there, and its value."""
+    """A config key that the family reads, the name it gets there, and its value, which may be the family's default."""
 
     key: str
     name: str
     value: object
+    defaulted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,10 @@ class ConfigKeys:
     def to_dict(self) -> dict[str, object]:
         """Return the account as JSON data."""
         return {
-            "used": [{"key": k.key, "name": k.name, "value": k.value} for k in self.used],
+            "used": [
+                {"key": k.key, "name": k.name, "value": k.value, "default": k.defaulted}
+                for k in self.used
+            ],
             "ignored": [{"key": k.key, "reason": k.reason, "value": k.value} for k in self.ignored],
             "unread": list(self.unread),
             "normalised": [

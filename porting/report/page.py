@@ -53,6 +53,7 @@ class KeyRow:
     name: str = ""
     reason: str = ""
     origin: str = ""
+    defaulted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +175,14 @@ def key_rows(report: Report) -> list[KeyRow]:
     origins = {entry.key: entry.origin for entry in keys.normalised}
     rows = [KeyRow(key, "unread", "") for key in keys.unread]
     rows += [
-        KeyRow(k.key, "used", _value(k.value), name=k.name, origin=origins.pop(k.key, ""))
+        KeyRow(
+            k.key,
+            "used",
+            _value(k.value),
+            name=k.name,
+            origin=origins.pop(k.key, ""),
+            defaulted=k.defaulted,
+        )
         for k in keys.used
     ]
     rows += [

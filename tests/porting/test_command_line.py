@@ -69,7 +69,7 @@ def test_port_is_itself_a_program(ported: Path, capsys: pytest.CaptureFixture[st
     assert main(["cost", str(ported), "--batch", "2", "--context", "10", "--json"]) == 0
     cost = json.loads(capsys.readouterr().out.split("\n", 1)[1])
     # 3 layers, 2 tensors, 2 sequences, 2 heads of width 6, 10 tokens, 2 bytes
-    assert cost["memory"]["formulas"]["state_bytes"]["value"] == 3 * 2 * 2 * 2 * 6 * 10 * 2
+    assert cost["total"]["state"]["decode"] == 3 * 2 * 2 * 2 * 6 * 10 * 2
 
 
 def swap_projections(text: str) -> str:
@@ -94,7 +94,7 @@ SABOTAGE: dict[str, Callable[[str], str]] = {
         "input_layernorm", "post_attention_layernorm"
     ),
     "epsilon changed": lambda t: t.replace("1e-05", "1e-03"),
-    "rope pairing changed": lambda t: t.replace("at=C)", 'at=C, pairing="interleaved")'),
+    "rope pairing changed": lambda t: t.replace("at=C,", 'at=C, pairing="interleaved",'),
 }
 
 
@@ -106,6 +106,27 @@ def test_sabotage_is_caught(edit: str, ported: Path, tmp_path: Path) -> None:
     assert edited != text
     (port / "model.sohu").write_text(edited)
     assert main(["validate", str(port), "--json"]) == 1
+
+
+def test_a_tensor_read_twice_is_named(
+    ported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port = shutil.copytree(ported, tmp_path / "port")
+    text = (port / "model.sohu").read_text()
+    (port / "model.sohu").write_text(SABOTAGE["a norm reads another's tensor"](text))
+    assert main(["validate", str(port)]) == 1
+    shown = capsys.readouterr().err
+    assert "S564" in shown
+    assert "post_attention_layernorm" in shown
+
+
+def test_out_that_cannot_be_written(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert "S530" in refusal(["port", str(checkpoint), "--plan", "--out", str(out)], capsys)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def test_untouched_port_validates(ported: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -224,12 +245,15 @@ def test_run_gives_the_same_logits_in_chunks(ported: Path, tmp_path: Path) -> No
     np.testing.assert_array_equal(found[0], found[1])
 
 
-def test_run_on_random_weights_needs_no_checkpoint(ported: Path, tmp_path: Path) -> None:
+def test_run_on_random_weights_needs_no_checkpoint(
+    ported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     np.save(tmp_path / "t.npy", np.arange(6).reshape(1, 6))
     spec, out = tmp_path / "spec.sohu", tmp_path / "l.npy"
     shutil.copy(ported / "model.sohu", spec)
     arguments = ["run", str(spec), "--tokens", str(tmp_path / "t.npy"), "--logits", str(out)]
-    assert main(arguments) == 2
+    assert "S533" in refusal(arguments, capsys)
+    assert "S533" in refusal([*arguments, "--weights", "zeros"], capsys)
     assert main([*arguments, "--weights", "random:7"]) == 0
     first = np.load(out)
     assert main([*arguments, "--weights", "random:7"]) == 0

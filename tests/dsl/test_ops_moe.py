@@ -1,0 +1,132 @@
+"""Mixture of experts: every constraint violated alone, and the types of sound calls."""
+
+from __future__ import annotations
+
+from tests.dsl.snippets import found, gives, violated
+
+ROUTE = 'route(x, top=T, score="softmax")'
+BIASED = 'route(x, bias, top=T, score="sigmoid")'
+SCORES = "bf16[B, S, X]"
+TOKENS, CHOSEN = "bf16[B, S, K]", "bf16[B, S, T, K]"
+WEIGHTS, CHOICE = "bf16[X, N, K]", "i32[B, S, T]"
+MATMUL, COMBINE = "expert_matmul(x, w, choice)", "combine(y, share)"
+Y, SHARE = "bf16[B, S, T, D]", "bf16[B, S, T]"
+
+
+def test_route_type() -> None:
+    assert gives(ROUTE, CHOICE, SHARE, x=SCORES)
+    assert gives(BIASED, CHOICE, "f32[B, S, T]", x="f32[B, S, X]", bias="f32[X]")
+    groups = 'route(x, top=T, score="sigmoid", groups=G, top_groups=N)'
+    assert gives(groups, CHOICE, SHARE, x=SCORES, require=("X % G == 0",))
+
+
+def test_route_c1() -> None:
+    assert violated(ROUTE, x="bf16[S, X]") == "route_c1"
+    assert violated(ROUTE, x="i32[B, S, X]") == "route_c1"
+
+
+def test_route_c2() -> None:
+    assert violated(ROUTE, x="bf16[B, S, X @ep]") == "route_c2"
+    assert violated(BIASED, x=SCORES, bias="bf16[X @ep]") == "route_c2"
+
+
+def test_route_c3() -> None:
+    for bias in ("bf16[T]", "bf16[S, X]"):
+        assert violated(BIASED, x=SCORES, bias=bias) == "route_c3"
+
+
+def test_route_c4() -> None:
+    for top, experts in (("9", "8"), ("0", "8"), ("X + 1", "X")):
+        call = f'route(x, top={top}, score="softmax")'
+        assert violated(call, x=f"bf16[B, S, {experts}]") == "route_c4"
+
+
+def test_route_c5() -> None:
+    call = 'route(x, top=T, score="softmax", groups=3)'
+    assert violated(call, x="bf16[B, S, 8]") == "route_c5"
+    assert violated(call.replace("3", "G"), x=SCORES) == "route_c5"
+
+
+def test_route_c6() -> None:
+    call = 'route(x, top=T, score="softmax", groups=4, top_groups=5)'
+    assert violated(call, x="bf16[B, S, 8]") == "route_c6"
+
+
+def test_expert_matmul_type() -> None:
+    assert gives(MATMUL, "bf16[B, S, T, N]", x=TOKENS, w=WEIGHTS, choice=CHOICE)
+    assert gives(MATMUL, "bf16[B, S, T, N]", x=CHOSEN, w=WEIGHTS, choice=CHOICE)
+    split = "bf16[X @ep, N @tp, K]"
+    assert gives(MATMUL, "bf16[B, S, T @ep, N @tp]", x=TOKENS, w=split, choice=CHOICE)
+
+
+def test_expert_matmul_c1() -> None:
+    for x in ("bf16[S, K]", "i32[B, S, K]"):
+        assert violated(MATMUL, x=x, w=WEIGHTS, choice=CHOICE) == "expert_matmul_c1"
+
+
+def test_expert_matmul_c2() -> None:
+    assert violated(MATMUL, x=TOKENS, w="bf16[N, K]", choice=CHOICE) == "expert_matmul_c2"
+
+
+def test_expert_matmul_c3() -> None:
+    for choice in ("i32[B, S]", "bf16[B, S, T]"):
+        assert violated(MATMUL, x=TOKENS, w=WEIGHTS, choice=choice) == "expert_matmul_c3"
+
+
+def test_expert_matmul_c4() -> None:
+    assert violated(MATMUL, x=TOKENS, w="bf16[X, K, N]", choice=CHOICE) == "expert_matmul_c4"
+
+
+def test_expert_matmul_c5() -> None:
+    assert violated(MATMUL, x=TOKENS, w="f32[X, N, K]", choice=CHOICE) == "expert_matmul_c5"
+
+
+def test_expert_matmul_c6() -> None:
+    w = "bf16[X, N, K @tp]"
+    assert violated(MATMUL, x=TOKENS, w=w, choice=CHOICE) == "expert_matmul_c6"
+
+
+def test_expert_matmul_c7() -> None:
+    for x in ("bf16[S, B, K]", "bf16[B, S, X, K]"):
+        assert violated(MATMUL, x=x, w=WEIGHTS, choice=CHOICE) == "expert_matmul_c7"
+
+
+def test_expert_matmul_c8() -> None:
+    w = "bf16[X @ep, N, K]"
+    assert violated(MATMUL, x=CHOSEN, w=w, choice=CHOICE) == "expert_matmul_c8"
+    assert violated(MATMUL, x="bf16[B @ep, S, K]", w=w, choice=CHOICE) == "expert_matmul_c8"
+    x = "bf16[B, S, T @ep, K]"
+    assert violated(MATMUL, x=x, w=WEIGHTS, choice=CHOICE) == "expert_matmul_c8"
+
+
+def test_combine_type() -> None:
+    assert gives(COMBINE, "bf16[B, S, D]", y=Y, share=SHARE)
+    assert gives(COMBINE, "bf16[B, S, D]", y=Y, share="f32[B, S, T]")
+    owned = "bf16[B, S, T @ep, D]"
+    assert gives("all_reduce(combine(y, share), ep)", "bf16[B, S, D]", y=owned, share=SHARE)
+
+
+def test_combining_owned_experts_leaves_a_partial_sum() -> None:
+    said = found(COMBINE, ("bf16[B, S, D]",), y="bf16[B, S, T @ep, D]", share=SHARE)
+    assert [d.code for d in said] == ["S301"]
+
+
+def test_combine_c1() -> None:
+    assert violated(COMBINE, y="bf16[B, S, T]", share=SHARE) == "combine_c1"
+
+
+def test_combine_c2() -> None:
+    assert violated(COMBINE, y=Y, share="bf16[B, S]") == "combine_c2"
+
+
+def test_combine_c3() -> None:
+    assert violated(COMBINE, y=Y, share="bf16[B, S, X]") == "combine_c3"
+    assert violated(COMBINE, y=Y, share="bf16[B @ep, S, T]") == "combine_c3"
+
+
+def test_combine_c4() -> None:
+    assert violated(COMBINE, y=Y, share="f16[B, S, T]") == "combine_c4"
+
+
+def test_combine_c5() -> None:
+    assert violated(COMBINE, y=Y, share="partial bf16[B, S, T]") == "combine_c5"
