@@ -12,13 +12,17 @@ ALIGNMENT = 64
 
 
 class Region(IntEnum):
-    """What an address is relative to; `BODY` and `HEAD` hold values per token of their part of the plan."""
+    """What an address is relative to.
+
+    `BODY` and `HEAD` hold values per token of their part of the plan, `SEQUENCES` values per sequence.
+    """
 
     NONE = 0
     BODY = 1
     HEAD = 2
     TABLES = 3
     OUTPUT = 4
+    SEQUENCES = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """What persists between steps: per sequence and state one array, whose context axis grows by doubling.
 
-Axes before the context come first in memory, so that the keys of one head are contiguous. Nothing here computes.
+Axes before the context come first in memory, so that the keys of one head are contiguous. A ring keeps a window that
+is moved to the front of its array when it reaches the end. Nothing here computes.
 """
 
 from __future__ import annotations
@@ -12,69 +13,117 @@ import numpy as np
 from device_model.kernels.call import Context, Rows
 from device_model.numerics import Array
 from device_model.places import Kept
-from device_model.program import CAPACITY, FIRST_STATE, LENGTHS
+from device_model.program import FIRST_STATE, LENGTHS
 
-FIRST_CAPACITY = 64
+FIRST_ROOM = 64
+SLACK = 16
+"""A ring of n entries moves once in n / `SLACK` tokens."""
 
 
 class Cache:
-    """The states of some sequences, and the table of their addresses for the machine."""
+    """The states of some sequences, and the table of their addresses for the machine.
+
+    The table has, per state, the address that position 0 of each sequence would have, and the room of its context axis.
+    """
 
     def __init__(self, states: Sequence[Kept], sequences: int) -> None:
         self.states = tuple(states)
         self.lengths = np.zeros(sequences, np.int64)
-        self.table = np.zeros((FIRST_STATE + len(self.states), sequences), np.int64)
-        self._arrays: list[list[Array]] = [[] for _ in range(sequences)]
-        for sequence in range(sequences):
-            self._reserve(sequence, 0)
+        self.table = np.zeros((FIRST_STATE + 2 * len(self.states), sequences), np.int64)
+        self._first = np.zeros((len(self.states), sequences), np.int64)
+        self._arrays: list[list[Array]] = [
+            [self._initial(state) for _ in range(sequences)] for state in self.states
+        ]
+        for state in self.states:
+            for sequence in range(sequences):
+                self._publish(state, sequence)
+
+    def _initial(self, state: Kept) -> Array:
+        if not state.grows:
+            return np.zeros(state.outer, state.dtype)
+        room = FIRST_ROOM if state.ring is None else min(FIRST_ROOM, state.ring + 1)
+        return np.zeros((*state.outer, room, *state.inner), state.dtype)
 
     def extend(self, counts: Array) -> None:
         """Make room for new tokens and count them."""
+        for state in self.states:
+            if state.grows:
+                for sequence in np.flatnonzero(counts):
+                    self._reserve(state, int(sequence), int(counts[sequence]))
         self.lengths = self.lengths + counts
-        for sequence, length in enumerate(self.lengths):
-            if length > self.table[CAPACITY, sequence]:
-                self._reserve(sequence, int(length))
         self.table[LENGTHS] = self.lengths
 
-    def _reserve(self, sequence: int, length: int) -> None:
-        room = max(FIRST_CAPACITY, int(self.table[CAPACITY, sequence]))
-        while room < length:
-            room *= 2
-        old, grown = self._arrays[sequence], []
-        for number, state in enumerate(self.states):
+    def _reserve(self, state: Kept, sequence: int, count: int) -> None:
+        """Make room in one state; what a ring will not look at again is given up."""
+        old = self._arrays[state.index][sequence]
+        axis = len(state.outer)
+        first, length = int(self._first[state.index, sequence]), int(self.lengths[sequence])
+        room = old.shape[axis]
+        kept = first
+        if state.ring is None:
+            largest = 2 * max(room, length + count)
+        else:
+            largest = state.ring + max(count, state.ring // SLACK, 1)
+        if length + count - first <= room <= largest:
+            return
+        if state.ring is not None:
+            kept = max(first, length - state.ring)
+        array = old
+        if not length + count - kept <= room <= largest:
+            room = min(largest, max(2 * room, length + count - kept))
             array = np.zeros((*state.outer, room, *state.inner), state.dtype)
-            if old:
-                used = old[number].shape[len(state.outer)]
-                array[_upto(state, used)] = old[number]
-            self.table[FIRST_STATE + number, sequence] = array.ctypes.data
-            grown.append(array)
-        self._arrays[sequence] = grown
-        self.table[CAPACITY, sequence] = room
+        ahead = (slice(None),) * axis
+        still = old[(*ahead, slice(kept - first, length - first))]
+        array[(*ahead, slice(0, length - kept))] = still
+        self._arrays[state.index][sequence] = array
+        self._first[state.index, sequence] = kept
+        self._publish(state, sequence)
+
+    def _publish(self, state: Kept, sequence: int) -> None:
+        array, row = self._arrays[state.index][sequence], FIRST_STATE + 2 * state.index
+        entry = int(np.prod(state.inner, dtype=np.int64)) * state.dtype.itemsize
+        first = int(self._first[state.index, sequence])
+        self.table[row, sequence] = array.ctypes.data - first * entry
+        self.table[row + 1, sequence] = array.shape[len(state.outer)] if state.grows else 0
 
     def append(self, state: Kept, new: Array, rows: Rows) -> None:
         """Write the new tokens of a packed value to their places."""
         axis = len(state.outer)
         for sequence in range(len(self.lengths)):
-            first, last = int(rows.starts[sequence]), int(rows.starts[sequence + 1])
-            if first == last:
+            begin, end = int(rows.starts[sequence]), int(rows.starts[sequence + 1])
+            if begin == end:
                 continue
-            place = slice(int(rows.position[first]), int(rows.position[last - 1]) + 1)
-            target = self._arrays[sequence][state.index]
-            target[(*[slice(None)] * axis, place)] = np.moveaxis(new[first:last], 0, axis)
+            first = int(self._first[state.index, sequence])
+            place = slice(
+                int(rows.position[begin]) - first, int(rows.position[end - 1]) + 1 - first
+            )
+            target = self._arrays[state.index][sequence]
+            target[(*[slice(None)] * axis, place)] = np.moveaxis(new[begin:end], 0, axis)
 
     def context(self, state: Kept) -> Context:
-        """Return, per sequence, the state up to the last token."""
+        """Return, per sequence, the state up to the last token; one of fixed size may be written to."""
+        arrays = self._arrays[state.index]
+        if not state.grows:
+            return tuple(arrays)
         columns = slice(*state.columns) if state.columns else slice(None)
+        filled = self.lengths - self._first[state.index]
+        ahead = (slice(None),) * len(state.outer)
         return tuple(
-            arrays[state.index][_upto(state, int(length))][..., columns]
-            for arrays, length in zip(self._arrays, self.lengths, strict=True)
+            array[(*ahead, slice(0, int(count)))][..., columns]
+            for array, count in zip(arrays, filled, strict=True)
         )
 
     @property
+    def kept_bytes(self) -> int:
+        """Return the bytes of what the program keeps: what its states' types say."""
+        total = 0
+        for state in self.states:
+            entries = self.lengths if state.ring is None else np.minimum(self.lengths, state.ring)
+            count = int(entries.sum()) if state.grows else len(self.lengths)
+            total += count * state.entry_bytes
+        return total
+
+    @property
     def bytes(self) -> int:
-        """Return the memory that the states take."""
+        """Return the memory that is set aside for the states."""
         return sum(array.nbytes for arrays in self._arrays for array in arrays)
-
-
-def _upto(state: Kept, length: int) -> tuple[slice, ...]:
-    return (*[slice(None)] * len(state.outer), slice(0, length))

@@ -141,11 +141,12 @@ class CompiledExecutor:
         counts = np.zeros(len(Region), np.int64)
         counts[Region.BODY], counts[Region.HEAD] = len(rows.position), len(wanted)
         counts[Region.OUTPUT], counts[Region.TABLES] = len(wanted), 8 * len(cache.lengths)
+        counts[Region.SEQUENCES] = len(cache.lengths)
         output = np.empty(0, np.uint8)
         if isinstance(self._result, Buffer):
             output = np.empty((len(wanted), *self._result.shape), self._result.dtype)
         bases = np.zeros(len(Region), np.int64)
-        for region in (Region.BODY, Region.HEAD):
+        for region in (Region.BODY, Region.HEAD, Region.SEQUENCES):
             bases[region] = self._arena(region, int(counts[region]))
         bases[Region.TABLES] = cache.table.ctypes.data
         bases[Region.OUTPUT] = output.ctypes.data
@@ -229,12 +230,15 @@ def _lower_item(builder: Builder, item: Item, result: int) -> None:
         if isinstance(place, Buffer):
             _declare(builder, place, result)
     lower = KERNELS[item.op].lower
-    if lower is None or not lower(builder, item):
+    places = (*item.inputs, *item.outputs)
+    per_sequence = any(isinstance(place, Buffer) and place.per_sequence for place in places)
+    if per_sequence or lower is None or not lower(builder, item):
         builder.leave(item)
 
 
 def _declare(builder: Builder, place: Buffer, result: int) -> None:
     region = Region.OUTPUT if builder.head and place.index == result else None
+    region = Region.SEQUENCES if place.per_sequence else region
     builder.declare(place.index, place.elements * place.dtype.itemsize, region)
 
 

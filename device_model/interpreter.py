@@ -24,13 +24,14 @@ Write: TypeAlias = Callable[[Buffer, Array], None]
 def compute(
     op: str,
     inputs: Sequence[Operand],
+    operands: tuple[str, ...],
     attrs: Mapping[str, Attr],
     rows: Rows,
     numerics: Numerics,
     dtypes: Sequence[np.dtype[Any]],
 ) -> tuple[Array, ...]:
     """Return an operation's results, rounded to their formats."""
-    results = KERNELS[op].reference(Call(tuple(inputs), attrs, rows, numerics))
+    results = KERNELS[op].reference(Call(tuple(inputs), operands, attrs, rows, numerics))
     return tuple(
         np.ascontiguousarray(cast(result, dtype))
         for result, dtype in zip(results, dtypes, strict=True)
@@ -56,8 +57,9 @@ def run(item: Item, read: Read, write: Write, cache: Cache, rows: Rows, numerics
 
     dtypes = [dtype_of(place) for place in item.outputs]
     results = compute(
-        item.op, [operand(place) for place in item.inputs], item.attrs, rows, numerics, dtypes
-    )
+        item.op, [operand(place) for place in item.inputs], item.operands, item.attrs, rows,
+        numerics, dtypes,
+    )  # fmt: skip
     for place, result in zip(item.outputs, results, strict=True):
         if isinstance(place, Buffer):
             write(place, result)

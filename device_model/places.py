@@ -61,6 +61,13 @@ class Kept:
     ring: int | None = None
 
     @property
+    def width(self) -> int:
+        """Return the number of elements of the last axis that are looked at."""
+        if self.columns is not None:
+            return self.columns[1] - self.columns[0]
+        return (*self.outer, *self.inner)[-1]
+
+    @property
     def entry_bytes(self) -> int:
         """Return the bytes of one token of a growing state, or of all of a fixed one."""
         return prod(self.outer) * prod(self.inner) * self.dtype.itemsize

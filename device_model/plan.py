@@ -21,8 +21,12 @@ from dsl.graph import Body, Graph, Node, Repeat, State, Step, Weight
 from dsl.symbolic import Dim, definition, names, symbol
 from dsl.types import DTYPES, DType, Kind, TensorType
 
-TOGETHER = frozenset({"append", "attention", "rope"})
-"""Operations whose result for a token depends on where it stands."""
+TOGETHER = frozenset(
+    {"append", "attention", "causal_conv", "linear_attention", "read", "rope", "write"}
+)
+"""Operations whose result for a token depends on where it stands, or that work on whole sequences."""
+STORES = {"append": 0, "write": 1}
+"""Operations that are listed for their effect: their value is that of the operand here."""
 
 _NO_ROWS = Rows(*(np.zeros(0, np.int64) for _ in range(4)))
 
@@ -73,6 +77,7 @@ class _Planner:
     items: list[Item] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
     states: list[Kept] = field(default_factory=list)
+    shared: dict[tuple[str, int], Kept] = field(default_factory=dict)
     buffers: int = 0
 
     def plan(self) -> Plan:
@@ -93,12 +98,23 @@ class _Planner:
             array = evaluate(weight, self.reader, layer)
             env[weight.value] = Held(array if self._exact(weight) else self.numerics.load(array))
         for state in body.states:
-            env[state.value] = self._state(state)
+            env[state.value] = self._item(state, layer) if state.item else self._state(state)
+
+    def _item(self, state: State, layer: int) -> Kept:
+        """Return the state that an item of an array is, whichever body names it first."""
+        name, index = state.item or ("", None)
+        key = (name, layer if index is None else index)
+        if key not in self.shared:
+            self.shared[key] = self._state(state)
+        return self.shared[key]
 
     def _exact(self, weight: Weight) -> bool:
-        """Tell whether a weight is kept in float32 in any numerics: the program says so, unlike of its other weights."""
+        """Tell whether the program keeps this weight in float32, unlike its other weights, in any numerics."""
+        return self._widens(weight.type.dtype)
+
+    def _widens(self, dtype: DType) -> bool:
         model = self.graph.config.get("dtype")
-        return isinstance(model, DType) and weight.type.dtype == DTYPES["f32"] != model
+        return isinstance(model, DType) and dtype == DTYPES["f32"] != model
 
     def _run(self, steps: tuple[Step, ...], env: dict[int, Place]) -> None:
         for step in steps:
@@ -122,15 +138,19 @@ class _Planner:
         if kernel is None:
             raise ValueError(f"the device has no operation `{node.op}`")
         inputs = tuple(env[value] for value in node.inputs)
-        if node.op == "append":
-            # Its value is the state itself; it is listed for the sake of its effect.
+        if node.op in STORES:
+            env[node.outputs[0]] = inputs[STORES[node.op]]
+            self.items.append(Item(node.op, inputs, (), node.attrs, node.operands))
+            return
+        if node.op == "reuse":
             env[node.outputs[0]] = inputs[0]
-            self.items.append(Item(node.op, inputs, (), node.attrs))
             return
         dtypes = kernel.result(tuple(map(self._runtime, inputs)), node.attrs, self.numerics)
         if all(isinstance(place, Held) for place in inputs):
             arrays = [place.array for place in inputs if isinstance(place, Held)]
-            results = compute(node.op, arrays, node.attrs, _NO_ROWS, self.numerics, dtypes)
+            results = compute(
+                node.op, arrays, node.operands, node.attrs, _NO_ROWS, self.numerics, dtypes
+            )
             env.update(zip(node.outputs, map(Held, results), strict=True))
             return
         (first, *_) = inputs
@@ -139,13 +159,13 @@ class _Planner:
             env[node.outputs[0]] = replace(first, columns=columns)
             return
         if kernel.view and isinstance(first, Buffer):
-            env[node.outputs[0]] = Buffer(first.index, self._shape(node.outputs[0]), first.dtype)
+            env[node.outputs[0]] = replace(first, shape=self._shape(node.outputs[0]))
             return
         outputs = tuple(
             self._buffer(value, dtype) for value, dtype in zip(node.outputs, dtypes, strict=True)
         )
         env.update(zip(node.outputs, outputs, strict=True))
-        self.items.append(Item(node.op, inputs, outputs, node.attrs))
+        self.items.append(Item(node.op, inputs, outputs, node.attrs, node.operands))
 
     def _runtime(self, place: Place) -> np.dtype[np.generic]:
         """Return the format that an operand counts as: a weight never widens a result."""
@@ -158,7 +178,8 @@ class _Planner:
         if dtype is None:
             dtype = self.numerics.storage if kind.kind is Kind.FLOAT else STORAGE["i32"]
         self.buffers += 1
-        return Buffer(self.buffers - 1, self._shape(value), dtype)
+        per_sequence = symbol(self.graph.seq) not in self.graph.values[value].type.dims
+        return Buffer(self.buffers - 1, self._shape(value), dtype, per_sequence)
 
     def _shape(self, value: int) -> tuple[int, ...]:
         """Return the shape per token of a value."""
@@ -174,22 +195,33 @@ class _Planner:
     def _state(self, state: State) -> Kept:
         dims = [dim for dim in state.type.dims if dim != symbol(self.graph.batch)]
         axes = [i for i, dim in enumerate(dims) if self._is_context(dim)]
-        if len(axes) != 1:
-            raise ValueError(f"state `{state.name}` has {len(axes)} context axes, not one")
-        outer, inner = dims[: axes[0]], dims[axes[0] + 1 :]
-        storage = self.numerics.storage
-        if state.type.dtype.kind is not Kind.FLOAT:
-            storage = STORAGE[state.type.dtype.name]
-        kept = Kept(len(self.states), tuple(map(_bound, outer)), tuple(map(_bound, inner)), storage)
+        if len(axes) > 1:
+            raise ValueError(f"state `{state.name}` has {len(axes)} context axes")
+        at = axes[0] if axes else len(dims)
+        kept = Kept(
+            len(self.states),
+            tuple(map(_bound, dims[:at])),
+            tuple(map(_bound, dims[at + 1 :])),
+            self._kept_format(state.type.dtype),
+            grows=bool(axes),
+            ring=self._ring(dims[at]) if axes else None,
+        )
         self.states.append(kept)
         return kept
 
+    def _kept_format(self, dtype: DType) -> np.dtype[np.generic]:
+        """Return the format of a state: the activations', unless the program asks for integers or more precision."""
+        if dtype.kind is not Kind.FLOAT or self._widens(dtype):
+            return STORAGE[dtype.name]
+        return self.numerics.storage
+
     def _is_context(self, dim: Dim) -> bool:
-        """Tell whether a size is the context or, for a ring, what is kept of it; a ring is kept whole here."""
+        """Tell whether a size is the context or, for a ring, what is kept of it."""
+        return self.graph.context in names(dim)
+
+    def _ring(self, dim: Dim) -> int | None:
         made = definition(dim)
-        return self.graph.context in names(dim) or (
-            made is not None and made.function == "min" and self.graph.context in names(made.a)
-        )
+        return _bound(made.b) if made is not None and made.function == "min" else None
 
     def _select(self, body: int, inputs: tuple[Buffer, ...], outputs: Mapping[str, Place]) -> Plan:
         """Let the head read copies of the wanted tokens."""
@@ -198,16 +230,16 @@ class _Planner:
         selections: list[Selection] = []
 
         def moved(place: Place) -> Place:
-            if not isinstance(place, Buffer) or place.index in made:
+            if not isinstance(place, Buffer) or place.index in made or place.per_sequence:
                 return place
             if place.index not in copies:
-                copies[place.index] = Buffer(self.buffers, place.shape, place.dtype)
+                copies[place.index] = replace(place, index=self.buffers)
                 self.buffers += 1
                 selections.append(Selection(place, copies[place.index]))
-            return Buffer(copies[place.index].index, place.shape, place.dtype)
+            return replace(place, index=copies[place.index].index)
 
         head = [
-            Item(item.op, tuple(map(moved, item.inputs)), item.outputs, item.attrs, head=True)
+            replace(item, inputs=tuple(map(moved, item.inputs)), head=True)
             for item in self.items[body:]
         ]
         results = {name: moved(place) for name, place in outputs.items()}

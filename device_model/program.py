@@ -18,14 +18,14 @@ from device_model.kernels import opcodes
 from device_model.numerics import BF16, F32, Array
 from device_model.places import Buffer, Held, Item, Kept, Place
 
-ARGUMENTS = 24
+ARGUMENTS = 28
 REALS = 4
 
 SEQUENCE, POSITION, SELECTION = 1 << 30, (1 << 30) + 1, (1 << 30) + 2
 """Buffers that the session fills before a step: per token its sequence and position, per result its token."""
 
-LENGTHS, CAPACITY, FIRST_STATE = 0, 1, 2
-"""Rows of the session's table, which has one column per sequence."""
+LENGTHS, FIRST_STATE = 0, 1
+"""Rows of the session's table, which has one column per sequence; each state has two, its address and its room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class Builder:
                 self.holding.append(array)
                 return int(array.ctypes.data) + offset
             case Kept(index):
-                return Address(Region.TABLES, FIRST_STATE + index)
+                return Address(Region.TABLES, FIRST_STATE + 2 * index)
             case Buffer(index):
                 return self._touch(index, offset)
 
@@ -152,9 +152,9 @@ class Builder:
         """Return the table of each sequence's context after the step."""
         return Address(Region.TABLES, LENGTHS)
 
-    def capacity(self) -> Address:
-        """Return the table of each sequence's room in its states."""
-        return Address(Region.TABLES, CAPACITY)
+    def room(self, state: Kept) -> Address:
+        """Return the table of each sequence's room in a state."""
+        return Address(Region.TABLES, FIRST_STATE + 2 * state.index + 1)
 
     def rotary(self, inverse: Array, scale: float) -> tuple[Address, Address]:
         """Return the tables of cos and sin for frequencies; equal requests share them."""

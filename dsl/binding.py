@@ -13,7 +13,7 @@ from dsl import syntax as sx
 from dsl.diagnostics import Diagnostic, Label, did_you_mean
 from dsl.ops.spec import Divides
 from dsl.outline import names
-from dsl.static import Evaluator, Path, Static, StaticError, Unknown, show
+from dsl.static import MAX_FAULTS, Evaluator, Path, Static, StaticError, Unknown, show
 from dsl.symbolic import Poly, symbol
 from dsl.types import DTYPES
 
@@ -93,6 +93,8 @@ class _Binder:
 
     def items(self, items: tuple[sx.ConfigItem, ...]) -> None:
         for item in items:
+            if len(self.result.diagnostics) >= MAX_FAULTS:
+                return
             try:
                 self._item(item)
             except StaticError as error:

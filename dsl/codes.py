@@ -41,7 +41,9 @@ _SYNTAX: dict[str, Code] = {
         "Brackets and expressions may nest up to a fixed depth, so that no text can exhaust the checker. Name "
         "intermediate results instead.",
     ),
-    "S106": Code("File too large", "A `.sohu` file is a page or two; a megabyte is the limit."),
+    "S106": Code(
+        "File too large", "A `.sohu` file is a page or two; 250,000 characters are the limit."
+    ),
     "S107": Code(
         "Unknown version",
         "The first line names the version of the language, as `sohu 1.0`. This release reads the versions that "

@@ -10,10 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import Enum
+from itertools import islice
 
 from dsl.source import Span
 
 MAX_LINE = 160
+MAX_NAME, MAX_CANDIDATES = 128, 1000  # what a suggestion may cost
 
 
 class Severity(Enum):
@@ -84,7 +86,10 @@ def counted(count: int, noun: str) -> str:
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """Return a help line that names the closest candidate, or nothing."""
-    close = get_close_matches(name, list(candidates), n=1, cutoff=0.6)
+    if len(name) > MAX_NAME:
+        return ""
+    known = [c for c in islice(candidates, MAX_CANDIDATES) if len(c) <= MAX_NAME]
+    close = get_close_matches(name, known, n=1, cutoff=0.6)
     return f"did you mean `{close[0]}`?" if close else ""
 
 

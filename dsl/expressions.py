@@ -14,14 +14,14 @@ from dsl import syntax as sx
 from dsl.binding import KeyUse
 from dsl.calls import Argument, attribute, is_op, match_arguments, operator_op, single
 from dsl.diagnostics import Diagnostic, Label, did_you_mean
-from dsl.graph import Attr
+from dsl.graph import Attr, StateArray
 from dsl.graph_builder import GraphBuilder
 from dsl.ops import OPS
 from dsl.ops.spec import Divides, OpSpec, Required, Role, Site, Violation
 from dsl.scope import POISON, LayerIndex, Meaning, Poison, Query, Scope, Tensor
 from dsl.source import Span
 from dsl.static import FUNCTIONS, Evaluator, MeshAxis, Path, Static, StaticError, Unknown, show
-from dsl.symbolic import Dim, TooComplex, symbol
+from dsl.symbolic import Dim, Poly, TooComplex, symbol, text
 from dsl.types import DTYPES, Axis, DType, TensorType
 
 _STRING = re.compile(r'"[^"\n]*"')
@@ -119,12 +119,13 @@ class Expressions:
         if isinstance(size, int) and size < 1:
             message = f"an axis of size {size}"
             raise StaticError(Diagnostic("S212", message, written.size.span))
-        shards = tuple(self._mesh_axis(name, scope) for name in written.shards)
+        shards = tuple(self.mesh_axis(name, scope) for name in written.shards)
         facts = [Divides(size, symbol(name)) for name in shards]
         self.shared.builder.oblige(facts, written.span)
         return Axis(size, shards)
 
-    def _mesh_axis(self, name: sx.Name, scope: Scope) -> str:
+    def mesh_axis(self, name: sx.Name, scope: Scope) -> str:
+        """Return the mesh axis that a name stands for."""
         axes = [n for n, m in scope.names.items() if isinstance(m, MeshAxis)]
         if name.id not in axes:
             help_ = did_you_mean(name.id, axes) or f"the mesh has {', '.join(axes) or 'no axes'}"
@@ -149,6 +150,8 @@ class Expressions:
                     message = f"there is no operation or block `{function.id}`"
                     help_ = did_you_mean(function.id, names)
                     raise StaticError(Diagnostic("S206", message, function.span, help=help_))
+            case sx.Index(name=name) if isinstance(scope.names.get(name.id), StateArray):
+                return self._item(expr, scope)
             case sx.Binary(operator=sign) if operator_op(sign) and self._is_tensor(expr, scope):
                 return self._arithmetic(expr, scope)
             case sx.Unary(operator="-", operand=operand) if self._is_tensor(expr, scope):
@@ -162,6 +165,25 @@ class Expressions:
                 self.shared.builder.use(value)
             return meaning
         return meaning if isinstance(meaning, Poison) else self.static(expr, scope)
+
+    def _item(self, expr: sx.Index, scope: Scope) -> Meaning:
+        """Return a state of an array: of this layer where the index is the layer's, else of a fixed index."""
+        array = scope.names[expr.name.id]
+        if not isinstance(array, StateArray):
+            raise TypeError(f"{expr.name.id} is no array")
+        at = scope.names.get(expr.index.id) if isinstance(expr.index, sx.Name) else None
+        index: Static | None = at.value if isinstance(at, LayerIndex) else None
+        if not isinstance(at, LayerIndex):
+            index = self.static(expr.index, scope)
+        if isinstance(index, (int, Poly)) and not isinstance(index, bool):
+            if isinstance(index, int) and isinstance(array.count, int) and index >= array.count:
+                message = f"item {index} of {text(array.count)} states `{array.name}`"
+                raise StaticError(Diagnostic("S207", message, expr.span))
+        elif index is not None and not isinstance(index, Unknown):
+            message = f"the index is {show(index)}; a whole number is needed"
+            raise StaticError(Diagnostic("S207", message, expr.index.span))
+        fixed = index if isinstance(index, int) and not isinstance(at, LayerIndex) else None
+        return Tensor((self.shared.builder.item(array, fixed, expr.span),))
 
     def _is_tensor(self, expr: sx.Expr, scope: Scope) -> bool:
         match expr:

@@ -42,11 +42,17 @@ class Part:
     flops: Dim
     traffic: Dim
     ops: tuple[OpWork, ...]
+    stages: str | None = None
 
     @property
     def count(self) -> int:
         """Return the number of layers of this class."""
         return len(self.layers)
+
+    @property
+    def on_chip(self) -> Dim:
+        """Return how many layers of this class one chip has, in the mean over the stages of a pipeline."""
+        return ratio(self.count, symbol(self.stages)) if self.stages else self.count
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,7 @@ class Footprint:
     @property
     def weights(self) -> Dim:
         """Return the bytes of all weights on one chip, in their stored format."""
-        return _sum(p.count * p.weights for p in self.parts)
+        return _sum(p.on_chip * p.weights for p in self.parts)
 
     @property
     def parameters(self) -> Dim:
@@ -71,22 +77,22 @@ class Footprint:
     @property
     def state(self) -> Dim:
         """Return the bytes of all state on one chip."""
-        return _sum(p.count * p.state for p in self.parts)
+        return _sum(p.on_chip * p.state for p in self.parts)
 
     @property
     def state_per_token(self) -> Dim:
         """Return the bytes of state that one more token of one sequence adds on one chip."""
-        return _sum(p.count * p.state_per_token for p in self.parts)
+        return _sum(p.on_chip * p.state_per_token for p in self.parts)
 
     @property
     def flops(self) -> Dim:
         """Return the FLOPs of one step on one chip."""
-        return _sum(p.count * p.flops for p in self.parts)
+        return _sum(p.on_chip * p.flops for p in self.parts)
 
     @property
     def traffic(self) -> Dim:
         """Return the bytes that the operations of one step move on one chip."""
-        return _sum(p.count * p.traffic for p in self.parts)
+        return _sum(p.on_chip * p.traffic for p in self.parts)
 
 
 def footprint(graph: Graph) -> Footprint:
@@ -94,7 +100,9 @@ def footprint(graph: Graph) -> Footprint:
     parts = [_part(graph, STEM, graph.body, (-1,))]
     for step in graph.body.steps:
         if isinstance(step, Repeat):
-            parts += [_part(graph, _layers(c.layers), c.body, c.layers) for c in step.classes]
+            parts += [
+                _part(graph, _layers(c.layers), c.body, c.layers, step.stages) for c in step.classes
+            ]
     return Footprint(tuple(parts))
 
 
@@ -120,19 +128,36 @@ def weight_bytes(weight: Weight) -> Dim:
     return ratio(bits, 8)
 
 
-def _part(graph: Graph, name: str, body: Body, layers: tuple[int, ...]) -> Part:
+def _part(
+    graph: Graph, name: str, body: Body, layers: tuple[int, ...], stages: str | None = None
+) -> Part:
     works = tuple(_works(graph, body))
+    own = [s.type for s in body.states if s.item is None]
+    state = _sum(local_bytes(t) for t in own)
+    per_token = _sum(_per_token(graph, t) for t in own)
+    if body is graph.body:
+        state = state + _sum(a.count * local_bytes(a.type) for a in graph.arrays)
+        per_token = per_token + _sum(a.count * _per_token(graph, a.type) for a in graph.arrays)
     return Part(
         name,
         layers,
         _sum(weight_bytes(w) for w in body.weights),
         _sum(w.type.elements() for w in body.weights),
-        _sum(local_bytes(s.type) for s in body.states),
-        _sum(_per_token(graph, s.type) for s in body.states),
+        split_batch(graph, state),
+        per_token,
         _sum(w.flops for w in works),
         _sum(w.traffic for w in works),
         works,
+        stages,
     )
+
+
+def split_batch(graph: Graph, value: Dim) -> Dim:
+    """Return a formula of one chip where mesh axes split the batch."""
+    batch: Dim = symbol(graph.batch)
+    for axis in graph.batch_shards:
+        batch = ratio(batch, symbol(axis))
+    return substitute(value, {graph.batch: batch}) if graph.batch_shards else value
 
 
 def _per_token(graph: Graph, type_: TensorType) -> Dim:
@@ -153,8 +178,9 @@ def _works(graph: Graph, body: Body) -> Iterator[OpWork]:
             by_op.setdefault(node.op, []).append(node)
     for op, nodes in by_op.items():
         sites = [(site_of(graph, n, stored), _results(graph, n)) for n in nodes]
-        flops = _sum(OPS[op].flops(site, results) for site, results in sites)
-        traffic = _sum(OPS[op].traffic(site, results) for site, results in sites)
+        flops = split_batch(graph, _sum(OPS[op].flops(site, results) for site, results in sites))
+        moved = _sum(OPS[op].traffic(site, results) for site, results in sites)
+        traffic = split_batch(graph, moved)
         yield OpWork(op, len(nodes), flops, traffic)
 
 

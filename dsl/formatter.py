@@ -6,6 +6,7 @@ is kept where there were any. Meaning plays no part.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -42,12 +43,12 @@ class _Printer:
     def file(self) -> None:
         header = self.comments.get(self.tree.span.source, deque())
         first = self.tree.declarations[0].span.start if self.tree.declarations else None
-        version_at = _version_place(self.tree.span.source)
+        version_at, version_end = _version_place(self.tree.span.source)
         while header and header[0].span.start < version_at:
             self.line(header.popleft().text)
         self.line(f"sohu {self.tree.version}")
-        self.last_end[self.tree.span.source] = version_at + len("sohu")
-        self._trailing(self.tree.span.source, version_at)
+        self.last_end[self.tree.span.source] = version_end
+        self._trailing(self.tree.span.source, version_end)
         previous: sx.Declaration | None = None
         for declaration in self.tree.declarations:
             together = isinstance(previous, sx.Use) and isinstance(declaration, sx.Use)
@@ -89,11 +90,11 @@ class _Printer:
         self.last_end[source] = node.span.end if end is None else end
         self._trailing(source, self.last_end[source])
 
-    def _trailing(self, source: Source, end: int) -> None:
+    def _trailing(self, source: Source, end: int, limit: int | None = None) -> None:
         queue = self.comments.get(source, deque())
         line = source.position(end)[0]
         while queue and queue[0].trailing and source.position(queue[0].span.start)[0] == line:
-            if queue[0].span.start < end:
+            if queue[0].span.start < end or (limit is not None and queue[0].span.start > limit):
                 return
             comment = queue.popleft()
             self.remarks[len(self.lines) - 1] = (self.lines[-1], comment.text)
@@ -119,9 +120,9 @@ class _Printer:
         self.fresh = True
         start = items[0].span.start if items else node.span.end
         source = node.span.source
-        opening = source.text.rfind("{", node.span.start, start)
+        opening = _last(source, "{", node.span.start, start)
         if opening >= 0 and (not items or items[0].span.source is source):
-            self._trailing(source, opening + 1)
+            self._trailing(source, opening + 1, start)
         self.depth += 1
         self.items(items)
         if source.text[node.span.end - 1 : node.span.end] == "}":
@@ -176,9 +177,12 @@ class _Printer:
                 self.body("config", node, items)
             case sx.If() | sx.ConfigIf():
                 self.conditional(node)
+            case sx.Entry(name=name, body=body):
+                self.body(f"entry {name.id}", node, body)
             case sx.RepeatSyntax(variable=variable, count=count, carry=carry, body=body):
                 names = ", ".join(n.id for n in carry)
-                head = f"repeat {variable.id} < {print_expr(count)} carry {names}"
+                split = f" @{node.stages.id}" if node.stages else ""
+                head = f"repeat {variable.id} < {print_expr(count)}{split} carry {names}"
                 self.body(head, node, body)
             case _:
                 for row in _simple(node, columns, WIDTH - len(INDENT) * self.depth):
@@ -203,7 +207,7 @@ class _Printer:
 
     def _branch(self, head: str, node: sx.Syntax, items: Sequence[sx.Syntax], end: int) -> None:
         source = node.span.source
-        close = source.text.rfind("}", node.span.start, end)
+        close = _last(source, "}", node.span.start, end)
         place = sx.Syntax(type(node.span)(source, node.span.start, max(close + 1, node.span.start)))
         self.body(head, place, items)
 
@@ -219,13 +223,30 @@ def _is_chain(node: sx.Syntax, nested: sx.Syntax) -> bool:
     return len(getattr(node, "orelse")) == 1 and nested.span.end == node.span.end  # noqa: B009
 
 
-def _version_place(source: Source) -> int:
-    place = 0
-    for line in source.text.splitlines(keepends=True):
-        if line.strip().startswith("sohu"):
-            return place + line.index("sohu")
-        place += len(line)
+_VERSION = re.compile(r"(?:\s|#[^\n]*\n)*(sohu)(?:\s|#[^\n]*\n)*[\d.]+")
+
+
+_MARKS = re.compile(r'"[^"\n]*"|#[^\n]*|[{}]')
+
+
+def _last(source: Source, brace: str, start: int, end: int) -> int:
+    """Return where a range has its last brace that is neither in a string nor in a comment, or -1."""
+    place = -1
+    for match in _MARKS.finditer(source.text, start, end):
+        if match.group() == brace:
+            place = match.start()
     return place
+
+
+def _version_place(source: Source) -> tuple[int, int]:
+    """Return where the version line begins and ends."""
+    found = _VERSION.match(source.text)
+    return (found.start(1), found.end()) if found else (0, 0)
+
+
+def _dim(dim: sx.DimSyntax) -> str:
+    shards = "".join(f" @{name.id}" for name in dim.shards)
+    return f"{dim.name.id}{shards}: {dim.role.id}"
 
 
 def _param(param: sx.Param) -> str:
@@ -244,8 +265,9 @@ def _cells(node: sx.Syntax) -> tuple[str, ...]:
     match node:
         case sx.WeightSyntax(name=name, type=type_):
             return f"weight {name.id}:", print_type(type_)
-        case sx.StateSyntax(name=name):
-            return (f"state {name.id}:",)
+        case sx.StateSyntax(name=name, variable=index, count=count):
+            item = f"[{index.id} < {print_expr(count)}]" if index and count else ""
+            return (f"state {name.id}{item}:",)
         case sx.Bind(name=name, value=value, default=default):
             shown = _bind_value(value)
             return (name.id, shown) if default is not None else (name.id,)
@@ -317,7 +339,7 @@ def _simple(node: sx.Syntax, columns: tuple[int, ...], width: int) -> list[str]:
         case sx.Require(condition=condition):
             return _rows("require ", condition, width)
         case sx.Dims(items=items):
-            return [f"dims {{ {', '.join(f'{d.name.id}: {d.role.id}' for d in items)} }}"]
+            return [f"dims {{ {', '.join(_dim(d) for d in items)} }}"]
         case sx.Mesh(axes=axes):
             return [f"mesh {{ {', '.join(a.id for a in axes)} }}"]
         case sx.Input(name=name, type=type_):

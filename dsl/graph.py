@@ -93,10 +93,25 @@ class Weight:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What persists between steps: the value it provides, one instance per layer of its body."""
+    """What persists between steps: the value it provides, one instance per layer of its body.
+
+    With `item` it is not the body's own but an item of an array of the family: the array's name, and which item, None
+    for the one of this layer.
+    """
 
     value: int
     name: str
+    type: TensorType
+    span: Span
+    item: tuple[str, int | None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StateArray:
+    """States that the family declares together, which layers and entries share by index."""
+
+    name: str
+    count: Dim
     type: TensorType
     span: Span
 
@@ -131,6 +146,7 @@ class Repeat:
     results: tuple[int, ...]
     names: tuple[str, ...]
     span: Span
+    stages: str | None = None
 
     def class_of(self) -> dict[int, LayerClass]:
         """Return the class of every layer index."""
@@ -176,6 +192,9 @@ class Graph:
     outputs: tuple[Output, ...]
     values: tuple[Value, ...]
     obligations: tuple[Obligation, ...]
+    arrays: tuple[StateArray, ...] = ()
+    batch_shards: tuple[str, ...] = ()
+    entry: str = ""
 
     def bodies(self) -> Iterator[tuple[Body, tuple[int, ...]]]:
         """Yield each body with the layer indices that run it; the outermost runs once, as layer -1."""

@@ -9,7 +9,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from dsl.diagnostics import Diagnostic, Label
-from dsl.graph import Attr, Body, Node, Obligation, State, Step, Value, Weight, WeightSource
+from dsl.graph import (
+    Attr,
+    Body,
+    Node,
+    Obligation,
+    State,
+    StateArray,
+    Step,
+    Value,
+    Weight,
+    WeightSource,
+)
 from dsl.ops.spec import Divides
 from dsl.source import Span
 from dsl.symbolic import quotient, text
@@ -38,6 +49,9 @@ class GraphBuilder:
         self.path: tuple[str, ...] = ()
         self.diagnostics: dict[tuple[object, ...], Diagnostic] = {}
         self.obligations: dict[str, Obligation] = {}
+        self.arrays: dict[str, StateArray] = {}
+        self.left_unused: list[Diagnostic] = []
+        self._items: dict[tuple[int, str, int | None], int] = {}
         self._used: set[int] = set()
         self._named: dict[int, tuple[str, Span, str]] = {}
         self._writes: dict[int, Span] = {}
@@ -100,6 +114,16 @@ class GraphBuilder:
         self.frame.states.append(State(value, name, type_, span))
         return value
 
+    def item(self, array: StateArray, index: int | None, span: Span) -> int:
+        """Return the value of an array's item in the body under construction."""
+        key = (id(self.frame), array.name, index)
+        if key not in self._items:
+            value = self.value(array.name, array.type, span)
+            item = (array.name, index)
+            self.frame.states.append(State(value, array.name, array.type, span, item))
+            self._items[key] = value
+        return self._items[key]
+
     def write(self, state: int, span: Span) -> None:
         """Note that a state is written; twice in one step is an error."""
         if state in self._writes:
@@ -117,20 +141,27 @@ class GraphBuilder:
         """Report the states of the finished body that nothing writes; a fault elsewhere may be why."""
         unwritten = () if self.diagnostics else self.frame.states
         for state in unwritten:
-            if state.value not in self._writes:
+            if state.item is None and state.value not in self._writes:
                 message = f"the state `{state.name}` is never written"
                 help_ = "append new entries to it, or remove it"
                 self.report(Diagnostic("S216", message, state.span, help=help_))
 
-    def close(self, unused: Iterable[Diagnostic] = ()) -> None:
-        """Report names that nothing uses, these and values; only sound programs are worth it."""
+    def close(self, unused: Iterable[Diagnostic] = (), entry: Span | None = None) -> None:
+        """Report names that nothing uses, these and values; only sound programs are worth it.
+
+        With an entry, unused names outside of it are kept in `left_unused`: another entry may use them.
+        """
         if self.diagnostics:
             return
-        for diagnostic in unused:
-            self.report(diagnostic)
+        found = list(unused)
         for value, (name, span, what) in self._named.items():
             if value not in self._used and not name.startswith("_"):
-                self.report(Diagnostic("S215", f"the {what} `{name}` is never used", span))
+                found.append(Diagnostic("S215", f"the {what} `{name}` is never used", span))
+        for diagnostic in found:
+            if entry is None or _within(diagnostic.span, entry):
+                self.report(diagnostic)
+            else:
+                self.left_unused.append(diagnostic)
 
     def oblige(self, facts: Iterable[Divides], span: Span) -> None:
         """Record divisions that only the values can settle."""
@@ -139,3 +170,10 @@ class GraphBuilder:
                 continue
             shown = f"{text(fact.dividend)} % {text(fact.divisor)} == 0"
             self.obligations.setdefault(shown, Obligation(shown, fact.dividend, fact.divisor, span))
+
+
+def _within(span: Span | None, entry: Span) -> bool:
+    """Tell whether a place is inside of an entry, or in another file than the family's."""
+    if span is None or span.source is not entry.source:
+        return True
+    return entry.start <= span.start < entry.end

@@ -14,12 +14,15 @@ from dsl.blocks import fits
 from dsl.calls import single
 from dsl.diagnostics import Diagnostic
 from dsl.expressions import Context, Expressions
-from dsl.graph import LayerClass, Repeat
+from dsl.graph import LayerClass, Repeat, StateArray
 from dsl.graph_builder import Frame
+from dsl.ops.spec import Divides
 from dsl.scope import POISON, LayerIndex, Poison, Query, Scope, Tensor
 from dsl.static import Evaluator, Static, StaticError
+from dsl.symbolic import Dim, symbol
 
 MAX_LAYERS = 4096
+MAX_CLASSES = 256
 
 Run = Callable[[tuple[sx.Statement, ...], Scope], object]
 
@@ -48,12 +51,13 @@ class Layers:
         """Infer one `repeat` and bind what leaves its last layer."""
         initial = self._carried(statement, scope)
         count = self.expressions.dim(statement.count, scope)
+        stages = self._stages(statement, count, scope)
         if isinstance(count, int) and count > MAX_LAYERS:
             message = f"{count} layers; the limit is {MAX_LAYERS}"
             raise StaticError(Diagnostic("S218", message, statement.count.span))
         known = count if isinstance(count, int) else None
         classes = self._classes(statement, scope, initial, known)
-        self._leave(statement, scope, initial, classes, known)
+        self._leave(statement, scope, initial, classes, known, stages)
 
     def _classes(
         self,
@@ -67,6 +71,9 @@ class Layers:
         classes: list[LayerClass] = []
         pending = list(range(count))
         while pending:
+            if len(classes) >= MAX_CLASSES:
+                message = f"more than {MAX_CLASSES} layers that differ"
+                raise StaticError(Diagnostic("S218", message, statement.count.span))
             made = self._layer(statement, scope, initial, pending[0])
             variable = statement.variable.id
             first, *others = pending
@@ -74,6 +81,15 @@ class Layers:
             classes.append(made.layer_class(tuple(j for j in pending if j in alike)))
             pending = [j for j in pending if j not in alike]
         return tuple(classes)
+
+    def _stages(self, statement: sx.RepeatSyntax, count: Dim, scope: Scope) -> str | None:
+        """Return the mesh axis that splits the layers, which must divide their number."""
+        if statement.stages is None:
+            return None
+        axis = self.expressions.mesh_axis(statement.stages, scope)
+        fact = Divides(count, symbol(axis))
+        self.shared.builder.oblige((fact,), statement.stages.span)
+        return axis
 
     def _carried(self, statement: sx.RepeatSyntax, scope: Scope) -> tuple[int, ...]:
         values: list[int] = []
@@ -141,7 +157,7 @@ class Layers:
             if name.id == variable:
                 return layer
             meaning = query.statics.get(name.id)
-            if meaning is None or isinstance(meaning, (Tensor, Poison, LayerIndex)):
+            if meaning is None or isinstance(meaning, (Tensor, Poison, LayerIndex, StateArray)):
                 raise StaticError(None)
             return meaning
 
@@ -160,6 +176,7 @@ class Layers:
         initial: tuple[int, ...],
         classes: tuple[LayerClass, ...],
         count: int | None,
+        stages: str | None,
     ) -> None:
         builder = self.shared.builder
         results = tuple(
@@ -172,7 +189,7 @@ class Layers:
         names = tuple(n.id for n in statement.carry)
         variable = statement.variable.id
         builder.frame.steps.append(
-            Repeat(variable, count, classes, initial, results, names, statement.span)
+            Repeat(variable, count, classes, initial, results, names, statement.span, stages)
         )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from dsl.footprint import split_batch
 from dsl.graph import Body, Graph, Node, Repeat
 from dsl.ops import OPS
 from dsl.ops.spec import local_bytes
@@ -78,6 +79,7 @@ class _Walk:
         type_ = self.graph.values[value].type
         bytes_ = local_bytes(type_)
         tokens = names(bytes_) & {self.graph.batch, self.graph.seq, self.graph.context}
+        bytes_ = split_batch(self.graph, bytes_)
         self.size[value] = bytes_ if tokens and value not in self.fixed else 0
 
     def _share(self, value: int, with_: int) -> None:

@@ -20,12 +20,17 @@ _NO_MENTION = {
     sx.Bind: ("name",),
     sx.Param: ("name",),
     sx.Assign: ("targets",),
-    sx.RepeatSyntax: ("variable",),
+    sx.RepeatSyntax: ("variable", "stages"),
     sx.Input: ("name",),
     sx.WeightSyntax: ("name",),
-    sx.StateSyntax: ("name",),
+    sx.StateSyntax: ("name", "variable"),
     sx.OutputSyntax: ("name",),
     sx.AxisSyntax: ("shards",),
+    sx.DimSyntax: ("name", "role", "shards"),
+    sx.Mesh: ("axes",),
+    sx.Entry: ("name",),
+    sx.Block: ("name",),
+    sx.Family: ("name",),
 }
 
 

@@ -18,7 +18,7 @@ from dsl.diagnostics import Diagnostic, Label, Refused, did_you_mean
 from dsl.source import Source, Span
 from dsl.tree_builder import TreeBuilder
 
-MAX_CHARACTERS = 1_000_000
+MAX_CHARACTERS = 250_000
 MAX_NESTING = 64
 
 # What a person calls each terminal; a test checks that every terminal has a row.
@@ -101,6 +101,7 @@ def _scan(source: Source) -> tuple[sx.Comment, ...]:
     """Return the comments; refuse brackets that nest too deep or do not match."""
     open_brackets: list[tuple[str, Span]] = []
     comments: list[sx.Comment] = []
+    suspect: Diagnostic | None = None
     for match in _SCAN.finditer(source.text):
         mark, span = match.group(), Span(source, match.start(), match.end())
         if mark[0] == "#":
@@ -111,9 +112,11 @@ def _scan(source: Source) -> tuple[sx.Comment, ...]:
                 message = f"brackets nest deeper than {MAX_NESTING}"
                 raise Refused((Diagnostic("S105", message, span),))
         elif mark in _BRACKETS:
-            _close(open_brackets, mark, span)
+            opened = _close(open_brackets, mark, span)
+            if suspect is None and mark == "}" and _indent(span) < _indent(opened):
+                suspect = _never_closed("{", opened, Label(span, "`}` comes first"))
     if open_brackets:
-        raise Refused((_never_closed(*open_brackets[-1]),))
+        raise Refused((suspect or _never_closed(*open_brackets[-1]),))
     return tuple(comments)
 
 
@@ -122,15 +125,16 @@ def _comment(source: Source, text: str, span: Span) -> sx.Comment:
     return sx.Comment(text.rstrip(), span, bool(source.line(line)[:column].strip()))
 
 
-def _close(open_brackets: list[tuple[str, Span]], mark: str, span: Span) -> None:
+def _close(open_brackets: list[tuple[str, Span]], mark: str, span: Span) -> Span:
     opened, where = open_brackets[-1] if open_brackets else ("", span)
     if _BRACKETS[mark] not in (b for b, _ in open_brackets):
         labels = (Label(where, "open here"),) if _same_line(where, span) and opened else ()
         raise Refused((Diagnostic("S103", f"`{mark}` closes nothing", span, labels=labels),))
-    if opened != _BRACKETS[mark] or (mark == "}" and _indent(span) < _indent(where)):
+    if opened != _BRACKETS[mark]:
         label = Label(span, f"`{mark}` comes first")
         raise Refused((_never_closed(opened, where, label),))
     open_brackets.pop()
+    return where
 
 
 def _same_line(a: Span, b: Span) -> bool:

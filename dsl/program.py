@@ -13,7 +13,7 @@ from dsl.binding import KeyUse
 from dsl.diagnostics import Diagnostic, Label, Refused
 from dsl.ops import OPS
 from dsl.source import Source, Span
-from dsl.static import Static, show
+from dsl.static import Evaluator, Path, Static, show
 from dsl.types import DType
 
 MAX_FILES = 64
@@ -110,7 +110,10 @@ def port_of(program: Program, uses: Sequence[KeyUse], header: Sequence[str]) -> 
 
 
 def _bound(
-    items: Sequence[sx.ConfigItem], values: Mapping[str, KeyUse], notes: list[sx.Comment]
+    items: Sequence[sx.ConfigItem],
+    values: Mapping[str, KeyUse],
+    notes: list[sx.Comment],
+    before: tuple[sx.ConfigItem, ...] = (),
 ) -> tuple[sx.ConfigItem, ...]:
     """Return config items with literals for keys; conditions give way to their taken branch."""
     bound: list[sx.ConfigItem] = []
@@ -124,11 +127,30 @@ def _bound(
                 bound.append(replace(item, value=literal(use.value, item.span), default=None))
             case sx.Bind(value=sx.Key()):
                 continue
-            case sx.ConfigIf(then=then, orelse=orelse):
-                bound.extend(_bound((*then, *orelse), values, notes))
+            case sx.ConfigIf(condition=condition, then=then, orelse=orelse):
+                known = (*before, *bound)
+                taken = then if _holds(condition, values, known) else orelse
+                bound.extend(_bound(taken, values, notes, known))
             case _:
                 bound.append(item)
     return tuple(bound)
+
+
+def _holds(
+    condition: sx.Expr, values: Mapping[str, KeyUse], before: Sequence[sx.ConfigItem]
+) -> bool:
+    """Return the truth of a condition in a config section that has been bound without fault."""
+    written = {b.name.id: b.value for b in before if isinstance(b, sx.Bind)}
+
+    def lookup(name: sx.Name) -> Static:
+        if name.id in values:
+            return values[name.id].value
+        value = written[name.id]
+        if isinstance(value, sx.Key):
+            raise TypeError(f"`{name.id}` is not bound")
+        return Evaluator(lookup, Path()).value(value)
+
+    return Evaluator(lookup, Path()).truth(condition)
 
 
 def literal(value: Static, span: Span) -> sx.Expr:

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from dsl import syntax as sx
 from dsl.diagnostics import Diagnostic, did_you_mean
+from dsl.graph import StateArray
 from dsl.source import Span
 from dsl.static import Static, StaticError, Unknown
 
@@ -39,7 +40,7 @@ class LayerIndex:
         return Unknown(self.variable) if self.value is None else self.value
 
 
-Meaning: TypeAlias = Static | Tensor | Poison | LayerIndex
+Meaning: TypeAlias = Static | Tensor | Poison | LayerIndex | StateArray
 POISON = Poison()
 
 
@@ -88,6 +89,9 @@ class Scope:
             return meaning.static()
         if isinstance(meaning, Poison):
             raise StaticError(None)
+        if isinstance(meaning, StateArray):
+            message = f"`{name.id}` is an array of states; write `{name.id}[…]`"
+            raise StaticError(Diagnostic("S207", message, name.span))
         if isinstance(meaning, Tensor):
             message = f"`{name.id}` is a tensor; a value known before the program runs is needed"
             raise StaticError(Diagnostic("S207", message, name.span))

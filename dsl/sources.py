@@ -16,8 +16,8 @@ from dsl.diagnostics import Diagnostic, did_you_mean
 from dsl.graph import Attr, Region, TensorRef, Transform, WeightSource
 from dsl.scope import LayerIndex, Poison, Scope
 from dsl.source import Span
-from dsl.static import Evaluator, Static, StaticError, Unknown, show
-from dsl.symbolic import Dim, Poly, equal, opaque, quotient, ratio, text
+from dsl.static import MAX_TEXT, Evaluator, Static, StaticError, Unknown, show
+from dsl.symbolic import Dim, Poly, TooComplex, equal, opaque, quotient, ratio, text
 from dsl.types import DTYPES, DType
 
 _HOLE = re.compile(r"\{([^{}]*)\}")
@@ -45,7 +45,10 @@ class Resolver:
 
     def resolve(self, expr: sx.Expr) -> WeightSource:
         """Return the source; raises `StaticError` where it is malformed or does not fit the shape."""
-        return self.source(expr, Want(self.shape, self.shape), {})
+        try:
+            return self.source(expr, Want(self.shape, self.shape), {})
+        except TooComplex as error:
+            raise StaticError(Diagnostic("S218", f"{error} is too complex", expr.span)) from None
 
     def source(self, expr: sx.Expr, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
         """Return one source of what is wanted."""
@@ -66,7 +69,19 @@ class Resolver:
 
     def number(self, expr: sx.Expr) -> Dim:
         """Return a static size among a source's arguments."""
-        return self.evaluator.dim(expr)
+        size = self.evaluator.dim(expr)
+        if isinstance(size, int) and size < 0:
+            raise StaticError(
+                Diagnostic("S208", f"this is {size}; it cannot be negative", expr.span)
+            )
+        return size
+
+    def count(self, expr: sx.Expr) -> Dim:
+        """Return a static size of at least one among a source's arguments."""
+        size = self.number(expr)
+        if equal(size, 0):
+            raise StaticError(Diagnostic("S208", "this is 0; it must be at least 1", expr.span))
+        return size
 
     def need(self, holds: bool, expr: sx.Expr, gives: str, want: Want) -> None:
         """Refuse a source whose function gives another shape than is wanted."""
@@ -197,7 +212,7 @@ def _join(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> W
 
 def _half_pairs(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
     """Rotary rows of each head from neighbouring pairs to halves apart."""
-    heads = r.number(expr.arguments[1])
+    heads = r.count(expr.arguments[1])
     holds = bool(want.shape) and quotient(want.shape[0], 2 * heads) is not None
     even = bool(want.shape) and (holds or not isinstance(want.shape[0], int))
     r.need(even, expr, f"{text(heads)} heads of an even width", want)
@@ -211,7 +226,7 @@ def _scaled(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) ->
     stored = _dtype(r, dtype)
     r.need(len(want.shape) >= 2, expr, "a matrix", want)
     r.plain(expr, want)
-    block = (r.number(rows), r.number(columns))
+    block = (r.count(rows), r.count(columns))
     grid = tuple(
         opaque("ceil_div", d, b) if quotient(d, b) is None else ratio(d, b)
         for d, b in zip(want.shape[-2:], block, strict=True)
@@ -228,14 +243,17 @@ def _scaled(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) ->
 def _mxfp4(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
     """Four-bit values, two a byte, with one power-of-two scale a block of 32 along the last axis."""
     r.need(len(want.shape) >= 1, expr, "blocks of 32", want)
-    r.plain(expr, want)
+    if want.region is not None and want.region.axis == len(want.shape) - 1:
+        r.plain(expr, want)
     blocks = ratio(want.shape[-1], MX_BLOCK)
-    packed = (*want.shape[:-1], blocks, MX_BLOCK // 2)
-    scale_shape = (*want.shape[:-1], blocks)
     byte = DTYPES["u8"]
+
+    def packed(*tail: Dim) -> Want:
+        return Want((*want.shape[:-1], *tail), (*want.stored[:-1], *tail), want.region, byte)
+
     parts = (
-        r.source(expr.arguments[0], Want(packed, packed, dtype=byte), loops),
-        r.source(expr.arguments[1], Want(scale_shape, scale_shape, dtype=byte), loops),
+        r.source(expr.arguments[0], packed(blocks, MX_BLOCK // 2), loops),
+        r.source(expr.arguments[1], packed(blocks), loops),
     )
     return Transform("mxfp4", parts, {"block": MX_BLOCK}, expr.span)
 
@@ -370,7 +388,11 @@ def fill(template: sx.String, scope: Scope, loops: Mapping[str, Dim]) -> str:
         place = Span(template.span.source, start, start + len(match.group()))
         raise StaticError(Diagnostic("S210", message, place, help=help_))
 
-    return _HOLE.sub(replace_hole, template.value)
+    filled = _HOLE.sub(replace_hole, template.value)
+    if len(filled) > MAX_TEXT:
+        message = f"a name of {len(filled)} characters is too long"
+        raise StaticError(Diagnostic("S218", message, template.span))
+    return filled
 
 
 def tensors(

@@ -17,10 +17,14 @@ from dsl import symbolic
 from dsl import syntax as sx
 from dsl.diagnostics import Diagnostic, counted
 from dsl.ops.spec import Divides
-from dsl.symbolic import Dim, Poly
+from dsl.source import Span
+from dsl.symbolic import Dim, Poly, TooComplex
 from dsl.types import DType
 
 MAX_PATHS = 128
+MAX_STEPS = 20_000
+MAX_FAULTS = 100
+MAX_TEXT = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,14 @@ class StaticError(Exception):
         self.diagnostic = diagnostic
 
 
+class Exhausted(Exception):
+    """A program takes too long to infer; carries the diagnostic."""
+
+    def __init__(self, diagnostic: Diagnostic) -> None:
+        super().__init__(diagnostic.message)
+        self.diagnostic = diagnostic
+
+
 @dataclass(slots=True)
 class Path:
     """One way through the conditions of a generic program."""
@@ -59,6 +71,17 @@ class Path:
     known: dict[str, Static] = field(default_factory=dict)
     domains: dict[str, tuple[Static, ...]] = field(default_factory=dict)
     excluded: dict[str, set[Static]] = field(default_factory=dict)
+    steps: int = 0
+
+    def spend(self, place: Span, faults: int) -> None:
+        """Count one statement; raises `Exhausted` so that no program can keep the checker busy."""
+        self.steps += 1
+        if faults >= MAX_FAULTS:
+            message = f"more than {MAX_FAULTS} faults; the rest is not looked for"
+            raise Exhausted(Diagnostic("S218", message, place))
+        if self.steps > MAX_STEPS:
+            message = f"more than {MAX_STEPS} statements, with those of blocks at each call"
+            raise Exhausted(Diagnostic("S218", message, place))
 
     def decide(self, key: str) -> bool:
         """Return the truth of a condition on this path, choosing it at first sight."""
@@ -85,20 +108,30 @@ class Path:
         return holds
 
 
-def explore() -> Iterator[Path]:
-    """Yield paths until every condition met has been taken both ways, or the cap is reached.
+@dataclass(slots=True)
+class Exploration:
+    """Yields paths until every condition met has been taken both ways, or a cap leaves some out.
 
     Single flips come first, so that each branch is seen early even where the cap cuts the product short.
     """
-    queue: deque[tuple[bool, ...]] = deque([()])
-    for _ in range(MAX_PATHS):
-        if not queue:
-            return
-        path = Path(queue.popleft())
-        yield path
-        taken = tuple(path.taken.values())
-        for i in range(len(path.prefix), len(taken)):
-            queue.append((*taken[:i], not taken[i]))
+
+    count: int = 0
+    capped: bool = False
+
+    def __iter__(self) -> Iterator[Path]:
+        queue: deque[tuple[bool, ...]] = deque([()])
+        steps = 0
+        while queue:
+            if self.count >= MAX_PATHS or steps > MAX_STEPS:
+                self.capped = True
+                return
+            path = Path(queue.popleft())
+            self.count += 1
+            yield path
+            steps += path.steps
+            taken = tuple(path.taken.values())
+            for i in range(len(path.prefix), len(taken)):
+                queue.append((*taken[:i], not taken[i]))
 
 
 Lookup: TypeAlias = Callable[[sx.Name], Static]
@@ -114,6 +147,12 @@ class Evaluator:
 
     def value(self, expr: sx.Expr) -> Static:
         """Return the value of an expression."""
+        try:
+            return self._value(expr)
+        except TooComplex as error:
+            raise _error("S218", f"{error} is too complex", expr) from None
+
+    def _value(self, expr: sx.Expr) -> Static:
         match expr:
             case sx.Number(value=number):
                 return number
@@ -122,7 +161,11 @@ class Evaluator:
             case sx.Boolean(value=boolean):
                 return boolean
             case sx.Listing(items=items):
-                return tuple(self.value(item) for item in items)
+                values = tuple(self.value(item) for item in items)
+                for item, value in zip(items, values, strict=True):
+                    if isinstance(value, tuple):
+                        raise _error("S207", "a list holds no lists", item)
+                return values
             case sx.Name():
                 return self.lookup(expr)
             case sx.Index():
@@ -155,7 +198,7 @@ class Evaluator:
     def _index(self, expr: sx.Index) -> Static:
         items, at = self.lookup(expr.name), self.value(expr.index)
         if isinstance(items, Unknown) or isinstance(at, (Unknown, Poly)):
-            return Unknown(f"{expr.name.id}[{show(at)}]")
+            return _unknown(expr, f"{expr.name.id}[{show(at)}]")
         if not isinstance(items, tuple):
             raise _error("S207", f"`{expr.name.id}` is {show(items)}, not a list", expr)
         if isinstance(at, bool) or not isinstance(at, int) or not 0 <= at < len(items):
@@ -168,7 +211,7 @@ class Evaluator:
             return not self.truth(expr.operand)
         value = self.value(expr.operand)
         if isinstance(value, Unknown):
-            return Unknown(f"-{value.text}")
+            return _unknown(expr, f"-{value.text}")
         if isinstance(value, bool) or not isinstance(value, (int, float, Poly)):
             raise _error("S207", f"`-` of {show(value)}", expr)
         return -value
@@ -217,7 +260,7 @@ class Evaluator:
         sign = expr.operator
         scalar = isinstance(left, (Unknown, float)) or isinstance(right, (Unknown, float))
         if scalar and (_is_symbolic(left) or _is_symbolic(right)):
-            return Unknown(f"({show(left)} {sign} {show(right)})")
+            return _unknown(expr, f"({show(left)} {sign} {show(right)})")
         if not (_is_number(left) and _is_number(right)):
             raise _error("S207", f"`{sign}` of {show(left)} and {show(right)}", expr)
         if sign in ("/", "//", "%") and right == 0:
@@ -248,7 +291,7 @@ class Evaluator:
         if name in symbolic.OPAQUE and len(sizes) == len(values) == 2:
             return symbolic.opaque(name, sizes[0], sizes[1])
         if any(isinstance(v, (Unknown, Poly)) for v in values):
-            return Unknown(f"{name}({', '.join(show(v) for v in values)})")
+            return _unknown(expr, f"{name}({', '.join(show(v) for v in values)})")
         try:
             return _bounded(expr, function(*values))
         except (TypeError, ValueError, ZeroDivisionError, OverflowError):
@@ -287,6 +330,12 @@ FUNCTIONS: Mapping[str, Callable[..., Static]] = {
 MAX_INTEGER = 2**63
 
 
+def _unknown(expr: sx.Expr, text: str) -> Unknown:
+    if len(text) > MAX_TEXT:
+        raise _error("S218", f"an expression of {len(text)} characters is too complex", expr)
+    return Unknown(text)
+
+
 def _bounded(expr: sx.Expr, value: Static) -> Static:
     if isinstance(value, float) and not math.isfinite(value):
         raise _error("S207", "the result is not a finite number", expr)
@@ -307,7 +356,7 @@ def _error(code: str, message: str, expr: sx.Syntax) -> StaticError:
     return StaticError(Diagnostic(code, message, expr.span))
 
 
-def show(value: Static) -> str:
+def show(value: object) -> str:
     """Return a static value as the language writes it."""
     if isinstance(value, bool):
         return str(value).lower()

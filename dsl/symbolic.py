@@ -15,6 +15,9 @@ from typing import TypeAlias
 import sympy
 
 MAX_OPERATIONS = 400
+MAX_PRODUCTS = 4000
+MAX_DEGREE = 64
+MAX_NAME = 2000
 
 
 class Poly:
@@ -46,6 +49,9 @@ class Poly:
         return _canonical(_expr(other) - self.expr)
 
     def __mul__(self, other: Dim) -> Dim:
+        terms = _terms(self.expr) * _terms(_expr(other))
+        if terms > MAX_PRODUCTS:
+            raise TooComplex(f"a product of {terms} terms")
         return _canonical(self.expr * _expr(other))
 
     __rmul__ = __mul__
@@ -72,9 +78,23 @@ def _wrap(expr: sympy.Expr) -> Dim:
 @lru_cache(maxsize=65536)
 def _canonical(expr: sympy.Expr) -> Dim:
     expanded = sympy.expand(expr)
-    if isinstance(expanded, sympy.Add) and len(expanded.args) > MAX_OPERATIONS:
+    if _terms(expanded) > MAX_OPERATIONS:
         raise TooComplex(f"an expression of {len(expanded.args)} terms")
+    if any(_degree(term) > MAX_DEGREE for term in sympy.Add.make_args(expanded)):
+        raise TooComplex(f"an expression of a degree above {MAX_DEGREE}")
     return _wrap(expanded)
+
+
+def _terms(expr: sympy.Expr) -> int:
+    return len(expr.args) if isinstance(expr, sympy.Add) else 1
+
+
+def _degree(term: sympy.Expr) -> int:
+    """Return the largest exponent of a term, where a coefficient of many digits counts as one."""
+    powers = [abs(int(f.exp)) for f in sympy.Mul.make_args(term) if isinstance(f, sympy.Pow)]
+    coefficient = term.as_coeff_Mul()[0]
+    digits = int(coefficient.p).bit_length() // 8
+    return max([digits, *powers])
 
 
 @lru_cache(maxsize=4096)
@@ -141,6 +161,8 @@ def opaque(function: str, a: Dim, b: Dim) -> Dim:
     if isinstance(a, int) and isinstance(b, int):
         return int(OPAQUE[function](Fraction(a), Fraction(b)))
     name = f"{function}({text(a)}, {text(b)})"
+    if len(name) > MAX_NAME:
+        raise TooComplex(f"an expression of {len(name)} characters")
     _DEFINITIONS[name] = Opaque(function, a, b)
     return symbol(name)
 

@@ -144,10 +144,12 @@ class WeightSyntax(Syntax):
 
 @dataclass(frozen=True, slots=True)
 class StateSyntax(Syntax):
-    """`state name: type`."""
+    """`state name: type`, or `state name[n < N]: type` for one instance for each value of a variable."""
 
     name: Name
     type: TypeSyntax
+    variable: Name | None = None
+    count: Expr | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +171,13 @@ class Assign(Syntax):
 
 @dataclass(frozen=True, slots=True)
 class RepeatSyntax(Syntax):
-    """`repeat i < L carry x { … }`."""
+    """`repeat i < L @pp carry x { … }`; the mesh axis, if any, splits the layers into stages."""
 
     variable: Name
     count: Expr
     carry: tuple[Name, ...]
     body: tuple[Statement, ...]
+    stages: Name | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,10 +249,11 @@ class Config(Syntax):
 
 @dataclass(frozen=True, slots=True)
 class DimSyntax(Syntax):
-    """`B: batch`: a size known only at run time, and its role."""
+    """`B @dp: batch`: a size known only at run time, its role, and the mesh axes that split it everywhere."""
 
     name: Name
     role: Name
+    shards: tuple[Name, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +270,14 @@ class Mesh(Syntax):
     axes: tuple[Name, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Entry(Syntax):
+    """`entry name { … }`: one of several programs that share what the family declares outside of entries."""
+
+    name: Name
+    body: tuple[Statement, ...]
+
+
 Statement: TypeAlias = (
     Input
     | WeightSyntax
@@ -277,7 +289,7 @@ Statement: TypeAlias = (
     | Require
     | Return
 )
-Item: TypeAlias = Config | Dims | Mesh | Statement
+Item: TypeAlias = Config | Dims | Mesh | Entry | Statement
 
 
 # Declarations

@@ -158,8 +158,15 @@ class TreeBuilder(Transformer_NonRecursive[Token, Any]):
 
     def dim(self, meta: Meta, children: list[Any]) -> sx.DimSyntax:
         """`B: batch`."""
-        name, role = children
-        return sx.DimSyntax(self._span(meta), self._name(name), self._name(role))
+        name, *shards, role = children
+        return sx.DimSyntax(
+            self._span(meta), self._name(name), self._name(role), self._names(shards)
+        )
+
+    def entry(self, meta: Meta, children: list[Any]) -> sx.Entry:
+        """`entry name { … }`."""
+        name, *body = children
+        return sx.Entry(self._span(meta), self._name(name), tuple(body))
 
     def mesh(self, meta: Meta, children: list[Any]) -> sx.Mesh:
         """`mesh { tp }`."""
@@ -178,7 +185,12 @@ class TreeBuilder(Transformer_NonRecursive[Token, Any]):
 
     def state(self, meta: Meta, children: list[Any]) -> sx.StateSyntax:
         """`state name: type`."""
-        return sx.StateSyntax(self._span(meta), self._name(children[0]), children[1])
+        name, variable, _less, count, type_ = children
+        if variable is None:
+            return sx.StateSyntax(self._span(meta), self._name(name), type_)
+        return sx.StateSyntax(
+            self._span(meta), self._name(name), type_, self._name(variable), count
+        )
 
     def output(self, meta: Meta, children: list[Any]) -> sx.OutputSyntax:
         """`output name: type = value`."""
@@ -192,10 +204,11 @@ class TreeBuilder(Transformer_NonRecursive[Token, Any]):
 
     def repeat(self, meta: Meta, children: list[Any]) -> sx.RepeatSyntax:
         """`repeat i < L carry x { … }`."""
-        variable, _less, count, *rest = children
+        variable, _less, count, stages, *rest = children
         carry = self._names([c for c in rest if isinstance(c, Token)])
         body = tuple(c for c in rest if not isinstance(c, Token))
-        node = sx.RepeatSyntax(self._span(meta), self._name(variable), count, carry, body)
+        split = None if stages is None else self._name(stages)
+        node = sx.RepeatSyntax(self._span(meta), self._name(variable), count, carry, body, split)
         return self._deep(node, *body)
 
     def cond(self, meta: Meta, children: list[Any]) -> sx.If:

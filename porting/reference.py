@@ -83,6 +83,7 @@ class Reference:
                 config=config,
                 dtype=getattr(torch, precision),
                 attn_implementation="eager",
+                experts_implementation="eager",
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,

@@ -66,6 +66,7 @@ types = st.builds(f"{{}}{GAP}[{GAP}{{}}{GAP}]".format, st.sampled_from(DTYPES), 
 _simple = st.one_of(
     st.builds(f"input {GAP}{{}}{GAP}:{GAP}{{}}".format, names, types),
     st.builds(f"state {GAP}{{}}{GAP}:{GAP}{{}}".format, names, types),
+    st.builds(f"state {GAP}{{}}[{GAP}i{GAP} < {{}}{GAP}]{GAP}:{{}}".format, names, expressions, types),
     st.builds(f"weight {GAP}{{}}{GAP}:{GAP}{{}}{GAP} from {GAP}{{}}".format, names, types, expressions),
     st.builds(f"output {GAP}{{}}{GAP}:{GAP}{{}}{GAP}={GAP}{{}}".format, names, types, expressions),
     st.builds(f"{{}}{GAP}={GAP}{{}}".format, several(names, 1), expressions),
@@ -103,10 +104,17 @@ def _branched(items: SearchStrategy[str]) -> SearchStrategy[str]:
 
 
 def _nested(items: SearchStrategy[str]) -> SearchStrategy[str]:
-    head = f"repeat {GAP}{{}}{GAP} < {GAP}{{}}{GAP} carry {GAP}{{}} {GAP}{{}}"
+    head = f"repeat {GAP}{{}}{GAP} < {GAP}{{}}{GAP}{{}} carry {GAP}{{}} {GAP}{{}}"
     return st.one_of(
         _branched(items),
-        st.builds(head.format, names, expressions, several(names, 1), _body(items)),
+        st.builds(
+            head.format,
+            names,
+            expressions,
+            st.sampled_from(["", f" @{GAP}pp"]),
+            several(names, 1),
+            _body(items),
+        ),
     )
 
 
@@ -123,10 +131,12 @@ _bind = st.builds(
 _config_items = st.recursive(
     st.one_of(_bind, st.builds(f"require {GAP}{{}}".format, expressions)), _branched, max_leaves=3
 )
-_pairs = several(st.builds(f"{{}}{GAP}:{GAP}{{}}".format, names, names), 1)
+_splits = st.sampled_from(["", f" @{GAP}dp", " @dp @pp"])
+_pairs = several(st.builds(f"{{}}{{}}{GAP}:{GAP}{{}}".format, names, _splits, names), 1)
 _items = st.one_of(
     _body(_config_items).map("config {}".format),
     _pairs.map(f"dims {GAP}{{{{{GAP}{{}}{GAP}}}}}".format),
+    st.builds(f"entry {{}}{GAP} {{}}".format, names, _body(statements)),
     several(names, 1).map(f"mesh {GAP}{{{{{GAP}{{}}{GAP}}}}}".format),
     statements,
 )
@@ -148,17 +158,17 @@ programs = several(_declarations, 0, 3, LINE).map(f"sohu {GAP}1.0{LINE}{{}}{LINE
 
 
 @st.composite
-def laid_out(draw: st.DrawFn, texts: SearchStrategy[str] = programs) -> str:
+def laid_out(draw: st.DrawFn) -> str:
     """Draw a text with any white space, and comments between statements and at their ends."""
-    return _fill(draw, draw(texts), st.sampled_from(["", "", "", " ", "  ", "\n", "\n\n  "]))
+    return _fill(draw, draw(programs), st.sampled_from(["", "", "", " ", "  ", "\n", "\n\n  "]))
 
 
 @st.composite
-def scattered(draw: st.DrawFn, texts: SearchStrategy[str] = programs) -> str:
+def scattered(draw: st.DrawFn) -> str:
     """Draw a text with comments wherever the grammar lets them stand, in the midst of expressions too."""
     inside = comments.map(" {}\n".format)
     gaps = st.one_of(st.sampled_from(["", "", "", " ", "\n"]), inside)
-    return _fill(draw, draw(texts), gaps)
+    return _fill(draw, draw(programs), gaps)
 
 
 def _fill(draw: st.DrawFn, text: str, gaps: SearchStrategy[str]) -> str:

@@ -19,7 +19,7 @@ from device_model.kernels.kernel import Kernel, as_first
 from device_model.kernels.lanes import BF16, F32, LANES
 from device_model.numerics import Array, wide
 from device_model.places import Buffer, Held, Item, Kept
-from device_model.program import Builder, kind_of
+from device_model.program import Argument, Builder, kind_of
 
 GROUP = 3
 """Query heads of one key head that are computed together."""
@@ -35,7 +35,8 @@ def reference_attention(call: Call) -> tuple[Array, ...]:
     for token in range(tokens):
         sequence = int(call.rows.sequence[token])
         kept_k, kept_v = wide(keys[sequence]), wide(values[sequence])
-        first, last = _visible(call, token, kept_k.shape[1])
+        dropped = int(call.rows.lengths[sequence]) - kept_k.shape[1]
+        first, last = (place - dropped for place in _visible(call, token))
         group = heads // len(kept_k)
         for head in range(heads):
             k, v = kept_k[head // group, first:last], kept_v[head // group, first:last]
@@ -53,8 +54,10 @@ def _contexts(call: Call, index: int) -> tuple[Array, ...]:
     return tuple(value[starts[b] : starts[b + 1]].swapaxes(0, 1) for b in range(len(starts) - 1))
 
 
-def _visible(call: Call, token: int, length: int) -> tuple[int, int]:
+def _visible(call: Call, token: int) -> tuple[int, int]:
+    """Return the positions that a token sees."""
     position = int(call.rows.position[token])
+    length = int(call.rows.lengths[call.rows.sequence[token]])
     last = position + 1 if call.word("mask", "causal") == "causal" else length
     window = integer(call.attrs, "window", 0)
     return (max(0, position + 1 - window) if window else 0), last
@@ -88,10 +91,9 @@ _v1bt, _v1ft = lanes.weighted(1, 0, BF16), lanes.weighted(1, 0, F32)
 
 @compiled
 def _score(
-    q: int, size: int, k: int, kind: int, keys: int, rows: int, scores: int, stride: int
+    q: int, size: int, k: int, kind: int, step: int, keys: int, rows: int, scores: int, stride: int
 ) -> None:
-    """Write the products of `rows` queries with `keys` keys; a row of scores is `stride` bytes."""
-    step = size * size_of(kind)
+    """Write the products of `rows` queries with `keys` keys `step` bytes apart; a row of scores is `stride` bytes."""
     whole = keys // 4 * 4
     for key in range(0, whole, 4):
         at, to = k + key * step, scores + key * 4
@@ -153,18 +155,19 @@ def _value_tail(p: int, v: int, kind: int, step: int, keys: int, out: int, left:
 
 @compiled
 def _weigh(
-    p: int, stride: int, v: int, kind: int, size: int, keys: int, rows: int, out: int, wide: int
-) -> None:
-    """Write the weighted sums of values; a row of the output is `wide` bytes, which whole vectors fit."""
+    p: int, stride: int, v: int, kind: int, step: int, size: int, keys: int, rows: int, out: int,
+    wide: int,
+) -> None:  # fmt: skip
+    """Write weighted sums of values `step` bytes apart; a row of the output is `wide` bytes, which whole vectors fit."""
     item = size_of(kind)
     e = 0
     while e + 4 * LANES <= size:
-        _value_block(p, stride, v + e * item, kind, size * item, keys, rows, out + e * 4, wide)
+        _value_block(p, stride, v + e * item, kind, step, keys, rows, out + e * 4, wide)
         e += 4 * LANES
     while e < size:
         for row in range(rows):
             weights, to = p + row * stride, out + row * wide + e * 4
-            _value_tail(weights, v + e * item, kind, size * item, keys, to, size - e)
+            _value_tail(weights, v + e * item, kind, step, keys, to, size - e)
         e += LANES
 
 
@@ -204,10 +207,11 @@ def _softmax(at: int, count: int, scale: Any, cap: Any, has_sink: int, sink: Any
 
 @compiled
 def attention(
-    q: int, q_kind: int, keys: int, values: int, kind: int, capacity: int, sequence: int,
-    position: int, length: int, sinks: int, sinks_kind: int, out: int, out_kind: int, tokens: int,
-    heads: int, kv_heads: int, size: int, v_size: int, causal: int, window: int,
-    scale: float, cap: float, part: int, parts: int, scratch: int,
+    q: int, q_kind: int, keys: int, k_room: int, k_step: int, k_skip: int, values: int,
+    v_room: int, v_step: int, v_skip: int, kind: int, sequence: int, position: int, length: int,
+    sinks: int, sinks_kind: int, out: int, out_kind: int, tokens: int, heads: int,
+    kv_heads: int, size: int, v_size: int, causal: int, window: int, scale: float,
+    cap: float, part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
     """Attend for this part's (token, key head) pairs, dealt out one by one: later tokens see more."""
     owner, place = integers(sequence, tokens), integers(position, tokens)
@@ -222,18 +226,19 @@ def attention(
     for pair in range(part, tokens * kv_heads, parts):
         token, head = pair // kv_heads, pair % kv_heads
         b = owner[token]
-        room = integers(capacity + 8 * b, 1)[0]
         last = place[token] + 1 if causal else integers(length + 8 * b, 1)[0]
         first = max(0, place[token] + 1 - window) if window else 0
         count = last - first
-        k = integers(keys + 8 * b, 1)[0] + (head * room + first) * size * size_of(kind)
-        v = integers(values + 8 * b, 1)[0] + (head * room + first) * v_size * size_of(kind)
+        k_row = head * integers(k_room + 8 * b, 1)[0] + first
+        v_row = head * integers(v_room + 8 * b, 1)[0] + first
+        k = integers(keys + 8 * b, 1)[0] + k_skip + k_row * k_step
+        v = integers(values + 8 * b, 1)[0] + v_skip + v_row * v_step
         stride = 4 * (count + LANES)
         for start in range(0, group, GROUP):
             rows = min(GROUP, group - start)
             base = token * heads + head * group + start
             read(q + base * size * size_of(q_kind), q_kind, q_at, rows * size)
-            _score(q_at, size, k, kind, count, rows, scores_at, stride)
+            _score(q_at, size, k, kind, k_step, count, rows, scores_at, stride)
             for row in range(rows):
                 if sinks != 0:
                     at = sinks + (head * group + start + row) * size_of(sinks_kind)
@@ -244,7 +249,7 @@ def attention(
                 )  # fmt: skip
                 # The sum waits behind the row's scores until its values are added.
                 floats(scores_at + row * stride + 4 * count, 1)[0] = total
-            _weigh(scores_at, stride, v, kind, v_size, count, rows, out_at, wide)
+            _weigh(scores_at, stride, v, kind, v_step, v_size, count, rows, out_at, wide)
             for row in range(rows):
                 total = floats(scores_at + row * stride + 4 * count, 1)[0]
                 shift = row * (v_size + LANES)
@@ -254,25 +259,30 @@ def attention(
                 write(out_at + row * wide, to, out_kind, v_size)
 
 
+def _entries(target: Builder, state: Kept) -> tuple[Argument, ...]:
+    """Return where a state's entries are: address, room, and the bytes of an entry and before its first column."""
+    size = state.dtype.itemsize
+    skip = state.columns[0] if state.columns else 0
+    return target.at(state), target.room(state), state.inner[0] * size, skip * size
+
+
 def lower_attention(target: Builder, item: Item) -> bool:
     """Emit attention over states; keys that are not kept between steps are left to the reference."""
     q, keys, values = item.inputs[:3]
     (out,) = item.outputs
     if not (isinstance(q, Buffer) and isinstance(keys, Kept) and isinstance(values, Kept)):
         return False
-    if keys.columns is not None or values.columns is not None:
-        return False
     sinks = item.operand("sinks")
     if not isinstance(out, Buffer) or not (sinks is None or isinstance(sinks, Held)):
         return False
     heads, size = q.shape
-    kv_heads, v_size = keys.outer[0], values.inner[0]
+    kv_heads, v_size = keys.outer[0], values.width
     target.reserve(64 + GROUP * 4 * (size + v_size + LANES) + 64)
     target.score_rows = max(target.score_rows, GROUP)
     target.emit(
-        opcodes.ATTENTION, target.at(q), kind_of(q.dtype), target.at(keys), target.at(values),
-        kind_of(keys.dtype), target.capacity(), target.sequence(), target.position(),
-        target.lengths(), 0 if sinks is None else target.at(sinks),
+        opcodes.ATTENTION, target.at(q), kind_of(q.dtype), *_entries(target, keys),
+        *_entries(target, values), kind_of(keys.dtype), target.sequence(), target.position(), target.lengths(),
+        0 if sinks is None else target.at(sinks),
         0 if sinks is None else kind_of(sinks.array.dtype), target.at(out), kind_of(out.dtype),
         target.rows(), heads, kv_heads, size, v_size,
         int(word(item.attrs, "mask", "causal") == "causal"), integer(item.attrs, "window", 0),

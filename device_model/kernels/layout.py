@@ -183,7 +183,7 @@ def lower_append(target: Builder, item: Item) -> bool:
     if not (isinstance(state, Kept) and isinstance(new, Buffer)) or state.dtype != new.dtype:
         return False
     target.emit(
-        opcodes.APPEND, target.at(new), new.dtype.itemsize, target.at(state), target.capacity(),
+        opcodes.APPEND, target.at(new), new.dtype.itemsize, target.at(state), target.room(state),
         target.sequence(), target.position(), target.rows(), prod(state.outer), prod(state.inner),
     )  # fmt: skip
     return True
@@ -244,3 +244,4 @@ SLICE = Kernel(reference_slice, lower_split, _unchanged)
 CONCAT = Kernel(reference_concat, lower_concat)
 ROPE = Kernel(reference_rope, lower_rope, as_first)
 APPEND = Kernel(reference_append, lower_append, _unchanged)
+REUSE = Kernel(reference_append, None, _unchanged, view=True)

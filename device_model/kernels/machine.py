@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from device_model.kernels import attention, elementwise, layout, linear, norm, opcodes
+from device_model.kernels import attention, elementwise, layout, linear, norm, opcodes, recurrent
 from device_model.kernels.compiled import compiled
 
 SPINS = 4000
@@ -80,7 +80,8 @@ def _execute(a: Any, r: Any, part: int, parts: int, scratch: int) -> None:
     elif opcode == opcodes.ATTENTION:
         attention.attention(
             a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13],
-            a[14], a[15], a[16], a[17], a[18], a[19], a[20], r[0], r[1], part, parts, scratch,
+            a[14], a[15], a[16], a[17], a[18], a[19], a[20], a[21], a[22], a[23], a[24], a[25],
+            r[0], r[1], part, parts, scratch,
         )  # fmt: skip
     elif opcode == opcodes.BINARY:
         elementwise.binary(
@@ -89,6 +90,16 @@ def _execute(a: Any, r: Any, part: int, parts: int, scratch: int) -> None:
         )  # fmt: skip
     elif opcode == opcodes.UNARY:
         elementwise.unary(a[1], a[2], a[3], a[4], a[5], a[6], r[0], part, parts, scratch)
+    elif opcode == opcodes.CAUSAL_CONV:
+        recurrent.causal_conv(
+            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12],
+            part, parts, scratch,
+        )  # fmt: skip
+    elif opcode == opcodes.LINEAR_ATTENTION:
+        recurrent.linear_attention(
+            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13],
+            a[14], a[15], part, parts, scratch,
+        )  # fmt: skip
     elif opcode == opcodes.COLUMNS:
         layout.columns(a[1], a[2], a[3], a[4], a[5], a[6], part, parts, scratch)
 

@@ -61,7 +61,12 @@ def _llama3(inverse: Array, attrs: Mapping[str, Attr]) -> Array:
     return np.where(middle, between, scaled)
 
 
-SCALINGS: dict[str, Scaling] = {"default": _unscaled, "linear": _linear, "llama3": _llama3, "yarn": _yarn}
+SCALINGS: dict[str, Scaling] = {
+    "default": _unscaled,
+    "linear": _linear,
+    "llama3": _llama3,
+    "yarn": _yarn,
+}
 
 
 def frequencies(attrs: Mapping[str, Attr]) -> Array:

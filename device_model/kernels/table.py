@@ -13,6 +13,7 @@ from device_model.kernels import (
     linear,
     moe,
     norm,
+    recurrent,
     rotary,
 )
 from device_model.kernels.kernel import Kernel
@@ -31,6 +32,7 @@ KERNELS: dict[str, Kernel] = {
     "slice": layout.SLICE,
     "concat": layout.CONCAT,
     "append": layout.APPEND,
+    "reuse": layout.REUSE,
     "attention": attention.ATTENTION,
     **elementwise.ARITHMETIC,
     **elementwise.FUNCTIONS,
@@ -39,7 +41,10 @@ KERNELS: dict[str, Kernel] = {
     "all_reduce": collective.ALONE,
     "all_gather": collective.ALONE,
     "reduce_scatter": collective.ALONE,
-    "all_to_all": collective.ALONE,
+    "read": recurrent.READ,
+    "write": recurrent.WRITE,
+    "causal_conv": recurrent.CAUSAL_CONV,
+    "linear_attention": recurrent.LINEAR_ATTENTION,
     "route": moe.ROUTE,
     "expert_matmul": moe.EXPERT_MATMUL,
     "combine": moe.COMBINE,

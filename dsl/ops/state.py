@@ -5,9 +5,9 @@ The growing cache of attention is `append`, in `dsl.ops.attention`.
 
 from __future__ import annotations
 
-from dsl.ops.spec import OpSpec, Param, Role, Site, is_float, same_dims
-from dsl.symbolic import Dim, equal
-from dsl.types import TensorType
+from dsl.ops.spec import OpSpec, Param, Role, Site, is_float, no_traffic, same_dims
+from dsl.symbolic import Dim, equal, symbol
+from dsl.types import Axis, TensorType
 
 
 def _fixed(site: Site, number: int) -> TensorType:
@@ -33,6 +33,15 @@ def _write(site: Site) -> tuple[TensorType, ...]:
         "new",
     )
     return (new,)
+
+
+def _reuse(site: Site) -> tuple[TensorType, ...]:
+    state = site.type("state")
+    at = site.context_axis(state)
+    site.need(at is not None, 1, f"the state is {state}", "state")
+    place = 0 if at is None else at
+    grown = Axis(state.axes[place].dim + symbol(site.seq), state.axes[place].shards)
+    return (TensorType(state.dtype, (*state.axes[:place], grown, *state.axes[place + 1 :])),)
 
 
 def _causal_conv(site: Site) -> tuple[TensorType, ...]:
@@ -63,13 +72,16 @@ def _linear_attention(site: Site) -> tuple[TensorType, ...]:
     decay = site.rank("decay", 3, 3)
     site.need(same_dims(q.dims, k.dims), 4, f"q is {q}, k is {k}", "k")
     site.need(same_dims(k.dims[:3], v.dims[:3]), 5, f"k is {k}, v is {v}", "v")
-    site.need(same_dims(decay.dims, q.dims[:3]), 6, f"decay is {decay}, q is {q}", "decay")
+    wanted_decay = (q.dims[0], q.dims[2], q.dims[1])
+    site.need(same_dims(decay.dims, wanted_decay), 6, f"decay is {decay}, q is {q}", "decay")
     wanted = (q.dims[0], q.dims[1], k.dims[3], v.dims[3])
     site.need(
         same_dims(state.dims, wanted), 7, f"the state is {state}, k is {k}, v is {v}", "state"
     )
-    heads = [tuple(a.shards for a in t.axes[:2]) for t in (state, q, k, v, decay)]
-    whole = not any(a.shards for t in (state, q, k, v, decay) for a in t.axes[2:])
+    heads = [tuple(a.shards for a in t.axes[:2]) for t in (state, q, k, v)]
+    heads.append((decay.axes[0].shards, decay.axes[2].shards))
+    whole = not any(a.shards for t in (state, q, k, v) for a in t.axes[2:])
+    whole = whole and not decay.axes[1].shards
     site.need_shard(
         whole and all(h == heads[0] for h in heads), 8, f"q is {q}, the state is {state}", "q"
     )
@@ -110,6 +122,20 @@ WRITE = OpSpec(
     in_place=True,
 )
 
+REUSE = OpSpec(
+    name="reuse",
+    summary="Give a growing state as an earlier layer of this step has extended it.",
+    params=(Param("state", Role.STATE_READ),),
+    result="the state with S more along the context",
+    constraints=("the state has exactly one axis of the context size",),
+    semantics="y = what append returned for this state in this step",
+    cost="0",
+    example="k = reuse(keys[source[i]])",
+    infer=_reuse,
+    traffic=no_traffic,
+    in_place=True,
+)
+
 CAUSAL_CONV = OpSpec(
     name="causal_conv",
     summary="Convolve each channel over the last tokens, with the tokens before this step in a state.",
@@ -143,7 +169,7 @@ LINEAR_ATTENTION = OpSpec(
     constraints=(
         "the state has no axis of the context size",
         "q, k and v have four axes and the same float dtype",
-        "decay has three axes, [B, H, S]",
+        "decay has three axes, [B, S, H]",
         "q and k have the same shape",
         "k and v have the same batch, heads and length",
         "decay has one entry a head and token",
@@ -151,7 +177,7 @@ LINEAR_ATTENTION = OpSpec(
         "batch and heads are sharded alike, and no other axis is sharded",
     ),
     semantics=(
-        "for s in order: m[b, h] = exp(decay[b, h, s]) * m[b, h] + outer(k[b, h, s], v[b, h, s]); y[b, h, s] = "
+        "for s in order: m[b, h] = exp(decay[b, s, h]) * m[b, h] + outer(k[b, h, s], v[b, h, s]); y[b, h, s] = "
         "q[b, h, s] . m[b, h]; m begins as the state and ends as the next state"
     ),
     cost="5 * B * H * S * E * Ev",
@@ -160,4 +186,4 @@ LINEAR_ATTENTION = OpSpec(
     flops=_linear_flops,
 )
 
-SPECS = (READ, WRITE, CAUSAL_CONV, LINEAR_ATTENTION)
+SPECS = (READ, WRITE, REUSE, CAUSAL_CONV, LINEAR_ATTENTION)

@@ -55,6 +55,11 @@ def _length_is_unused(values: Mapping[str, object], read: Collection[str]) -> bo
     return bool(rotates) and all(isinstance(x, str) and x in LENGTH_TYPES for x in types)
 
 
+def _has_no_window(values: Mapping[str, object], read: Collection[str]) -> bool:
+    """Tell whether the config says that windows are off."""
+    return values.get("use_sliding_window") is False
+
+
 def _rows(
     reason: str, keys: str, values: tuple[object, ...] | None = None
 ) -> Iterator[tuple[str, Ignored]]:
@@ -76,6 +81,7 @@ IGNORED: dict[str, Ignored] = {
     ),
     **dict(_rows(TRAINING, "attention_probs_dropout_prob hidden_dropout_prob activation_dropout")),
     **dict(_rows(TRAINING, "layerdrop resid_dropout embd_dropout unsloth_fixed unsloth_version")),
+    **dict(_rows(TRAINING, "router_aux_loss_coef router_jitter_noise aux_loss_alpha seq_aux")),
     **dict(_rows(TOKENS, "bos_token_id eos_token_id pad_token_id unk_token_id sep_token_id")),
     **dict(_rows(TOKENS, "decoder_start_token_id forced_bos_token_id forced_eos_token_id")),
     **dict(
@@ -91,11 +97,17 @@ IGNORED: dict[str, Ignored] = {
     ),
     **dict(_rows(SAMPLING, "exponential_decay_length_penalty task_specific_params.*")),
     **dict(_rows(OUTPUTS, "output_attentions output_hidden_states output_scores return_dict")),
+    **dict(_rows(OUTPUTS, "output_router_logits")),
     **dict(_rows(OUTPUTS, "return_dict_in_generate use_cache torchscript num_logits_to_keep")),
     **dict(_rows(LABELS, "id2label.* label2id.* num_labels problem_type finetuning_task")),
     **dict(_rows("a setting of another runtime", "transformers.js_config.* tf_legacy_loss")),
     **dict(_rows("true of the architecture already", "is_llama_config is_decoder")),
     "dtype": Ignored("each tensor states its own data type in the checkpoint"),
+    "num_nextn_predict_layers": Ignored("layers beside the model, for drafting tokens alone"),
+    "num_mtp_layers": Ignored("layers beside the model, for drafting tokens alone"),
+    "ep_size": Ignored("1: how experts were spread in training", (1,)),
+    "cache_implementation": Ignored("how transformers stores its cache, not what is in it"),
+    "max_window_layers": Ignored("no layer has a window", condition=_has_no_window),
     "pretraining_tp": Ignored("1: projections were not split in training", (1,)),
     "rope_interleaved": Ignored(
         "false: rotary pairs are halves apart, as in transformers", (False,)

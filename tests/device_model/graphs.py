@@ -27,8 +27,9 @@ from dsl.graph import (
     WeightSource,
 )
 from dsl.graph import Step as GraphStep
+from dsl.ops import OPS
 from dsl.source import Source, Span
-from dsl.symbolic import Dim, symbol
+from dsl.symbolic import Dim, opaque, symbol
 from dsl.types import DTYPES, Axis, TensorType
 
 SPAN = Span(Source("test", ""), 0, 0)
@@ -40,6 +41,12 @@ def tensor(dtype: str, *dims: Dim) -> TensorType:
     return TensorType(DTYPES[dtype], tuple(Axis(dim) for dim in dims))
 
 
+def operands(op: str, count: int) -> tuple[str, ...]:
+    """Return the names of the first `count` value parameters of an operation."""
+    values = [p for p in OPS[op].params if p.role.is_value]
+    return tuple(values[min(i, len(values) - 1)].name for i in range(count))
+
+
 @dataclass
 class Flow:
     """Collects the parts of a graph; `scope` opens a layer's body."""
@@ -49,6 +56,7 @@ class Flow:
     inputs: list[Value] = field(default_factory=list)
     weights: list[list[Weight]] = field(default_factory=lambda: [[]])
     states: list[list[State]] = field(default_factory=lambda: [[]])
+    config: dict[str, Attr] = field(default_factory=dict)
     steps: list[list[GraphStep]] = field(default_factory=lambda: [[]])
     outputs: list[Output] = field(default_factory=list)
 
@@ -74,9 +82,9 @@ class Flow:
         self.weights[-1].append(Weight(number, name, shape, origin, SPAN))
         return number
 
-    def state(self, *dims: Dim) -> int:
+    def state(self, *dims: Dim, dtype: str = "") -> int:
         """Add a state to the open body."""
-        shape = tensor(self.dtype, *dims)
+        shape = tensor(dtype or self.dtype, *dims)
         number = self.value(shape)
         self.states[-1].append(State(number, "state", shape, SPAN))
         return number
@@ -90,7 +98,9 @@ class Flow:
     ) -> tuple[int, ...]:
         """Add an operation with several outputs."""
         outputs = tuple(self.value(tensor(self.dtype, *dims)) for dims in shapes)
-        self.steps[-1].append(Node(name, inputs, outputs, attrs, SPAN))
+        self.steps[-1].append(
+            Node(name, inputs, outputs, attrs, SPAN, operands=operands(name, len(inputs)))
+        )
         return outputs
 
     def open(self) -> None:
@@ -131,7 +141,7 @@ class Flow:
             seq="S",
             context="C",
             mesh=(),
-            config={},
+            config=self.config,
             inputs=tuple(self.inputs),
             body=self.close(),
             outputs=tuple(self.outputs),
@@ -154,6 +164,7 @@ class Llama:
     theta: float = 10000.0
     eps: float = 1e-5
     window: int = 0
+    ring: int = 0
     softcap: float = 0.0
     pairing: str = "half"
     qk_norm: bool = False
@@ -213,9 +224,10 @@ class Llama:
         rope: dict[str, Attr] = {"at": C, "scale": 1.0, "pairing": self.pairing}
         q = f.op("rope", (q, freqs), B, self.H, S, self.E, **rope)
         k = f.op("rope", (k, freqs), B, self.K, S, self.E, **rope)
-        keys, values = f.state(B, self.K, C, self.E), f.state(B, self.K, C, self.E)
-        k = f.op("append", (keys, k), B, self.K, C + S, self.E)
-        v = f.op("append", (values, v), B, self.K, C + S, self.E)
+        kept = opaque("min", C, self.ring) if self.ring else C
+        keys, values = f.state(B, self.K, kept, self.E), f.state(B, self.K, kept, self.E)
+        k = f.op("append", (keys, k), B, self.K, kept + S, self.E)
+        v = f.op("append", (values, v), B, self.K, kept + S, self.E)
         a = f.op(
             "attention", (q, k, v), B, self.H, S, self.E, mask="causal", scale=self.E**-0.5,
             window=self.window, softcap=self.softcap,

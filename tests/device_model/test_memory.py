@@ -49,6 +49,16 @@ def test_half_pairs_turns_pairs_into_halves() -> None:
     assert np.array_equal(rows, A[[0, 2, 1, 3]])
 
 
+def test_parts_of_each_group() -> None:
+    part = transformed("part", reference("a"), axis=0, start=1, stop=2, groups=2)
+    size = len(A) // 2
+    assert np.array_equal(part, A[[1, size + 1]])
+
+
+def test_fold_splits_the_leading_axis() -> None:
+    assert np.array_equal(transformed("fold", reference("a"), groups=2), A.reshape(2, -1, A.shape[1]))
+
+
 def test_rows_of_a_tensor_are_not_copied() -> None:
     assert np.shares_memory(transformed("part", reference("a"), axis=0, start=1, stop=3), A)
 

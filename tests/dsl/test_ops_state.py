@@ -14,7 +14,7 @@ HEADS = {
     "q": "f32[B, H, S, E]",
     "k": "f32[B, H, S, E]",
     "v": "f32[B, H, S, N]",
-    "decay": "f32[B, H, S]",
+    "decay": "f32[B, S, H]",
 }
 
 
@@ -43,6 +43,16 @@ def test_write_c2() -> None:
 def test_write_c3() -> None:
     new = "f32[B, H @tp, E, N]"
     assert violated("write(state, new)", state=MEMORY, new=new) == "write_c3"
+
+
+def test_reuse_type() -> None:
+    both = "append(state, new) + reuse(state)"
+    state, new = "state bf16[B, K, C, E]", "bf16[B, K, S, E]"
+    assert gives(both, "bf16[B, K, C + S, E]", state=state, new=new)
+
+
+def test_reuse_c1() -> None:
+    assert violated("reuse(state)", state=MEMORY) == "reuse_c1"
 
 
 def test_causal_conv_type() -> None:
@@ -115,7 +125,7 @@ def test_linear_attention_c5() -> None:
 
 
 def test_linear_attention_c6() -> None:
-    assert violated(LINEAR, **(HEADS | {"decay": "f32[B, S, H]"})) == "linear_attention_c6"
+    assert violated(LINEAR, **(HEADS | {"decay": "f32[B, H, S]"})) == "linear_attention_c6"
 
 
 def test_linear_attention_c7() -> None:

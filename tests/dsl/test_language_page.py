@@ -1,0 +1,31 @@
+"""The specification of the language must be what the tables say, and its example a program."""
+
+from __future__ import annotations
+
+import re
+
+from dsl.formatter import format_file
+from dsl.inference import check
+from dsl.manual import with_sections
+from dsl.parser import parse
+from dsl.source import Source
+from porting.library import _used
+from tests.conftest import TESTS, Golden
+
+ROOT = TESTS.parent
+PAGE = ROOT / "dsl" / "LANGUAGE.md"
+
+
+def test_generated_sections_are_fresh(golden: Golden) -> None:
+    grammar = (ROOT / "dsl" / "grammar.lark").read_text(encoding="utf-8")
+    golden(with_sections(PAGE.read_text(encoding="utf-8"), grammar), "../dsl/LANGUAGE.md")
+
+
+def test_the_example_is_a_sound_canonical_program() -> None:
+    text = re.search(r"```sohu\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert text is not None
+    source = Source("LANGUAGE.md", text.group(1))
+    file = parse(source)
+    assert format_file(file) == source.text
+    blocks = {b.name.id: b for u in file.uses for b in _used(u.path, ROOT).blocks}
+    assert check(file.families[0], blocks).diagnostics == ()
