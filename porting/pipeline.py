@@ -207,7 +207,9 @@ def validate_port(folder: Path, progress: Progress = silent) -> Report:
     base = Report(Verdict.FAIL, existing.model, existing.diagnostics, created_with=versions())
     if existing.graph is None:
         return replace(base, timing=stages.seconds)
-    accounted = accounting.account(existing.graph, opened.checkpoint.tensors)
+    accounted = accounting.account(
+        existing.graph, opened.checkpoint.tensors, opened.checkpoint.same_bits
+    )
     diagnostics = (*existing.diagnostics, *accounted.diagnostics)
     validation, verdict = Validation(), Verdict.FAIL
     if not any(d.code in ("S560", "S562", "S563") for d in diagnostics):

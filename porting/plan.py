@@ -67,7 +67,7 @@ def plan(origin: Origin, config: ModelConfig, checkpoint: Checkpoint) -> Plan:
     problems = [*checked.errors, *keys.diagnostics]
     if checked.graph is None:
         raise Refused(problems)
-    accounted = accounting.account(checked.graph, checkpoint.tensors)
+    accounted = accounting.account(checked.graph, checkpoint.tensors, checkpoint.same_bits)
     problems += accounted.diagnostics
     if any(p.severity is Severity.ERROR for p in problems):
         raise Refused(problems)

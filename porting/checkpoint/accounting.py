@@ -1,12 +1,12 @@
 """Account for every tensor of a checkpoint: consumed exactly once, in the declared shape, or named as a problem.
 
-Works on headers alone; no weights are read, except where a tied head must equal what it is tied to.
+Works on headers alone, except where a surplus tensor may be a copy of one that is read.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from dsl.diagnostics import Diagnostic, did_you_mean
@@ -45,8 +45,13 @@ class Accounted:
     notes: tuple[str, ...]
 
 
-def account(graph: Graph, tensors: Mapping[str, TensorInfo]) -> Accounted:
-    """Compare a bound graph's weights with the headers of a checkpoint."""
+def account(
+    graph: Graph, tensors: Mapping[str, TensorInfo], equal: Callable[[str, str], bool]
+) -> Accounted:
+    """Compare a bound graph's weights with the headers of a checkpoint.
+
+    `equal` tells whether two tensors of one shape hold the same bits; it is asked about surplus tensors alone.
+    """
     problems: list[Diagnostic] = []
     uses: list[Use] = []
     missing: dict[str, Diagnostic] = {}
@@ -59,7 +64,7 @@ def account(graph: Graph, tensors: Mapping[str, TensorInfo]) -> Accounted:
             missing.setdefault(use.name, _missing(use, tensors))
         problems += _compare([use for use in found if use.name in tensors], tensors)
         casts.update(_casts(found, tensors))
-    unused, left = _unused(tensors, uses)
+    unused, left = _unused(tensors, uses, equal)
     problems += [*_few(list(missing.values()), "missing"), *_few(unused, "unused")]
     problems += _repeated(uses, tensors)
     consumed = tuple(sorted({u.name for u in uses} & set(tensors)))
@@ -133,7 +138,7 @@ def _convertible(stored: DType, wanted: DType) -> bool:
 
 
 def _unused(
-    tensors: Mapping[str, TensorInfo], uses: Sequence[Use]
+    tensors: Mapping[str, TensorInfo], uses: Sequence[Use], equal: Callable[[str, str], bool]
 ) -> tuple[list[Diagnostic], list[str]]:
     consumed = {use.name for use in uses}
     problems: list[Diagnostic] = []
@@ -142,6 +147,9 @@ def _unused(
         if name in consumed:
             continue
         reason = next((r for end, r in IGNORABLE.items() if name.endswith(end)), None)
+        twin = next((c for c in sorted(consumed) if _alike(c, name, tensors, equal)), None)
+        if reason is None and twin is not None:
+            reason = f"`{name}` holds the same bits as `{twin}`"
         if reason is not None:
             left[reason] += 1
             continue
@@ -149,6 +157,15 @@ def _unused(
         help_ = "the family would have to use it: a model without it computes something else"
         problems.append(Diagnostic("S561", message, place=info.file, help=help_))
     return problems, [f"{count} tensors left: {reason}" for reason, count in left.items()]
+
+
+def _alike(
+    one: str, other: str, tensors: Mapping[str, TensorInfo], equal: Callable[[str, str], bool]
+) -> bool:
+    """Tell whether a tensor is a copy of another, as files have them of tied weights."""
+    a, b = tensors.get(one), tensors[other]
+    same = a is not None and (a.dtype, a.shape) == (b.dtype, b.shape)
+    return same and len(b.shape) > 1 and equal(one, other)
 
 
 def _repeated(uses: Sequence[Use], tensors: Mapping[str, TensorInfo]) -> Iterator[Diagnostic]:

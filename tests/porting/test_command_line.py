@@ -171,6 +171,15 @@ def test_surplus_tensor_is_named(copied: Path, capsys: pytest.CaptureFixture[str
     assert name in shown
 
 
+def test_a_tied_head_that_is_stored_too_may_be_left(tmp_path: Path) -> None:
+    model = tiny_llama(tmp_path / "model", tie_word_embeddings=True)
+    embed = "model.embed_tokens.weight"
+    edit_tensors(model, lambda t: t.update({"lm_head.weight": t[embed].clone()}))
+    assert main(["port", str(model), "--plan", "--out", str(tmp_path / "same")]) == 0
+    edit_tensors(model, lambda t: t.update({"lm_head.weight": t[embed] * 2}))
+    assert main(["port", str(model), "--plan", "--out", str(tmp_path / "other")]) == 2
+
+
 def test_wrong_shape_is_named(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     edit_tensors(copied, lambda t: t.update({NORM: t[NORM][:-1].clone()}))
     shown = refusal(["port", str(copied), "--out", str(copied / "out")], capsys)
