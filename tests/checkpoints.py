@@ -49,8 +49,7 @@ COMMON = {
 }
 TINY: dict[str, dict[str, Any]] = {
     "mistral": COMMON | {"num_hidden_layers": 3, "sliding_window": 11},
-    "mixtral": COMMON
-    | {"num_hidden_layers": 3, "num_local_experts": 5, "num_experts_per_tok": 2},
+    "mixtral": COMMON | {"num_hidden_layers": 3, "num_local_experts": 5, "num_experts_per_tok": 2},
     "qwen2": {k: v for k, v in COMMON.items() if k != "head_dim"} | {"num_hidden_layers": 3},
     "qwen3": COMMON | {"num_hidden_layers": 3},
     "qwen3_moe": COMMON
@@ -78,6 +77,7 @@ TINY: dict[str, dict[str, Any]] = {
     "deepseek_v3": {k: v for k, v in COMMON.items() if k != "head_dim"}
     | {
         "num_hidden_layers": 3,
+        "max_position_embeddings": 8 * 4096,
         "num_attention_heads": 6,
         "num_key_value_heads": 6,
         "moe_intermediate_size": 24,
@@ -89,14 +89,14 @@ TINY: dict[str, dict[str, Any]] = {
         "first_k_dense_replace": 1,
         "kv_lora_rank": 16,
         "q_lora_rank": 18,
-        "qk_rope_head_dim": 4,
+        "qk_rope_head_dim": 14,
         "qk_nope_head_dim": 10,
         "v_head_dim": 8,
         "rope_parameters": {
             "rope_type": "yarn",
             "rope_theta": 10000.0,
             "factor": 8.0,
-            "original_max_position_embeddings": 32,
+            "original_max_position_embeddings": 4096,
             "beta_fast": 32.0,
             "beta_slow": 1.0,
             "mscale": 0.707,
@@ -106,8 +106,8 @@ TINY: dict[str, dict[str, Any]] = {
 }
 
 ROUTER_GAIN = {"deepseek_v3": 3.0}
-"""How much the routers of a tiny model are scaled, 12 where nothing is said: a token's experts should not be a matter of
-rounding. Sigmoids saturate, so theirs is less, and the bias of their experts is spread more widely instead."""
+"""How much the routers of a tiny model are scaled, 12 where nothing is said, so that a token's experts are not a matter
+of rounding. Sigmoids saturate, so theirs is less, and the bias of their experts is spread more widely instead."""
 
 
 def tiny(directory: Path, model_type: str, *, dtype: str = "bfloat16", **overrides: Any) -> Path:
@@ -125,7 +125,7 @@ def tiny(directory: Path, model_type: str, *, dtype: str = "bfloat16", **overrid
                 gain = ROUTER_GAIN.get(model_type, 12.0)
                 parameter.copy_(noise * gain / parameter.shape[-1] ** 0.5)
             elif name.endswith("e_score_correction_bias"):
-                parameter.copy_(noise)
+                parameter.copy_(noise * 2.0)
             elif isinstance(parameter, torch.nn.Parameter):
                 # Norm weights and biases of a fresh model are constant, which would hide mistakes.
                 parameter.add_(noise * 0.1)

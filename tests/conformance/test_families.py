@@ -1,15 +1,18 @@
 """The farm's rows beyond Llama: random checkpoints of every family's variants, by the rule, in every mode.
 
-Windows are shorter than the rows, so that every mode runs past them. Routers are scaled so that no token's experts are a
-matter of rounding (see `tests.checkpoints`).
+Windows are shorter than the rows, so that every mode runs past them. Routers are scaled so that no token's experts are
+a matter of rounding (see `tests.checkpoints`).
 """
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from dsl.graph import Node
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import read_config
 from porting.origin.resolve import resolve
@@ -73,6 +76,30 @@ def test_port_follows_the_rule(variant: str, numerics: str, tmp_path: Path) -> N
     cases = validated(tiny(tmp_path / "model", model_type, **overrides), numerics)
     assert {case.mode for case in cases} == {mode.name for mode in MODES}
     assert [case for case in cases if not case.passed] == []
+
+
+def layers_of(directory: Path) -> list[tuple[object, ...]]:
+    planned = plan(resolve(str(directory)), read_config(directory), Checkpoint.open(directory))
+    return [
+        (layers, tuple((node.op, node.attrs) for node in body.steps if isinstance(node, Node)))
+        for body, layers in planned.graph.bodies()
+    ]
+
+
+@pytest.mark.f32
+def test_old_and_new_layout_of_gemma3_keys_give_equal_programs(tmp_path: Path) -> None:
+    kinds = ["sliding_attention", "sliding_attention", "full_attention"]
+    layers = {"num_hidden_layers": 7, "layer_types": [*kinds, *kinds, kinds[0]]}
+    new = tiny(tmp_path / "new", "gemma3_text", rope_parameters=SCALED_GEMMA, **layers)
+    old = tmp_path / "old"
+    old.mkdir()
+    shutil.copy(new / "model.safetensors", old)
+    raw = json.loads((new / "config.json").read_text())
+    del raw["rope_parameters"], raw["layer_types"]
+    raw |= {"rope_theta": 1000000.0, "rope_scaling": {"rope_type": "linear", "factor": 8.0}}
+    raw |= {"rope_local_base_freq": 10000.0, "sliding_window_pattern": 3}
+    (old / "config.json").write_text(json.dumps(raw))
+    assert layers_of(old) == layers_of(new)
 
 
 @pytest.mark.f32

@@ -56,7 +56,9 @@ def test_parts_of_each_group() -> None:
 
 
 def test_fold_splits_the_leading_axis() -> None:
-    assert np.array_equal(transformed("fold", reference("a"), groups=2), A.reshape(2, -1, A.shape[1]))
+    assert np.array_equal(
+        transformed("fold", reference("a"), groups=2), A.reshape(2, -1, A.shape[1])
+    )
 
 
 def test_rows_of_a_tensor_are_not_copied() -> None:

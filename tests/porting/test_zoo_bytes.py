@@ -12,6 +12,7 @@ from a config alone has it in bfloat16. The programs declare it f32, and it is c
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from math import prod
 from pathlib import Path
@@ -21,7 +22,7 @@ import pytest
 
 from dsl.footprint import footprint
 from dsl.formatter import format_file
-from dsl.graph import Graph
+from dsl.graph import Graph, TensorRef
 from dsl.inference import check, infer
 from dsl.parser import parse
 from dsl.program import port_of
@@ -113,6 +114,37 @@ def test_tensors_are_those_that_save_pretrained_writes(name: str) -> None:
                     assert all(fits), (tensor, shape, ref.shape)
                     read[tensor] = read.get(tensor, 0) + prod(d for d in ref.read)
     assert read == {name: prod(shape) for name, shape in stored.items()}
+
+
+SHARDS = {
+    "colwise": ((0, "tp"),),
+    "rowwise": ((1, "tp"),),
+    "replicated_with_grad_allreduce": (),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_sharding_is_that_of_transformers_plan(name: str) -> None:
+    model = on_meta(name)
+    modules = {
+        re.sub(r"\.\d+\.", ".*.", m.removeprefix("model.")) for m, _ in model.named_modules()
+    }
+    plan = {
+        m: s for m, s in model.config.base_model_tp_plan.items() if s in SHARDS and m in modules
+    }
+    agreed = set()
+    for body, _ in bound(config_of(name)).bodies():
+        for weight in body.weights:
+            if not isinstance(weight.source, TensorRef):
+                continue
+            name = weight.source.name.removeprefix("model.").replace("{i}", "*")
+            module = name.rsplit(".", 1)[0]
+            if module in plan:
+                axes = enumerate(weight.type.axes)
+                shards = tuple((i, s) for i, axis in axes for s in axis.shards)
+                assert shards == SHARDS[plan[module]], module
+                agreed.add(module)
+    assert agreed == set(plan)
 
 
 @pytest.mark.parametrize("name", MODELS)
