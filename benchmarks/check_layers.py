@@ -66,7 +66,9 @@ def main() -> None:
         }
         del values["rope_parameters.rope_theta"]
         classes, infer_ms, count_ms = milliseconds("Gemma3ForCausalLM", values)
-        print(f"{'gemma3, alternating':<24}{layers:>8}{classes:>9}{infer_ms:>10.1f}{count_ms:>10.1f}")
+        print(
+            f"{'gemma3, alternating':<24}{layers:>8}{classes:>9}{infer_ms:>10.1f}{count_ms:>10.1f}"
+        )
 
 
 if __name__ == "__main__":

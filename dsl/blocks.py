@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from dsl import syntax as sx
 from dsl.calls import single
 from dsl.diagnostics import Diagnostic, Label, counted, did_you_mean
 from dsl.expressions import Context, Expressions
+from dsl.graph_builder import GraphBuilder
+from dsl.origins import origins
 from dsl.scope import POISON, Meaning, Poison, Scope, Tensor
 from dsl.sources import fill
 from dsl.static import MeshAxis, Static, StaticError, Unknown, show
@@ -46,6 +48,8 @@ class Blocks:
         if name in self.stack or len(self.stack) >= MAX_CALL_DEPTH:
             message = f"block `{name}` calls itself"
             raise StaticError(Diagnostic("S206", message, call.span))
+        for diagnostic in faulty_parameters(block):
+            raise StaticError(diagnostic)
         given = self._given(block, call)
         scope = Scope(dict(self.globals))
         poisoned = False
@@ -96,10 +100,6 @@ class Blocks:
         expressions: Expressions,
     ) -> None:
         kind = param.kind.id if isinstance(param.kind, sx.Name) else ""
-        if kind not in _KINDS:
-            help_ = did_you_mean(kind, _KINDS)
-            message = f"`{kind}` is no kind of parameter"
-            raise StaticError(Diagnostic("S211", message, param.kind.span, help=help_))
         if expr is None and param.default is None:
             raise StaticError(self._missing(block, call, param))
         if expr is not None:
@@ -136,7 +136,7 @@ class Blocks:
             return
         actual = self.shared.builder.type_of(value)
         if actual.rank != len(kind.axes):
-            raise StaticError(_mismatch(param, kind, expr, actual))
+            raise StaticError(_mismatch(self.shared.builder, value, param, kind, expr, actual))
         if kind.dtype.id not in DTYPES:
             scope.names.setdefault(kind.dtype.id, actual.dtype)
         for axis, written in zip(actual.axes, kind.axes, strict=True):
@@ -166,7 +166,10 @@ class Blocks:
             actual = self.shared.builder.type_of(meaning.ids[0])
             if not fits(declared, actual):
                 expr = given[param.name.id]
-                found = _mismatch(param, param.kind, expr, actual, declared)
+                value = meaning.ids[0]
+                found = _mismatch(
+                    self.shared.builder, value, param, param.kind, expr, actual, declared
+                )
                 notes = expressions.meaning_of(found.message, scope, param.span)
                 raise StaticError(replace(found, notes=notes))
 
@@ -202,7 +205,8 @@ class Blocks:
             expressions.complete(value, expr)
             if not fits(declared, actual):
                 message = f"block `{block.name.id}` declares {declared}, returns {actual}"
-                labels = (Label(written.span, "declared here"),)
+                behind = origins(self.shared.builder, (value,), (declared,), expr.span)
+                labels = (Label(written.span, "declared here"), *behind)
                 notes = expressions.meaning_of(message, scope, written.span)
                 raise StaticError(
                     Diagnostic("S213", message, expr.span, labels=labels, notes=notes)
@@ -225,6 +229,8 @@ def fits(declared: TensorType, actual: TensorType) -> bool:
 
 
 def _mismatch(
+    builder: GraphBuilder,
+    value: int,
     param: sx.Param,
     kind: sx.TypeSyntax,
     expr: sx.Expr,
@@ -234,7 +240,24 @@ def _mismatch(
     shown = kind.span.text if declared is None else str(declared)
     message = f"`{param.name.id}` is {actual}; {shown} is declared"
     labels = (Label(param.span, "declared here"),)
-    return Diagnostic("S213", message, expr.span, labels=labels)
+    types = () if declared is None else (declared,)
+    made = origins(builder, (value,), types, expr.span)
+    return Diagnostic("S213", message, expr.span, labels=(*labels, *made))
+
+
+def faulty_parameters(block: sx.Block) -> Iterator[Diagnostic]:
+    """Yield what is wrong with a block's parameters as they are written: kinds, and misspelt dtypes."""
+    for param in block.params:
+        kind = param.kind
+        if isinstance(kind, sx.Name):
+            if kind.id not in _KINDS:
+                help_ = did_you_mean(kind.id, _KINDS) or f"kinds are {', '.join(_KINDS)}"
+                message = f"`{kind.id}` is no kind of parameter"
+                yield Diagnostic("S211", message, kind.span, help=help_)
+        elif kind.dtype.id not in DTYPES and (help_ := did_you_mean(kind.dtype.id, DTYPES)):
+            # Any other name stands for the argument's dtype; one so close to a dtype was meant to be it.
+            message = f"`{kind.dtype.id}` is no dtype"
+            yield Diagnostic("S211", message, kind.dtype.span, help=help_)
 
 
 def symbolic_arguments(block: sx.Block, shared: Context, scope: Scope, mesh: list[str]) -> None:

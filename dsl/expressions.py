@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from dsl import syntax as sx
 from dsl.binding import KeyUse
 from dsl.calls import Argument, attribute, is_op, match_arguments, operator_op, single
-from dsl.diagnostics import Diagnostic, Label, did_you_mean
+from dsl.diagnostics import Diagnostic, did_you_mean
 from dsl.graph import Attr, StateArray
 from dsl.graph_builder import GraphBuilder
 from dsl.ops import OPS
 from dsl.ops.spec import Divides, OpSpec, Required, Role, Site, Violation
+from dsl.origins import origins, partial_since
 from dsl.scope import POISON, LayerIndex, Meaning, Poison, Query, Scope, Tensor
 from dsl.source import Span
 from dsl.static import FUNCTIONS, Evaluator, MeshAxis, Path, Static, StaticError, Unknown, show
@@ -110,8 +111,11 @@ class Expressions:
             return meaning
         if isinstance(meaning, Poison):
             raise StaticError(None)
-        help_ = did_you_mean(name.id, [*DTYPES, *scope.names])
-        raise StaticError(Diagnostic("S211", f"`{name.id}` is no dtype", name.span, help=help_))
+        known = [*DTYPES, *(n for n, m in scope.names.items() if isinstance(m, DType))]
+        value = f" but {show(meaning)}" if isinstance(meaning, (str, int, float)) else ""
+        message = f"`{name.id}` is no dtype{value}"
+        help_ = did_you_mean(name.id, known)
+        raise StaticError(Diagnostic("S211", message, name.span, help=help_))
 
     def axis(self, written: sx.AxisSyntax, scope: Scope) -> Axis:
         """Return an axis that a text declares."""
@@ -354,7 +358,9 @@ class Expressions:
             axes = ", ".join(sorted(type_.partial))
             message = f"a partial sum over {axes} is used before it is complete"
             help_ = f"all_reduce(…, {axes}) completes it"
-            raise StaticError(Diagnostic("S301", message, expr.span, text=str(type_), help=help_))
+            labels = partial_since(self.shared.builder, value, expr.span)
+            shown = Diagnostic("S301", message, expr.span, str(type_), labels=labels, help=help_)
+            raise StaticError(shown)
 
     def _violation(
         self,
@@ -370,11 +376,9 @@ class Expressions:
         at = arguments.get(violation.at)
         span = at.exprs[0].span if at else call.span
         number = int(violation.constraint.rsplit("_c", 1)[1])
-        labels = tuple(
-            Label(builder.values[ids[0]].span, str(builder.type_of(ids[0])))
-            for name, ids in values.items()
-            if name == violation.at and builder.values[ids[0]].span != span
-        )
+        first = [*values.get(violation.at, ())]
+        others = [i for name, ids in values.items() if name != violation.at for i in ids]
+        labels = origins(builder, first + others, (), span)
         help_ = violation.help or self._fitting(violation.at, spec, arguments, site, scope)
         rule = f"{spec.name} needs: {spec.constraints[number - 1]}"
         places = (call.span, *(label.span for label in labels))

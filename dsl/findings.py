@@ -14,6 +14,9 @@ from dsl.static import Path
 Key = tuple[object, ...]
 
 
+UNUSED = "S215"
+
+
 @dataclass(slots=True)
 class Findings:
     """Collects the diagnostics of one path after another."""
@@ -31,7 +34,9 @@ class Findings:
 
     def diagnostics(self) -> tuple[Diagnostic, ...]:
         """Return every diagnostic once, noting the decisions that all its paths share."""
-        return tuple(self._noted(key, found) for key, found in self._first.items())
+        found = {k: d for k, d in self._first.items() if d.code != UNUSED}
+        # What is unused on one path may follow from a fault that another path shows.
+        return tuple(self._noted(key, d) for key, d in (found or self._first).items())
 
     def _noted(self, key: Key, found: Diagnostic) -> Diagnostic:
         first, *others = self._faulty[key]

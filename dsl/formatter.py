@@ -306,8 +306,10 @@ def _adjacent(
     if second.span.source is not source:
         return True
     between = source.text[first.span.end : second.span.start]
+    # A comment inside of a statement moves to a line of its own below it.
     own_line = any(
-        not c.trailing and first.span.end <= c.span.start < second.span.start
+        first.span.start <= c.span.start < second.span.start
+        and not (c.trailing and c.span.start >= first.span.end)
         for c in comments.get(source, ())
     )
     return between.count("\n") <= 1 and not own_line

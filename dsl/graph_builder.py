@@ -26,6 +26,8 @@ from dsl.source import Span
 from dsl.symbolic import quotient, text
 from dsl.types import TensorType
 
+VALUE = "value"
+
 
 @dataclass(slots=True)
 class Frame:
@@ -50,8 +52,10 @@ class GraphBuilder:
         self.diagnostics: dict[tuple[object, ...], Diagnostic] = {}
         self.obligations: dict[str, Obligation] = {}
         self.arrays: dict[str, StateArray] = {}
+        self.producers: dict[int, tuple[int, ...]] = {}
         self.left_unused: list[Diagnostic] = []
         self._items: dict[tuple[int, str, int | None], int] = {}
+        self._spared: set[int] = set()
         self._used: set[int] = set()
         self._named: dict[int, tuple[str, Span, str]] = {}
         self._writes: dict[int, Span] = {}
@@ -83,6 +87,10 @@ class GraphBuilder:
         """Note that a value has a name, so that it must be used somewhere."""
         self._named.setdefault(value, (name, span, what))
 
+    def spare(self, values: Iterable[int]) -> None:
+        """Note values that a branch which was not taken refers to: another config may use them."""
+        self._spared |= set(values)
+
     def use(self, value: int) -> None:
         """Note that a value is used."""
         self._used.add(value)
@@ -97,8 +105,10 @@ class GraphBuilder:
         operands: tuple[str, ...],
     ) -> tuple[int, ...]:
         """Add an operation and return the numbers of its results."""
+        given = tuple(inputs)
         outputs = tuple(self.value(op, type_, span) for type_ in types)
-        node = Node(op, tuple(inputs), outputs, attrs, span, self.path, operands)
+        self.producers |= dict.fromkeys(outputs, given)
+        node = Node(op, given, outputs, attrs, span, self.path, operands)
         self.frame.steps.append(node)
         return outputs
 
@@ -155,7 +165,8 @@ class GraphBuilder:
             return
         found = list(unused)
         for value, (name, span, what) in self._named.items():
-            if value not in self._used and not name.startswith("_"):
+            elsewhere = what == VALUE and value in self._spared
+            if value not in self._used and not name.startswith("_") and not elsewhere:
                 found.append(Diagnostic("S215", f"the {what} `{name}` is never used", span))
         for diagnostic in found:
             if entry is None or _within(diagnostic.span, entry):

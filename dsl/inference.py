@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from dsl import syntax as sx
 from dsl.binding import Bindings, KeyUse, bind, is_generic
-from dsl.blocks import symbolic_arguments
+from dsl.blocks import faulty_parameters, symbolic_arguments
 from dsl.diagnostics import Diagnostic, Severity, did_you_mean
 from dsl.expressions import Context
 from dsl.findings import Findings
@@ -169,6 +169,9 @@ class _Inference:
 
     def run_block(self, block: sx.Block) -> tuple[Diagnostic, ...]:
         """Infer one block with free parameters."""
+        faulty = tuple(faulty_parameters(block))
+        if faulty:
+            return faulty
         self.blocks.globals = {n: symbol(n) for n in ("B", "S", "C")}
         mesh = sorted({s.id for s in _shards(block)})
         scope = Scope(dict(self.blocks.globals))

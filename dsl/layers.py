@@ -55,6 +55,9 @@ class Layers:
         if isinstance(count, int) and count > MAX_LAYERS:
             message = f"{count} layers; the limit is {MAX_LAYERS}"
             raise StaticError(Diagnostic("S218", message, statement.count.span))
+        if isinstance(count, int) and count < 0:
+            message = f"a number of layers is needed; this is {count}"
+            raise StaticError(Diagnostic("S207", message, statement.count.span))
         known = count if isinstance(count, int) else None
         classes = self._classes(statement, scope, initial, known)
         self._leave(statement, scope, initial, classes, known, stages)
@@ -118,6 +121,7 @@ class Layers:
             builder.value(name.id, builder.type_of(value), name.span)
             for name, value in zip(statement.carry, initial, strict=True)
         )
+        builder.producers |= {a: (b,) for a, b in zip(entering, initial, strict=True)}
         for name, value in zip(statement.carry, entering, strict=True):
             inner.bind(name.id, Tensor((value,)), name.span)
         self.depth += 1
@@ -183,6 +187,7 @@ class Layers:
             builder.value(name.id, builder.type_of(value), statement.span)
             for name, value in zip(statement.carry, initial, strict=True)
         )
+        builder.producers |= {a: (b,) for a, b in zip(results, initial, strict=True)}
         for name, value in zip(statement.carry, results, strict=True):
             scope.bind(name.id, Tensor((value,)), name.span)
             builder.expect_use(value, name.id, name.span, "carried value")

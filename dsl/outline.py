@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from dsl import syntax as sx
 from dsl.diagnostics import Diagnostic, Label
@@ -84,6 +85,12 @@ def mentions(node: sx.Syntax) -> Iterator[str]:
 def names(node: sx.Syntax) -> Iterator[sx.Name]:
     """Yield every reference in a part of a program."""
     return (part for part in _mentioning(node) if isinstance(part, sx.Name))
+
+
+@lru_cache(maxsize=4096)
+def mentioned(statements: tuple[sx.Statement, ...]) -> frozenset[str]:
+    """Return the names that some statements refer to."""
+    return frozenset(name.id for s in statements for name in names(s))
 
 
 def _mentioning(node: sx.Syntax) -> Iterator[sx.Name | sx.String]:

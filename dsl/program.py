@@ -96,7 +96,7 @@ def port_of(program: Program, uses: Sequence[KeyUse], header: Sequence[str]) -> 
     called = _reachable(family, program.blocks)
     blocks = [b for f in program.files for b in f.blocks if b.name.id in called]
     comments = [c for f in program.files for c in f.comments if _kept(c, port, blocks, f)]
-    remarks = [f"# {line}" for line in header]
+    remarks = [f"# {line}".rstrip() for line in header]
     source = Source("port", "\n".join([*remarks, "sohu 1.0", ""]))
     starts = source.line_starts()
     provenance = tuple(

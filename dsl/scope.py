@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import TypeAlias
 
 from dsl import syntax as sx
-from dsl.diagnostics import Diagnostic, did_you_mean
+from dsl.diagnostics import Diagnostic, Label, did_you_mean
 from dsl.graph import StateArray
 from dsl.source import Span
 from dsl.static import Static, StaticError, Unknown
@@ -78,8 +79,15 @@ class Scope:
         if name.id not in self.names:
             help_ = did_you_mean(name.id, self.names)
             message = f"`{name.id}` is not bound here"
-            raise StaticError(Diagnostic("S201", message, name.span, help=help_))
+            labels = self.near(name.id)
+            raise StaticError(Diagnostic("S201", message, name.span, labels=labels, help=help_))
         return self.names[name.id]
+
+    def near(self, name: str) -> tuple[Label, ...]:
+        """Return a label at the name that is closest to an unknown one: either may be the misspelt one."""
+        for close in get_close_matches(name, list(self.places), n=1):
+            return (Label(self.places[close], "bound here"),)
+        return ()
 
     def static(self, name: sx.Name) -> Static:
         """Return a name's static value; raises `StaticError` for tensors."""

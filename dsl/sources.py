@@ -386,7 +386,8 @@ def fill(template: sx.String, scope: Scope, loops: Mapping[str, Dim]) -> str:
         message = f"the hole `{{{name}}}` {known}"
         start = template.span.start + 1 + match.start()
         place = Span(template.span.source, start, start + len(match.group()))
-        raise StaticError(Diagnostic("S210", message, place, help=help_))
+        labels = scope.near(name)
+        raise StaticError(Diagnostic("S210", message, place, labels=labels, help=help_))
 
     filled = _HOLE.sub(replace_hole, template.value)
     if len(filled) > MAX_TEXT:

@@ -16,7 +16,8 @@ from dsl.diagnostics import Diagnostic, Label, counted
 from dsl.expressions import Context, Expressions
 from dsl.graph import Output, StateArray
 from dsl.layers import Layers, poison_carry
-from dsl.outline import names
+from dsl.origins import origins
+from dsl.outline import mentioned, names
 from dsl.scope import POISON, Meaning, Poison, Scope, Tensor
 from dsl.sources import Resolver
 from dsl.static import StaticError
@@ -165,9 +166,9 @@ class Statements:
         name = statement.name.id
         self._outermost("an output belongs to the family, outside of repeat and blocks", statement)
         for first in (o for o in self.outputs if o.name == name):
-            labels = (Label(first.span, "the first"),)
             message = f"a second output `{name}`"
-            raise StaticError(Diagnostic("S202", message, statement.name.span, labels=labels))
+            other = (Label(first.span, "the first"),)
+            raise StaticError(Diagnostic("S202", message, statement.name.span, labels=other))
         value = single(self.expressions.infer(statement.value, scope), statement.value)
         declared = self.expressions.type(statement.type, scope)
         type_ = declared
@@ -178,7 +179,9 @@ class Statements:
             type_ = self.builder.type_of(value)
         self.outputs.append(Output(name, value, declared, statement.span))
         if not fits(declared, type_):
-            labels = (Label(statement.type.span, "declared here"),)
+            made = (value,) if value >= 0 else ()
+            behind = origins(self.builder, made, (declared,), statement.value.span)
+            labels = (Label(statement.type.span, "declared here"), *behind)
             message = f"the output is {type_}; {declared} is declared"
             place = statement.value.span
             notes = self.expressions.meaning_of(message, scope, statement.span)
@@ -206,7 +209,13 @@ class Statements:
             self.builder.report(error.diagnostic)
             self._poison((*statement.then, *statement.orelse), scope)
             return None
-        return self.run(statement.then if chosen else statement.orelse, scope)
+        taken, other = statement.then, statement.orelse
+        if not chosen:
+            taken, other = other, taken
+        for name in mentioned(other):
+            meaning = scope.names.get(name)
+            self.builder.spare(meaning.ids if isinstance(meaning, Tensor) else ())
+        return self.run(taken, scope)
 
     def _poison(self, statements: Sequence[sx.Statement], scope: Scope) -> None:
         """Silence what statements would have bound that could not be inferred."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsl.ops.spec import OpSpec, Param, Role, Site, is_float, no_traffic, same_dims
+from dsl.ops.spec import OpSpec, Param, Role, Site, fact_help, is_float, no_traffic, same_dims
 from dsl.symbolic import Dim, at_least, definition, equal, names, symbol, text
 from dsl.types import DTYPES, Axis, TensorType
 
@@ -84,7 +84,8 @@ def _attention(site: Site) -> tuple[TensorType, ...]:
     site.need(alike, 3, f"q is {q}, k is {k}", "k")
     site.need(same_dims(k.dims[:3], v.dims[:3]), 4, f"k is {k}, v is {v}", "v")
     shown = f"q has {text(q.axes[1].dim)} heads, k has {text(k.axes[1].dim)}"
-    site.need(site.divides(q.axes[1].dim, k.axes[1].dim), 5, shown, "k")
+    fact = fact_help(q.axes[1].dim, k.axes[1].dim)
+    site.need(site.divides(q.axes[1].dim, k.axes[1].dim), 5, shown, "k", fact)
     same = q.axes[1].shards == k.axes[1].shards == v.axes[1].shards
     shared = equal(k.axes[1].dim, 1) and not (k.axes[1].shards or v.axes[1].shards)
     whole = not any(a.shards for t in (q, k, v) for a in t.axes[2:])

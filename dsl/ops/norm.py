@@ -17,6 +17,7 @@ def _norm(site: Site) -> tuple[TensorType, ...]:
             fits = w.rank == 1 and equal(w.axes[0].dim, last.dim)
             shown = f"x is {x}, {name} is {w}"
             site.need(fits and is_float(w), 2, shown, name)
+            site.need(w.dtype == x.dtype, 4, shown, name)
             site.need_shard(not w.axes[0].shards, 3, shown, name)
     help_ = "gather the axis first, or normalise before it is split"
     site.need_shard(not last.shards, 3, f"x is {x}", "x", help_)
@@ -31,6 +32,7 @@ _CONSTRAINTS = (
     "x is a float tensor with at least one axis",
     "weights have one axis, as long as the last axis of x",
     "the last axis of x and the weights are not sharded",
+    "weights have the dtype of x",
 )
 
 RMS_NORM = OpSpec(

@@ -145,7 +145,7 @@ class Site:
     def divide(self, dividend: Dim, divisor: Dim, number: int, at: str) -> Dim:
         """Return an exact quotient, or raise the violation of a numbered constraint."""
         shown = f"{text(dividend)} is not a multiple of {text(divisor)}"
-        self.need(self.divides(dividend, divisor), number, shown, at)
+        self.need(self.divides(dividend, divisor), number, shown, at, fact_help(dividend, divisor))
         exact = quotient(dividend, divisor)
         return ratio(dividend, divisor) if exact is None else exact
 
@@ -170,6 +170,13 @@ class Site:
     def oblige(self, dividend: Dim, mesh_axis: str) -> None:
         """Record that a mesh axis must divide a size."""
         self.obligations.append(Divides(dividend, symbol(mesh_axis)))
+
+
+def fact_help(dividend: Dim, divisor: Dim) -> str:
+    """Return the help line for a division that only a fact could make exact."""
+    if isinstance(dividend, int) and isinstance(divisor, int):
+        return ""
+    return f"`require {text(dividend)} % {text(divisor)} == 0` makes it exact"
 
 
 Infer: TypeAlias = Callable[[Site], tuple[TensorType, ...]]

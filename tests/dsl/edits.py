@@ -10,7 +10,7 @@ import json
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from dsl import syntax as sx
@@ -35,7 +35,13 @@ TYPED = (
     "dtype changed",
     "name misspelt",
 )
-UNTYPED = ("constraint removed", "tensors swapped", "activation changed")
+# Kinds that leave every type as it was: the validation against the original model catches these.
+UNTYPED = (
+    "weights of one type swapped",
+    "constraint removed",
+    "tensors swapped",
+    "activation changed",
+)
 KINDS = (*TYPED, *UNTYPED)
 
 
@@ -149,13 +155,16 @@ def _bodies(file: sx.File) -> list[sx.Block | sx.RepeatSyntax]:
     return [n for n in nodes(file) if isinstance(n, (sx.Block, sx.RepeatSyntax))]
 
 
-def _weights_swapped(rng: random.Random, source: Source, file: sx.File) -> object:
+def _weights_swapped(
+    rng: random.Random, source: Source, file: sx.File, alike: bool = False
+) -> object:
     body = _pick(rng, [b for b in _bodies(file) if len(_weight_uses(b)) > 1])
     if body is None:
         return None
     uses = _weight_uses(body)
     one = rng.choice(uses)
-    others = [u for u in uses if u.id != one.id]
+    types = {n.name.id: n.type.span.text for n in nodes(body) if isinstance(n, sx.WeightSyntax)}
+    others = [u for u in uses if u.id != one.id and (types[u.id] == types[one.id]) is alike]
     if not others:
         return None
     other = rng.choice(others)
@@ -281,6 +290,7 @@ MAKERS: Mapping[str, Callable[[random.Random, Source, sx.File], object]] = {
     "carry forgotten": _carry_forgotten,
     "dtype changed": _dtype_changed,
     "name misspelt": _name_misspelt,
+    "weights of one type swapped": partial(_weights_swapped, alike=True),
     "constraint removed": _constraint_removed,
     "tensors swapped": _tensors_swapped,
     "activation changed": _activation_changed,
@@ -354,6 +364,8 @@ def _bound(edit: Edit) -> list[Diagnostic]:
 def _points(diagnostic: Diagnostic | None, edit: Edit) -> bool:
     if diagnostic is None:
         return False
+    if edit.kind == "constraint removed" and edit.what in diagnostic.help:
+        return True  # its line is gone; the help says what stood there
     spans = [diagnostic.span, *(x.span for x in diagnostic.labels)]
     for span in filter(None, spans):
         if span.source.name != edit.file:

@@ -148,14 +148,17 @@ def test_a_required_equality_of_sizes_rewrites() -> None:
 
 def test_a_required_value_is_known() -> None:
     path = Path()
-    made = free('act = act ?? "silu"', "bias = bias", 'require act == "silu"', "require not bias", path=path)  # fmt: skip
+    lines = ('act = act ?? "silu"', "bias = bias", 'require act == "silu"', "require not bias")
+    made = free(*lines, path=path)
     assert said(made) == []
     assert path.known == {"act": "silu", "bias": False}
     assert path.taken == {}
 
 
 def test_a_required_choice_limits_the_paths() -> None:
-    body = 'input x: bf16[B]\nif kind == "a" { x = silu(x) } else if kind == "b" { x = gelu(x) } else { x = nothing }\noutput y: bf16[B] = x'  # fmt: skip
+    body = """input x: bf16[B]
+        if kind == "a" { x = silu(x) } else if kind == "b" { x = gelu(x) } else { x = nothing }
+        output y: bf16[B] = x"""
     lines = 'kind = kind\nrequire kind in ["a", "b"]'
     assert codes(family(body, config=lines)) == []
     assert codes(family(body, config='kind = kind\nrequire kind in ["a", "b", "c"]')) == ["S201"]

@@ -12,7 +12,6 @@ def test_rms_norm_type() -> None:
     assert gives(RMS, X, x=X, w=W)
     assert gives("rms_norm(x, eps=1e-6)", X, x=X)
     assert gives(RMS, "bf16[B, H @tp, S, E]", x="bf16[B, H @tp, S, E]", w="bf16[E]")
-    assert gives(RMS, X, x=X, w="f32[D]")
 
 
 def test_rms_norm_c1() -> None:
@@ -49,3 +48,11 @@ def test_layer_norm_c2() -> None:
 def test_layer_norm_c3() -> None:
     assert violated(LAYER, x="bf16[B, S, D @tp]", w=W, b=W) == "layer_norm_c3"
     assert violated(LAYER, x=X, w=W, b="bf16[D @ep]") == "layer_norm_c3"
+
+
+def test_rms_norm_c4() -> None:
+    assert violated(RMS, x=X, w="f32[D]") == "rms_norm_c4"
+
+
+def test_layer_norm_c4() -> None:
+    assert violated(LAYER, x=X, w=W, b="f32[D]") == "layer_norm_c4"

@@ -1,0 +1,100 @@
+"""Where a fault may come from: labels at the declarations behind the values of a diagnostic.
+
+A fault shows where types meet, which may be far from where one of them went wrong. Only places are found here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from dsl.diagnostics import Label
+from dsl.graph_builder import GraphBuilder
+from dsl.source import Span
+from dsl.types import TensorType
+
+MAX_STEPS = 400
+MAX_LABELS = 4
+
+
+def origins(
+    builder: GraphBuilder, values: Sequence[int], declared: Sequence[TensorType], at: Span
+) -> tuple[Label, ...]:
+    """Return labels at what made values, and at the declarations that brought in what their types do not share."""
+    types = [builder.type_of(v) for v in values] + list(declared)
+    odd = _odd(types)
+    found: list[Label] = []
+    for value in values:
+        found += _partial(builder, value)
+        found.append(Label(builder.values[value].span, str(builder.type_of(value))))
+    for value in values:
+        found += _declarations(builder, value, odd)
+    return _few(found, at)
+
+
+def partial_since(builder: GraphBuilder, value: int, at: Span) -> tuple[Label, ...]:
+    """Return a label at the operation that left a partial sum."""
+    return _few(list(_partial(builder, value)), at)
+
+
+def _odd(types: Sequence[TensorType]) -> set[str]:
+    """Return the names and numbers in which types differ: axis by axis where they are of one rank."""
+    if len(types) == 2 and types[0].rank == types[1].rank:
+        pairs = zip(types[0].axes, types[1].axes, strict=True)
+        words = [f"{a} {b}" for a, b in pairs if a != b]
+        if types[0].dtype != types[1].dtype:
+            words += [str(t.dtype) for t in types]
+        return set(re.findall(r"\w+", " ".join(words)))
+    atoms = [_atoms(t) for t in types]
+    shared = set(atoms[0]).intersection(*atoms) if atoms else set()
+    return {atom for some in atoms for atom in some - shared}
+
+
+def _atoms(type_: TensorType) -> set[str]:
+    return set(re.findall(r"\w+", str(type_)))
+
+
+def _partial(builder: GraphBuilder, value: int) -> Iterator[Label]:
+    """Yield where a partial sum began: the first maker whose own inputs are complete."""
+    if not builder.type_of(value).partial:
+        return
+    for made in _ancestors(builder, value):
+        type_ = builder.type_of(made)
+        inputs = builder.producers.get(made, ())
+        if type_.partial and not any(builder.type_of(i).partial for i in inputs):
+            axes = ", ".join(sorted(type_.partial))
+            yield Label(builder.values[made].span, f"the sum over {axes} is owed since here")
+            return
+
+
+def _declarations(builder: GraphBuilder, value: int, odd: set[str]) -> Iterator[Label]:
+    for made in _ancestors(builder, value):
+        is_declared = made not in builder.producers
+        if is_declared and _atoms(builder.type_of(made)) & odd:
+            yield Label(builder.values[made].span, str(builder.type_of(made)))
+
+
+def _ancestors(builder: GraphBuilder, value: int) -> Iterator[int]:
+    """Yield a value and what it was made from, nearest first."""
+    queue, seen = [value], {value}
+    for _ in range(MAX_STEPS):
+        if not queue:
+            return
+        made = queue.pop(0)
+        yield made
+        for given in builder.producers.get(made, ()):
+            if given not in seen:
+                seen.add(given)
+                queue.append(given)
+
+
+def _few(labels: list[Label], at: Span) -> tuple[Label, ...]:
+    """Return the first labels that are on lines of their own."""
+    kept: dict[tuple[str, int], Label] = {}
+    here = (at.source.name, at.source.position(at.start)[0])
+    for label in labels:
+        span = label.span
+        place = (span.source.name, span.source.position(span.start)[0])
+        if place != here:
+            kept.setdefault(place, label)
+    return tuple(list(kept.values())[:MAX_LABELS])
