@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dsl import syntax as sx
-from dsl.diagnostics import Diagnostic, Label, did_you_mean
+from dsl.diagnostics import Diagnostic, Label, did_you_mean, near
 from dsl.ops.spec import Divides
 from dsl.outline import names
 from dsl.static import MAX_FAULTS, Evaluator, Path, Static, StaticError, Unknown, show
@@ -87,9 +87,9 @@ class _Binder:
         if name.id in self.result.failed:
             raise StaticError(None)
         help_ = did_you_mean(name.id, self.result.values)
-        raise StaticError(
-            Diagnostic("S201", f"`{name.id}` is not bound here", name.span, help=help_)
-        )
+        labels = near(name.id, {n: place.span for n, place in self.result.places.items()})
+        message = f"`{name.id}` is not bound here"
+        raise StaticError(Diagnostic("S201", message, name.span, labels=labels, help=help_))
 
     def items(self, items: tuple[sx.ConfigItem, ...]) -> None:
         for item in items:

@@ -15,7 +15,7 @@ from itertools import islice
 from dsl.source import Span
 
 MAX_LINE = 160
-MAX_NAME, MAX_CANDIDATES = 128, 1000  # what a suggestion may cost
+MAX_NAME, MAX_CANDIDATES = 128, 400  # what a suggestion may cost
 
 
 class Severity(Enum):
@@ -91,6 +91,14 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     known = [c for c in islice(candidates, MAX_CANDIDATES) if len(c) <= MAX_NAME]
     close = get_close_matches(name, known, n=1, cutoff=0.6)
     return f"did you mean `{close[0]}`?" if close else ""
+
+
+def near(name: str, places: Mapping[str, Span]) -> tuple[Label, ...]:
+    """Return labels at the names closest to an unknown one: either may be the misspelt one."""
+    return tuple(
+        Label(places[close], f"`{close}` is bound here")
+        for close in get_close_matches(name, list(places), n=2)
+    )
 
 
 def render(diagnostic: Diagnostic) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from dsl import syntax as sx
 from dsl.binding import KeyUse
 from dsl.calls import Argument, attribute, is_op, match_arguments, operator_op, single
-from dsl.diagnostics import Diagnostic, did_you_mean
+from dsl.diagnostics import Diagnostic, did_you_mean, near
 from dsl.graph import Attr, StateArray
 from dsl.graph_builder import GraphBuilder
 from dsl.ops import OPS
@@ -153,7 +153,11 @@ class Expressions:
                     names = [*OPS, *self.shared.blocks, *FUNCTIONS]
                     message = f"there is no operation or block `{function.id}`"
                     help_ = did_you_mean(function.id, names)
-                    raise StaticError(Diagnostic("S206", message, function.span, help=help_))
+                    blocks = {n: b.name.span for n, b in self.shared.blocks.items()}
+                    labels = near(function.id, blocks)
+                    raise StaticError(
+                        Diagnostic("S206", message, function.span, labels=labels, help=help_)
+                    )
             case sx.Index(name=name) if isinstance(scope.names.get(name.id), StateArray):
                 return self._item(expr, scope)
             case sx.Binary(operator=sign) if operator_op(sign) and self._is_tensor(expr, scope):

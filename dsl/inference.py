@@ -16,14 +16,16 @@ from dsl.diagnostics import Diagnostic, Severity, did_you_mean
 from dsl.expressions import Context
 from dsl.findings import Findings
 from dsl.graph import Attr, Graph
+from dsl.ops import AREAS
 from dsl.ops.spec import Divides
-from dsl.outline import second_sections, unused_config, unused_parameters
+from dsl.outline import calls, second_sections, unused_config, unused_parameters
 from dsl.scope import POISON, Scope, Tensor
 from dsl.statements import Statements
 from dsl.static import Exhausted, Exploration, MeshAxis, Path, StaticError, Unknown
 from dsl.symbolic import symbol
 
 ROLES = ("batch", "seq", "context")
+COLLECTIVES = frozenset(spec.name for spec in AREAS["collective"])
 OPTIONAL_ROLES = ("memory",)
 
 
@@ -322,6 +324,10 @@ def _shards(block: sx.Block) -> list[sx.Name]:
                     walk(s.then)
                     walk(s.orelse)
 
+    axes = (
+        a for call in calls(block) if call.function.id in COLLECTIVES for a in call.arguments[1:]
+    )
+    found.extend(a for a in axes if isinstance(a, sx.Name))
     types(*(p.kind for p in block.params if isinstance(p.kind, sx.TypeSyntax)), *block.results)
     walk(block.body)
     return found

@@ -22,7 +22,7 @@ def origins(
 ) -> tuple[Label, ...]:
     """Return labels at what made values, and at the declarations that brought in what their types do not share."""
     types = [builder.type_of(v) for v in values] + list(declared)
-    odd = _odd(types)
+    odd = _odd(types) | {axis for t in types for axis in t.partial}
     found: list[Label] = []
     for value in values:
         found += _partial(builder, value)

@@ -82,6 +82,17 @@ def mentions(node: sx.Syntax) -> Iterator[str]:
             yield from _HOLE.findall(part.value)
 
 
+def calls(node: sx.Syntax) -> Iterator[sx.Call]:
+    """Yield every call below a node."""
+    if isinstance(node, sx.Call):
+        yield node
+    for name in node.__dataclass_fields__:
+        value = getattr(node, name)
+        for child in value if isinstance(value, tuple) else (value,):
+            if isinstance(child, sx.Syntax):
+                yield from calls(child)
+
+
 def names(node: sx.Syntax) -> Iterator[sx.Name]:
     """Yield every reference in a part of a program."""
     return (part for part in _mentioning(node) if isinstance(part, sx.Name))

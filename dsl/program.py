@@ -5,13 +5,14 @@ Files are given by a callback; finding and reading them is the caller's work.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dsl import syntax as sx
 from dsl.binding import KeyUse
 from dsl.diagnostics import Diagnostic, Label, Refused
 from dsl.ops import OPS
+from dsl.outline import calls
 from dsl.source import Source, Span
 from dsl.static import Evaluator, Path, Static, show
 from dsl.types import DType
@@ -194,14 +195,3 @@ def _reachable(family: sx.Family, blocks: Mapping[str, sx.Block]) -> set[str]:
                 found.add(name)
                 queue.append(blocks[name])
     return found
-
-
-def calls(node: sx.Syntax) -> Iterator[sx.Call]:
-    """Yield every call below a node."""
-    if isinstance(node, sx.Call):
-        yield node
-    for name in node.__dataclass_fields__:
-        value = getattr(node, name)
-        for child in value if isinstance(value, tuple) else (value,):
-            if isinstance(child, sx.Syntax):
-                yield from calls(child)

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import TypeAlias
 
 from dsl import syntax as sx
-from dsl.diagnostics import Diagnostic, Label, did_you_mean
+from dsl.diagnostics import Diagnostic, Label, did_you_mean, near
 from dsl.graph import StateArray
 from dsl.source import Span
 from dsl.static import Static, StaticError, Unknown
@@ -84,10 +83,8 @@ class Scope:
         return self.names[name.id]
 
     def near(self, name: str) -> tuple[Label, ...]:
-        """Return a label at the name that is closest to an unknown one: either may be the misspelt one."""
-        for close in get_close_matches(name, list(self.places), n=1):
-            return (Label(self.places[close], "bound here"),)
-        return ()
+        """Return labels at the names of this scope that are closest to an unknown one."""
+        return near(name, self.places)
 
     def static(self, name: sx.Name) -> Static:
         """Return a name's static value; raises `StaticError` for tensors."""

@@ -364,8 +364,10 @@ def _bound(edit: Edit) -> list[Diagnostic]:
 def _points(diagnostic: Diagnostic | None, edit: Edit) -> bool:
     if diagnostic is None:
         return False
-    if edit.kind == "constraint removed" and edit.what in diagnostic.help:
-        return True  # its line is gone; the help says what stood there
+    if edit.kind == "constraint removed":
+        # Its line is gone: the help must say what stood there, or the place be that of a name it was about.
+        at = diagnostic.span.text.split()[:1] if diagnostic.span else []
+        return edit.what in diagnostic.help or bool(set(at) & set(edit.what.split()))
     spans = [diagnostic.span, *(x.span for x in diagnostic.labels)]
     for span in filter(None, spans):
         if span.source.name != edit.file:
