@@ -1,6 +1,6 @@
 """How many seeded edits of the zoo's texts the checker catches: `python -m benchmarks.edits [EACH] [SEED]`.
 
-Prints a row for each kind of edit, then every survivor of the kinds that change a type, and what was pointed at elsewhere.
+Prints a row for each kind of edit, then the survivors of the kinds that change a type, and what points elsewhere.
 """
 
 from __future__ import annotations

@@ -5,16 +5,21 @@ Sizes are per token, so that one layout serves any number of them. Nothing is al
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-ALIGNMENT = 64
+import numpy as np
+
+ALIGNMENT = 4
+"""Bytes per token are rounded to whole words, and no further: a tile of tokens is what hardware would align."""
 
 
 class Region(IntEnum):
     """What an address is relative to.
 
-    `BODY` and `HEAD` hold values per token of their part of the plan, `SEQUENCES` values per sequence.
+    `BODY` and `HEAD` hold values per token of their part of the plan, `SEQUENCES` values per sequence. `STEP` and
+    `WANTED` hold what the session fills in before a step: where each token stands, and whose results are asked for.
     """
 
     NONE = 0
@@ -23,6 +28,8 @@ class Region(IntEnum):
     TABLES = 3
     OUTPUT = 4
     SEQUENCES = 5
+    STEP = 6
+    WANTED = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,34 +41,37 @@ class Space:
 
 
 def allocate(
-    spaces: dict[int, Space], used: dict[int, list[int]]
+    spaces: Mapping[int, Space], used: Mapping[int, Sequence[int]], pinned: int | None = None
 ) -> tuple[dict[Region, int], dict[int, int]]:
-    """Give each buffer an offset per token; freed ranges of an equal size are taken again."""
+    """Give each buffer an offset per token, large ones first: the lowest gap between those alive with it.
+
+    A pinned buffer is the first of its region.
+    """
     sizes: dict[Region, int] = {}
     offsets: dict[int, int] = {}
-    lives = sorted((min(at), max(at), index) for index, at in used.items())
-    active: list[tuple[int, int]] = []
-    free: dict[tuple[Region, int], list[int]] = {}
-    for first, last, index in lives:
-        ended = [entry for entry in active if entry[0] < first]
-        active = [entry for entry in active if entry[0] >= first]
-        for _, other in ended:
-            space = spaces[other]
-            free.setdefault((space.region, _rounded(space.bytes)), []).append(offsets[other])
-        space = spaces[index]
-        size = _rounded(space.bytes)
-        if space.region is Region.OUTPUT:
-            offsets[index] = 0
+    for region in Region:
+        indices = [index for index in used if spaces[index].region is region]
+        if not indices:
             continue
-        available = free.get((space.region, size))
-        if available:
-            offsets[index] = available.pop()
-        else:
-            offsets[index] = sizes.get(space.region, 0)
-            sizes[space.region] = offsets[index] + size
-        active.append((last, index))
+        if region is Region.OUTPUT:
+            offsets |= dict.fromkeys(indices, 0)
+            continue
+        indices.sort(key=lambda i: (i != pinned, -spaces[i].bytes, min(used[i]), i))
+        size = np.array([rounded(spaces[index].bytes) for index in indices])
+        first = np.array([min(used[index]) for index in indices])
+        last = np.array([max(used[index]) for index in indices])
+        start = np.zeros(len(indices), np.int64)
+        for at in range(len(indices)):
+            together = np.flatnonzero((first[:at] <= last[at]) & (last[:at] >= first[at]))
+            order = together[np.argsort(start[together], kind="stable")]
+            ends = np.maximum.accumulate(np.concatenate([[0], start[order] + size[order]]))
+            fits = np.flatnonzero(start[order] - ends[:-1] >= size[at])
+            start[at] = ends[fits[0]] if len(fits) else ends[-1]
+        sizes[region] = int((start + size).max())
+        offsets |= dict(zip(indices, start.tolist(), strict=True))
     return sizes, offsets
 
 
-def _rounded(size: int) -> int:
+def rounded(size: int) -> int:
+    """Return a size per token in whole words."""
     return -(-size // ALIGNMENT) * ALIGNMENT

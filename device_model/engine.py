@@ -73,6 +73,11 @@ class Session:
         """Return the context of each sequence."""
         return tuple(int(length) for length in self.cache.lengths)
 
+    @property
+    def activation_bytes(self) -> int:
+        """Return the most bytes that the values of the last step took at a time, without weights and states."""
+        return self._executor.activation_bytes
+
     def step(
         self,
         rows: Sequence[Array],

@@ -11,7 +11,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from device_model import interpreter
-from device_model.arena import ALIGNMENT, Region
+from device_model.arena import Region
 from device_model.cache import Cache
 from device_model.kernels import opcodes
 from device_model.kernels.call import Rows
@@ -20,7 +20,7 @@ from device_model.kernels.rotary import tables
 from device_model.kernels.table import KERNELS
 from device_model.numerics import Array, Numerics, wide
 from device_model.places import Buffer, Item, Place
-from device_model.plan import Mark, Plan
+from device_model.plan import Mark, Plan, last_uses
 from device_model.program import (
     POSITION,
     SELECTION,
@@ -31,11 +31,16 @@ from device_model.program import (
 )
 from device_model.team import Team
 
+LINE = 64
+"""Arenas start at a cache line."""
+
 Observe: TypeAlias = Callable[[int, tuple[Array, ...]], None]
 
 
 class Executor(Protocol):
-    """Runs a plan."""
+    """Runs a plan. `activation_bytes` is the peak of the last step: the values alive, without session tables."""
+
+    activation_bytes: int
 
     def step(
         self, inputs: Sequence[Array], rows: Rows, wanted: Array, cache: Cache,
@@ -50,6 +55,8 @@ class ReferenceExecutor:
 
     def __init__(self, plan: Plan, numerics: Numerics, result: Place) -> None:
         self._plan, self._numerics, self._result = plan, numerics, result
+        self._last = last_uses(plan, result)
+        self.activation_bytes = 0
 
     def step(
         self, inputs: Sequence[Array], rows: Rows, wanted: Array, cache: Cache,
@@ -57,6 +64,7 @@ class ReferenceExecutor:
     ) -> Array:  # fmt: skip
         """Return the result of the wanted tokens."""
         values: dict[int, Array] = {}
+        self.activation_bytes = 0
 
         def read(place: Buffer) -> Array:
             return values[place.index].reshape(-1, *place.shape)
@@ -73,18 +81,31 @@ class ReferenceExecutor:
                 _observe(observe, mark, read)
                 mark = next(marks, None)
             if number == self._plan.body:
-                self._narrow(read, write, wanted)
+                self._narrow(read, write, values, wanted)
             interpreter.run(item, read, write, cache, rows, self._numerics)
+            alive = sum(array.nbytes for array in values.values())
+            self.activation_bytes = max(self.activation_bytes, alive)
+            for index in [i for i in values if self._last.get(i, -1) <= number]:
+                del values[index]
         while mark is not None:
             _observe(observe, mark, read)
             mark = next(marks, None)
         if self._plan.body == len(self._plan.items):
-            self._narrow(read, write, wanted)
+            self._narrow(read, write, values, wanted)
         return _read(self._result, read)
 
-    def _narrow(self, read: interpreter.Read, write: interpreter.Write, wanted: Array) -> None:
+    def _narrow(
+        self,
+        read: interpreter.Read,
+        write: interpreter.Write,
+        values: dict[int, Array],
+        wanted: Array,
+    ) -> None:
+        """Keep the wanted tokens of the values that the head reads."""
         for selection in self._plan.selections:
-            write(selection.target, read(selection.source)[wanted])
+            array = read(selection.source)
+            write(selection.target, array if len(wanted) == len(array) else array[wanted])
+            del values[selection.source.index]
 
 
 class CompiledExecutor:
@@ -95,6 +116,7 @@ class CompiledExecutor:
         self._marks: list[tuple[int, Mark]] = []
         self._program = self._lower()
         self._arenas: dict[Region, Array] = {}
+        self.activation_bytes = 0
 
     def _lower(self) -> Program:
         builder = Builder()
@@ -122,9 +144,10 @@ class CompiledExecutor:
             self._marks.append((len(builder.steps), mark))
 
     def _enter_head(self, builder: Builder, result: int) -> None:
-        builder.head = True
-        index = builder.given(SELECTION, 8)
+        builder.head, builder.head_start = True, len(builder.steps)
+        index = builder.given(SELECTION, 8, Region.WANTED)
         for selection in self._plan.selections:
+            builder.selected = selection.target.index
             _declare(builder, selection.target, result)
             size = selection.source.elements * selection.source.dtype.itemsize
             builder.emit(
@@ -142,12 +165,21 @@ class CompiledExecutor:
         counts[Region.BODY], counts[Region.HEAD] = len(rows.position), len(wanted)
         counts[Region.OUTPUT], counts[Region.TABLES] = len(wanted), 8 * len(cache.lengths)
         counts[Region.SEQUENCES] = len(cache.lengths)
+        counts[Region.STEP], counts[Region.WANTED] = counts[Region.BODY], counts[Region.HEAD]
         output = np.empty(0, np.uint8)
         if isinstance(self._result, Buffer):
             output = np.empty((len(wanted), *self._result.shape), self._result.dtype)
         bases = np.zeros(len(Region), np.int64)
-        for region in (Region.BODY, Region.HEAD, Region.SEQUENCES):
-            bases[region] = self._arena(region, int(counts[region]))
+        sizes = {r: n * int(counts[r]) for r, n in program.bytes_per_token.items()}
+        beneath = _aligned(program.beneath_head * int(counts[Region.BODY]))
+        head = beneath + sizes.get(Region.HEAD, 0)
+        body = sizes.get(Region.BODY, 0)
+        self.activation_bytes = max(body, head + output.nbytes) + sizes.get(Region.SEQUENCES, 0)
+        bases[Region.BODY] = self._arena(Region.BODY, max(body, head))
+        bases[Region.HEAD] = bases[Region.BODY] + beneath
+        self._arenas[Region.HEAD] = self._arenas[Region.BODY]
+        for region in (Region.SEQUENCES, Region.STEP, Region.WANTED):
+            bases[region] = self._arena(region, sizes.get(region, 0))
         bases[Region.TABLES] = cache.table.ctypes.data
         bases[Region.OUTPUT] = output.ctypes.data
         bound = program.bind(bases, counts)
@@ -210,12 +242,15 @@ class CompiledExecutor:
         # A mark at the place of an uncompiled operation stands before it.
         return sorted(stops, key=lambda stop: (stop[0], isinstance(stop[1], Item)))
 
-    def _arena(self, region: Region, count: int) -> int:
-        size = self._program.bytes_per_token.get(region, 0) * count + 2 * ALIGNMENT
+    def _arena(self, region: Region, size: int) -> int:
         held = self._arenas.get(region)
-        if held is None or len(held) < size:
-            self._arenas[region] = held = np.zeros(size, np.uint8)
-        return -(-int(held.ctypes.data) // ALIGNMENT) * ALIGNMENT
+        if held is None or len(held) < size + LINE:
+            self._arenas[region] = held = np.zeros(size + LINE, np.uint8)
+        return _aligned(int(held.ctypes.data))
+
+
+def _aligned(address: int) -> int:
+    return -(-address // LINE) * LINE
 
 
 def warm_up(progress: Callable[[str], None] | None = None) -> None:

@@ -14,6 +14,7 @@ from device_model.cache import Cache
 from device_model.kernels.call import Call, Operand, Rows
 from device_model.kernels.table import KERNELS
 from device_model.numerics import Array, Numerics, cast
+from device_model.packed import Packed
 from device_model.places import Buffer, Held, Item, Kept, Place, dtype_of
 from dsl.graph import Attr
 
@@ -50,6 +51,8 @@ def run(item: Item, read: Read, write: Write, cache: Cache, rows: Rows, numerics
         match place:
             case Held(array):
                 return array
+            case Packed():
+                return place
             case Kept():
                 return cache.context(place)
             case Buffer():

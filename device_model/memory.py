@@ -7,19 +7,22 @@ moves elements copies. Files are not opened here.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
 from device_model.kernels.call import integer
 from device_model.numerics import STORAGE, Array, cast
+from device_model.packed import MX_BLOCK, Packed, stacked
 from dsl.diagnostics import refuse
 from dsl.graph import Attr, Graph, TensorRef, Weight, WeightSource
 from dsl.sources import instance, tensors
 from dsl.symbolic import Dim
 from dsl.types import DType
+
+Parts: TypeAlias = Sequence[Array | Packed]
 
 
 class TensorReader(Protocol):
@@ -107,7 +110,7 @@ def _larger(a: Shape, b: Shape) -> Shape:
     return Shape(tuple(max(x, y) for x, y in zip(a.dims, b.dims, strict=True)), a.dtype)
 
 
-def evaluate(weight: Weight, reader: TensorReader, layer: int) -> Array:
+def evaluate(weight: Weight, reader: TensorReader, layer: int) -> Array | Packed:
     """Return the array of a weight for a layer; raises `Refused` where it does not have the declared shape."""
     array = source(weight.source, reader, layer, {})
     if tuple(array.shape) != tuple(weight.type.dims):
@@ -120,7 +123,7 @@ def evaluate(weight: Weight, reader: TensorReader, layer: int) -> Array:
 
 def source(
     origin: WeightSource, reader: TensorReader, layer: int, loops: Mapping[str, int]
-) -> Array:
+) -> Array | Packed:
     """Evaluate a source; holes in a tensor's name are filled with the loops' indices and the layer."""
     if isinstance(origin, TensorRef):
         return reader.read(instance(origin.name, layer, loops))
@@ -128,55 +131,78 @@ def source(
         variable, count = str(origin.attrs["variable"]), integer(origin.attrs, "count")
         (part,) = origin.parts
         rounds = [{**loops, variable: index} for index in range(count)]
-        return np.stack([source(part, reader, layer, indices) for indices in rounds])
+        return _stack([source(part, reader, layer, indices) for indices in rounds], {})
     if origin.function not in TRANSFORMS:
         raise ValueError(f"the device cannot evaluate `{origin.function}` of a weight")
     parts = [source(part, reader, layer, loops) for part in origin.parts]
     return TRANSFORMS[origin.function](parts, origin.attrs)
 
 
-def _stack(parts: list[Array], attrs: Mapping[str, Attr]) -> Array:
-    return np.stack(parts)
+def _plain(parts: Parts) -> list[Array]:
+    """Return parts that no function may have packed."""
+    arrays = [part for part in parts if not isinstance(part, Packed)]
+    if len(arrays) != len(parts):
+        raise ValueError("the device cannot move the elements of a packed weight")
+    return arrays
 
 
-def _join(parts: list[Array], attrs: Mapping[str, Attr]) -> Array:
-    return np.concatenate(parts)
+def _stack(parts: Parts, attrs: Mapping[str, Attr]) -> Array | Packed:
+    packed = [part for part in parts if isinstance(part, Packed)]
+    return stacked(packed) if packed else np.stack(_plain(parts))
 
 
-def _transpose(parts: list[Array], attrs: Mapping[str, Attr]) -> Array:
-    return np.ascontiguousarray(parts[0].swapaxes(-1, -2))
+def _scaled(parts: Parts, attrs: Mapping[str, Attr]) -> Packed:
+    values, scales = _plain(parts)
+    return Packed(values, scales, integer(attrs, "rows"), integer(attrs, "columns"))
 
 
-def _part(parts: list[Array], attrs: Mapping[str, Attr]) -> Array:
+def _mxfp4(parts: Parts, attrs: Mapping[str, Attr]) -> Packed:
+    values, scales = _plain(parts)
+    return Packed(values, scales, 1, MX_BLOCK)
+
+
+def _join(parts: Parts, attrs: Mapping[str, Attr]) -> Array:
+    return np.concatenate(_plain(parts))
+
+
+def _transpose(parts: Parts, attrs: Mapping[str, Attr]) -> Array | Packed:
+    (x,) = parts
+    return x.swapped() if isinstance(x, Packed) else np.ascontiguousarray(x.swapaxes(-1, -2))
+
+
+def _part(parts: Parts, attrs: Mapping[str, Attr]) -> Array:
     """Take a range of each of equal groups of one axis; a view where it is contiguous."""
     taken = slice(integer(attrs, "start"), integer(attrs, "stop"), integer(attrs, "step", 1))
     axis, groups = integer(attrs, "axis", 0), integer(attrs, "groups", 1)
-    x = parts[0]
+    (x,) = _plain(parts)
     before, after = x.shape[:axis], x.shape[axis + 1 :]
     grouped = x.reshape(*before, groups, x.shape[axis] // groups, *after)
     part = grouped[(*(slice(None),) * (axis + 1), taken)]
     return np.ascontiguousarray(part.reshape(*before, -1, *after))
 
 
-def _fold(parts: list[Array], attrs: Mapping[str, Attr]) -> Array:
+def _fold(parts: Parts, attrs: Mapping[str, Attr]) -> Array:
     """Split the leading axis into groups."""
     groups = integer(attrs, "groups")
-    return parts[0].reshape(groups, -1, *parts[0].shape[1:])
+    (x,) = _plain(parts)
+    return x.reshape(groups, -1, *x.shape[1:])
 
 
-def _half_pairs(parts: list[Array], attrs: Mapping[str, Attr]) -> Array:
+def _half_pairs(parts: Parts, attrs: Mapping[str, Attr]) -> Array:
     """Turn rows of neighbouring rotary pairs into two halves, per head."""
-    x, heads = parts[0], integer(attrs, "heads")
+    (x,), heads = _plain(parts), integer(attrs, "heads")
     size = x.shape[0] // heads
     paired = x.reshape(heads, size // 2, 2, *x.shape[1:])
     return np.ascontiguousarray(paired.swapaxes(1, 2)).reshape(x.shape)
 
 
-TRANSFORMS: dict[str, Callable[[list[Array], Mapping[str, Attr]], Array]] = {
+TRANSFORMS: dict[str, Callable[[Parts, Mapping[str, Attr]], Array | Packed]] = {
     "stack": _stack,
     "join": _join,
     "transpose": _transpose,
     "part": _part,
     "fold": _fold,
     "half_pairs": _half_pairs,
+    "scaled": _scaled,
+    "mxfp4": _mxfp4,
 }

@@ -62,6 +62,11 @@ class Numerics:
             return cast(array, STORAGE[self.weight.name])
         return array if array.dtype in (F32, BF16) else cast(array, F32)
 
+    @property
+    def computed(self) -> np.dtype[Any]:
+        """Return the format that the elements of a packed weight are rounded to."""
+        return F32 if self.weight is None else STORAGE[self.weight.name]
+
     def promote(self, dtypes: Iterable[np.dtype[Any]]) -> np.dtype[Any]:
         """Return the format of a result: float32 if any operand was declared so, else the activations'."""
         return F32 if F32 in dtypes else self.storage

@@ -1,6 +1,7 @@
 """Where the operands of a planned operation are, and the operation itself.
 
-A place is a value per token (`Buffer`), an array that never changes (`Held`) or what persists between steps (`Kept`).
+A place is a value per token (`Buffer`), an array that never changes (`Held`, or `Packed` as it is stored) or what
+persists between steps (`Kept`).
 Nothing here allocates.
 """
 
@@ -14,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from device_model.numerics import Array
+from device_model.packed import Packed
 from dsl.graph import Attr
 
 
@@ -73,7 +75,7 @@ class Kept:
         return prod(self.outer) * prod(self.inner) * self.dtype.itemsize
 
 
-Place: TypeAlias = Buffer | Held | Kept
+Place: TypeAlias = Buffer | Held | Kept | Packed
 
 
 @dataclass(frozen=True, slots=True)

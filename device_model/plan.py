@@ -15,7 +15,8 @@ from device_model.interpreter import compute
 from device_model.kernels.call import Rows, integer
 from device_model.kernels.table import KERNELS
 from device_model.memory import TensorReader, evaluate
-from device_model.numerics import STORAGE, Numerics
+from device_model.numerics import F32, STORAGE, Numerics
+from device_model.packed import Packed
 from device_model.places import Buffer, Held, Item, Kept, Place, dtype_of
 from dsl.graph import Body, Graph, Node, Repeat, State, Step, Weight
 from dsl.symbolic import Dim, definition, names, symbol
@@ -95,8 +96,7 @@ class _Planner:
 
     def _enter(self, body: Body, env: dict[int, Place], layer: int) -> None:
         for weight in body.weights:
-            array = evaluate(weight, self.reader, layer)
-            env[weight.value] = Held(array if self._exact(weight) else self.numerics.load(array))
+            env[weight.value] = self._weight(weight, layer)
         for state in body.states:
             env[state.value] = self._item(state, layer) if state.item else self._state(state)
 
@@ -107,6 +107,12 @@ class _Planner:
         if key not in self.shared:
             self.shared[key] = self._state(state)
         return self.shared[key]
+
+    def _weight(self, weight: Weight, layer: int) -> Held | Packed:
+        array = evaluate(weight, self.reader, layer)
+        if isinstance(array, Packed):
+            return array.rounded(F32 if self._exact(weight) else self.numerics.computed)
+        return Held(array if self._exact(weight) else self.numerics.load(array))
 
     def _exact(self, weight: Weight) -> bool:
         """Tell whether the program keeps this weight in float32, unlike its other weights, in any numerics."""
@@ -170,7 +176,9 @@ class _Planner:
     def _runtime(self, place: Place) -> np.dtype[np.generic]:
         """Return the format that an operand counts as: a weight never widens a result."""
         dtype = dtype_of(place)
-        is_weight = isinstance(place, Held) and dtype in (STORAGE["f32"], STORAGE["bf16"])
+        is_weight = isinstance(place, Packed) or (
+            isinstance(place, Held) and dtype in (STORAGE["f32"], STORAGE["bf16"])
+        )
         return self.numerics.storage if is_weight else dtype
 
     def _buffer(self, value: int, dtype: np.dtype[np.generic] | None = None) -> Buffer:
@@ -247,6 +255,26 @@ class _Planner:
             (*self.items[:body], *head), body, tuple(self.marks), tuple(selections), inputs,
             results, tuple(self.states),
         )  # fmt: skip
+
+
+def last_uses(plan: Plan, result: Place) -> dict[int, int]:
+    """Return, by buffer, the number of the last item that reads it; what the head reads lives until the selection."""
+    last: dict[int, int] = {}
+    for number, item in enumerate(plan.items):
+        for place in (*item.inputs, *item.outputs):
+            if isinstance(place, Buffer):
+                last[place.index] = number
+    end = len(plan.items)
+    # A layer's results can be looked at once the layer is done.
+    for mark in plan.marks:
+        for place in mark.carried:
+            if isinstance(place, Buffer):
+                last[place.index] = max(last.get(place.index, 0), mark.items)
+    for selection in plan.selections:
+        last[selection.source.index] = end
+    if isinstance(result, Buffer):
+        last[result.index] = end
+    return last
 
 
 def _head_start(steps: tuple[Step, ...]) -> int:

@@ -13,9 +13,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from device_model.arena import Region, Space, allocate
-from device_model.kernels import opcodes
+from device_model.arena import Region, Space, allocate, rounded
 from device_model.numerics import BF16, F32, Array
+from device_model.packed import Packed
 from device_model.places import Buffer, Held, Item, Kept, Place
 
 ARGUMENTS = 28
@@ -23,6 +23,9 @@ REALS = 4
 
 SEQUENCE, POSITION, SELECTION = 1 << 30, (1 << 30) + 1, (1 << 30) + 2
 """Buffers that the session fills before a step: per token its sequence and position, per result its token."""
+
+SESSION = (Region.STEP, Region.WANTED)
+"""Regions that the session fills before a step."""
 
 LENGTHS, FIRST_STATE = 0, 1
 """Rows of the session's table, which has one column per sequence; each state has two, its address and its room."""
@@ -78,6 +81,8 @@ class Builder:
     """Collects the steps of a plan."""
 
     head: bool = False
+    head_start: int = 0
+    selected: int | None = None
     score_rows: int = 0
     scratch: int = 16384
     steps: list[Step] = field(default_factory=list)
@@ -85,7 +90,6 @@ class Builder:
     used: dict[int, list[int]] = field(default_factory=dict)
     holding: list[Array] = field(default_factory=list)
     rotations: list[Rotation] = field(default_factory=list)
-    _widened: dict[int, Address] = field(default_factory=dict)
 
     @property
     def region(self) -> Region:
@@ -114,6 +118,9 @@ class Builder:
                 return Address(Region.TABLES, FIRST_STATE + 2 * index)
             case Buffer(index):
                 return self._touch(index, offset)
+            case Packed(values):
+                self.holding.append(values)
+                return int(values.ctypes.data) + offset
 
     def temporary(self, size: int) -> Address:
         """Return memory of `size` bytes per token for the steps that mention it."""
@@ -121,32 +128,19 @@ class Builder:
         self.declare(index, size)
         return self._touch(index, 0)
 
-    def widened(self, place: Buffer) -> Argument:
-        """Return the address of a value as float32, which earlier steps may have made already."""
-        if place.dtype == F32:
-            return self.at(place)
-        known = self._widened.get(place.index)
-        if known is not None:
-            return self._touch(known.buffer, 0)
-        target = self.temporary(4 * place.elements)
-        source = self.at(place)
-        self.emit(opcodes.CONVERT, source, 1, target, 0, self.rows(place.elements))
-        self._widened[place.index] = target
-        return target
-
-    def given(self, index: int, size: int) -> Address:
+    def given(self, index: int, size: int, region: Region | None = None) -> Address:
         """Return a buffer that is filled before the first step."""
-        self.declare(index, size)
+        self.declare(index, size, region)
         self.used.setdefault(index, []).append(0)
         return self._touch(index, 0)
 
     def sequence(self) -> Address:
         """Return the table of each token's sequence."""
-        return self.given(SEQUENCE, 8)
+        return self.given(SEQUENCE, 8, Region.STEP)
 
     def position(self) -> Address:
         """Return the table of each token's position."""
-        return self.given(POSITION, 8)
+        return self.given(POSITION, 8, Region.STEP)
 
     def lengths(self) -> Address:
         """Return the table of each sequence's context after the step."""
@@ -164,7 +158,7 @@ class Builder:
                 return self._touch(known.cos, 0), self._touch(known.sin, 0)
         first = SELECTION + 1 + 2 * len(self.rotations)
         self.rotations.append(Rotation(inverse, scale, first, first + 1))
-        return self.given(first, size), self.given(first + 1, size)
+        return self.given(first, size, Region.STEP), self.given(first + 1, size, Region.STEP)
 
     def _touch(self, index: int, offset: int) -> Address:
         self.used.setdefault(index, []).append(len(self.steps))
@@ -189,10 +183,19 @@ class Builder:
 
     def finish(self) -> Program:
         """Place every buffer and return the program."""
-        sizes, offsets = allocate(self.spaces, self.used)
+        tables = {i for i, space in self.spaces.items() if space.region in SESSION}
+        used = {i: (*at, len(self.steps)) if i in tables else at for i, at in self.used.items()}
+        sizes, offsets = allocate(self.spaces, used, self.selected)
+        ends = [
+            offsets[index] + rounded(self.spaces[index].bytes)
+            for index, at in used.items()
+            if self.spaces[index].region is Region.BODY and max(at) >= self.head_start
+        ]
+        # A single value is moved down within its own memory; of several, one could be moved onto another.
+        beneath = max(ends, default=0) if len(ends) > 1 else 0
         return Program(
             tuple(self.steps), offsets, sizes, self.spaces, tuple(self.holding),
-            tuple(self.rotations), self.scratch, self.score_rows,
+            tuple(self.rotations), self.scratch, self.score_rows, beneath,
         )  # fmt: skip
 
 
@@ -215,7 +218,10 @@ class Bound:
 
 @dataclass(slots=True)
 class Program:
-    """Steps with placed buffers. `holding` keeps alive the arrays whose addresses the steps contain."""
+    """Steps with placed buffers. `holding` keeps alive the arrays whose addresses the steps contain.
+
+    The head's values lie behind the first `beneath_head` bytes per token of the body's, which it reads.
+    """
 
     steps: tuple[Step, ...]
     offsets: dict[int, int]
@@ -225,6 +231,7 @@ class Program:
     rotations: tuple[Rotation, ...]
     scratch: int
     score_rows: int
+    beneath_head: int
     _constant: Array = field(init=False)
     _slope: Array = field(init=False)
     _base: Array = field(init=False)

@@ -47,9 +47,9 @@ def reference_attention(call: Call) -> tuple[Array, ...]:
 
 def _contexts(call: Call, index: int) -> tuple[Array, ...]:
     """Return the keys or values per sequence, also where they are not kept between steps."""
-    value = call.inputs[index]
-    if isinstance(value, tuple):
-        return value
+    if isinstance(call.inputs[index], tuple):
+        return call.state(index)
+    value = call.array(index)
     starts = call.rows.starts
     return tuple(value[starts[b] : starts[b + 1]].swapaxes(0, 1) for b in range(len(starts) - 1))
 
@@ -158,7 +158,7 @@ def _weigh(
     p: int, stride: int, v: int, kind: int, step: int, size: int, keys: int, rows: int, out: int,
     wide: int,
 ) -> None:  # fmt: skip
-    """Write weighted sums of values `step` bytes apart; a row of the output is `wide` bytes, which whole vectors fit."""
+    """Write weighted sums of values `step` bytes apart; a row of output is `wide` bytes, which whole vectors fit."""
     item = size_of(kind)
     e = 0
     while e + 4 * LANES <= size:

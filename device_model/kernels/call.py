@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from device_model.numerics import Array, Numerics
+from device_model.packed import Packed
 from dsl.graph import Attr
 
 
@@ -29,7 +30,7 @@ class Rows:
 Context: TypeAlias = tuple[Array, ...]
 """A state: per sequence an array; a growing one is as after `append`, and its context axis ends with the new tokens."""
 
-Operand: TypeAlias = Array | Context
+Operand: TypeAlias = Array | Context | Packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,14 @@ class Call:
         value = self.inputs[index]
         if isinstance(value, tuple):
             raise TypeError(f"input {index} is a state, not a value per token")
+        if isinstance(value, Packed):
+            raise TypeError(f"input {index} is a packed weight, which only products read")
         return value
+
+    def weight(self, index: int) -> Array | Packed:
+        """Return a weight, which may be packed."""
+        value = self.inputs[index]
+        return value if isinstance(value, Packed) else self.array(index)
 
     def optional(self, name: str) -> Array | None:
         """Return the input of a parameter that may be left out."""

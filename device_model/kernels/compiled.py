@@ -111,6 +111,16 @@ def write(source: int, target: int, kind: int, count: int) -> None:
             to_halves[i] = np.uint16(rounded if ordinary else quiet)
 
 
+@compiled
+def power_of_two(exponent: int) -> Any:
+    """Return 2^(exponent - 127) for an exponent byte; NaN for 255."""
+    bits = np.int32(exponent) << np.int32(23)
+    # The least exponent is a subnormal number, and the largest pattern says that there is none.
+    bits = np.int32(1 << 22) if exponent == 0 else bits
+    bits = np.int32(0x7FC00000) if exponent == 255 else bits
+    return float_of_bits(bits)
+
+
 _LOG2E = np.float32(1.44269504088896341)
 _LN2_HIGH = np.float32(0.693359375)
 _LN2_LOW = np.float32(-2.12194440e-4)

@@ -148,9 +148,14 @@ def select(
     source: int, index: int, target: int, length: int, rows: int, part: int, parts: int,
     scratch: int,
 ) -> None:  # fmt: skip
-    """Copy the rows that an index names, `length` bytes each."""
+    """Move the rows that an index names, `length` bytes each, to the front; one thread does it in order.
+
+    A row never moves up, so that the target may overlap the source.
+    """
     wanted = longs(index, rows)
-    for row in range(rows * part // parts, rows * (part + 1) // parts):
+    for row in range(rows if part == 0 else 0):
+        if source + wanted[row] * length == target + row * length:
+            continue
         left, right = (
             octets(source + wanted[row] * length, length),
             octets(target + row * length, length),

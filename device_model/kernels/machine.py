@@ -14,7 +14,17 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from device_model.kernels import attention, elementwise, layout, linear, norm, opcodes, recurrent
+from device_model.kernels import (
+    attention,
+    elementwise,
+    layout,
+    linear,
+    moe,
+    norm,
+    opcodes,
+    product,
+    recurrent,
+)
 from device_model.kernels.compiled import compiled
 
 SPINS = 4000
@@ -55,10 +65,41 @@ def _meet(barrier: int, expected: int) -> None:
 
 
 @compiled
+def _execute_more(a: Any, r: Any, part: int, parts: int, scratch: int) -> None:
+    """Execute an operation that not every model has."""
+    opcode = a[0]
+    if opcode == opcodes.CAUSAL_CONV:
+        recurrent.causal_conv(
+            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12],
+            part, parts, scratch,
+        )  # fmt: skip
+    elif opcode == opcodes.LINEAR_ATTENTION:
+        recurrent.linear_attention(
+            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13],
+            a[14], a[15], part, parts, scratch,
+        )  # fmt: skip
+    elif opcode == opcodes.EXPERT_MATMUL:
+        product.expert_matmul(
+            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13],
+            a[14], a[15], a[16], a[17], a[18], a[19], part, parts, scratch,
+        )  # fmt: skip
+    elif opcode == opcodes.ROUTE:
+        moe.route(
+            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13],
+            a[14], a[15], r[0], part, parts, scratch,
+        )  # fmt: skip
+    elif opcode == opcodes.COMBINE:
+        moe.combine(a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], part, parts, scratch)
+
+
+@compiled
 def _execute(a: Any, r: Any, part: int, parts: int, scratch: int) -> None:
     opcode = a[0]
     if opcode == opcodes.MATMUL:
-        linear.matmul(a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], part, parts, scratch)
+        product.matmul(
+            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13],
+            a[14], part, parts, scratch,
+        )  # fmt: skip
     elif opcode == opcodes.CONVERT:
         elementwise.convert(a[1], a[2], a[3], a[4], a[5], part, parts, scratch)
     elif opcode == opcodes.GATHER:
@@ -90,18 +131,10 @@ def _execute(a: Any, r: Any, part: int, parts: int, scratch: int) -> None:
         )  # fmt: skip
     elif opcode == opcodes.UNARY:
         elementwise.unary(a[1], a[2], a[3], a[4], a[5], a[6], r[0], part, parts, scratch)
-    elif opcode == opcodes.CAUSAL_CONV:
-        recurrent.causal_conv(
-            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12],
-            part, parts, scratch,
-        )  # fmt: skip
-    elif opcode == opcodes.LINEAR_ATTENTION:
-        recurrent.linear_attention(
-            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13],
-            a[14], a[15], part, parts, scratch,
-        )  # fmt: skip
     elif opcode == opcodes.COLUMNS:
         layout.columns(a[1], a[2], a[3], a[4], a[5], a[6], part, parts, scratch)
+    else:
+        _execute_more(a, r, part, parts, scratch)
 
 
 def _fingerprint() -> int:

@@ -111,7 +111,7 @@ def test_any_mutant_of_the_zoo_is_answered(path, tmp_path) -> None:
 def test_the_first_syntax_error_is_the_only_one() -> None:
     for path in ZOO_FILES:
         text = path.read_text(encoding="utf-8")
-        assert {_faults(mutants(text, seed)) for seed in range(20)} <= {0, 1}
+        assert {_faults(mutants(text, seed)) for seed in range(8)} <= {0, 1}
 
 
 def _faults(text: str) -> int:

@@ -1,0 +1,253 @@
+"""Products of rows with a weight as it is stored: the compiled core of `matmul` and `expert_matmul`.
+
+One output is one reduction in the order of `lanes` over float32 operands, so that a row's bits do not depend on which
+rows are computed with it. Weights of 16 bits are used in place by few rows and widened a panel at a time for many;
+packed ones are always widened a panel at a time. Nothing here knows an operation.
+"""
+
+from __future__ import annotations
+
+from device_model.kernels import lanes
+from device_model.kernels.compiled import (
+    compiled,
+    floats,
+    integers,
+    octets,
+    power_of_two,
+    read,
+    size_of,
+    words,
+    write,
+)
+from device_model.kernels.lanes import BF16, F32
+
+BYTES, NIBBLES = 2, 3
+"""Kinds of a packed weight: an element per byte with a float32 scale per block, or two with an exponent per 32."""
+
+TILE_ROWS, TILE_COLUMNS = 3, 4
+FEW_ROWS = 6
+"""Up to here weights are used straight from memory; from here they are widened once per block of rows."""
+GROUP = 8
+"""Columns that one thread takes at a time: a 32-byte line of float32 results at least."""
+SHORT = 1024
+"""Below this K, two streams of weights at a time are faster than eight."""
+BLOCK_BYTES = 192 * 1024
+"""Size of a block of widened rows, which should stay in a core's second-level cache."""
+TILE_BYTES = 64 * (TILE_ROWS + 1) * GROUP
+MX_BLOCK = 32
+
+_s18 = lanes.dots(1, 8, BF16, streaming=True)
+_s12 = lanes.dots(1, 2, BF16, streaming=True)
+_s11 = lanes.dots(1, 1, BF16, streaming=True)
+_s24 = lanes.dots(2, 4, BF16, streaming=True)
+_s34 = lanes.dots(3, 4, BF16, streaming=True)
+_f18 = lanes.dots(1, 8, F32, streaming=True)
+_f11 = lanes.dots(1, 1, F32)
+_f14 = lanes.dots(1, 4, F32)
+_f24 = lanes.dots(2, 4, F32)
+_f34 = lanes.dots(3, 4, F32)
+
+
+@compiled
+def limit(k: int) -> int:
+    """Return how many rows are computed at a time."""
+    return max(4 * TILE_ROWS, BLOCK_BYTES // (4 * max(k, 1)) // TILE_ROWS * TILE_ROWS)
+
+
+def scratch_bytes(k: int) -> int:
+    """Return the scratch memory of a product: a tile, a panel of weights, row numbers and a block of rows."""
+    rows = max(4 * TILE_ROWS, BLOCK_BYTES // (4 * max(k, 1)) // TILE_ROWS * TILE_ROWS)
+    return TILE_BYTES + 4 * TILE_COLUMNS * k + 8 * rows + 4 * k * rows + 64
+
+
+@compiled
+def _widen(
+    w: int, kind: int, scales: int, block_rows: int, block_columns: int, table: int, rounds: int,
+    row: int, rows: int, k: int, target: int,
+) -> None:  # fmt: skip
+    """Write rows of a weight as float32."""
+    if kind in (F32, BF16):
+        read(w + row * k * size_of(kind), kind, target, rows * k)
+        return
+    values = floats(table, 256)
+    for r in range(row, row + rows):
+        at = target + (r - row) * k * 4
+        out = floats(at, k)
+        if kind == BYTES:
+            packed = octets(w + r * k, k)
+            across = (k + block_columns - 1) // block_columns
+            scale = floats(scales + 4 * (r // block_rows) * across, across)
+            for b in range(across):
+                factor = scale[b]
+                for i in range(b * block_columns, min(k, (b + 1) * block_columns)):
+                    out[i] = values[packed[i]] * factor
+        else:
+            across = k // MX_BLOCK
+            packed = octets(w + r * (k // 2), k // 2)
+            exponents = octets(scales + r * across, across)
+            for b in range(across):
+                factor = power_of_two(exponents[b])
+                for i in range(b * MX_BLOCK // 2, (b + 1) * MX_BLOCK // 2):
+                    out[2 * i] = values[packed[i] & 15] * factor
+                    out[2 * i + 1] = values[packed[i] >> 4] * factor
+        if rounds:
+            # In place: sixteen bits are written behind where thirty-two are read.
+            write(at, at, BF16, k)
+            _spread(at, k)
+
+
+@compiled
+def _spread(at: int, k: int) -> None:
+    """Turn k bfloat16 numbers into float32 in place, from the end."""
+    for i in range(k):
+        read(at + 2 * (k - 1 - i), BF16, at + 4 * (k - 1 - i), 1)
+
+
+@compiled
+def _tile(
+    x: int, xs: int, w: int, ws: int, k: int, out: int, rows: int, columns: int, kind: int
+) -> None:
+    """Write the dot products of up to 3 rows and 4 columns to `out`, 32 bytes a row."""
+    if columns == TILE_COLUMNS:
+        if kind == BF16:
+            if rows == 3:
+                _s34(x, xs, w, ws, k, out, 32)
+            elif rows == 2:
+                _s24(x, xs, w, ws, k, out, 32)
+            else:
+                for c in range(0, 4, 2):
+                    _s12(x, xs, w + c * ws, ws, k, out + c * 4, 32)
+        elif rows == 3:
+            _f34(x, xs, w, ws, k, out, 32)
+        elif rows == 2:
+            _f24(x, xs, w, ws, k, out, 32)
+        else:
+            _f14(x, xs, w, ws, k, out, 32)
+        return
+    for r in range(rows):
+        for c in range(columns):
+            if kind == BF16:
+                _s11(x + r * xs, xs, w + c * ws, ws, k, out + r * 32 + c * 4, 32)
+            else:
+                _f11(x + r * xs, xs, w + c * ws, ws, k, out + r * 32 + c * 4, 32)
+
+
+@compiled
+def _one_row(
+    x: int, w: int, kind: int, out: int, out_kind: int, first: int, last: int, k: int, tile: int
+) -> None:
+    size, out_size = size_of(kind), size_of(out_kind)
+    stride = k * size
+    column = first
+    while column < last:
+        count = min(GROUP, last - column)
+        at = w + column * stride
+        if count < GROUP:
+            for c in range(count):
+                _tile(x, 0, at + c * stride, stride, k, tile + c * 4, 1, 1, kind)
+        elif kind == F32:
+            _f18(x, 0, at, stride, k, tile, 32)
+        elif k < SHORT:
+            for c in range(0, GROUP, 2):
+                _s12(x, 0, at + c * stride, stride, k, tile + c * 4, 32)
+        else:
+            _s18(x, 0, at, stride, k, tile, 32)
+        write(tile, out + column * out_size, out_kind, count)
+        column += count
+
+
+@compiled
+def product(
+    x: int, rows: int, numbers: int, w: int, kind: int, scales: int, block_rows: int,
+    block_columns: int, table: int, rounds: int, out: int, out_kind: int, n: int, k: int,
+    first: int, last: int, scratch: int,
+) -> None:  # fmt: skip
+    """Multiply float32 rows by columns `first` to `last` of a weight; row r is row `numbers[r]` of out[.., n]."""
+    at_row = integers(numbers, rows)
+    packed = kind in (BYTES, NIBBLES)
+    out_size = size_of(out_kind)
+    if rows == 1 and not packed:
+        here = out + at_row[0] * n * out_size
+        _one_row(x, w, kind, here, out_kind, first, last, k, scratch)
+        return
+    tile, panel = scratch, scratch + TILE_BYTES
+    for column in range(first, last, TILE_COLUMNS):
+        columns = min(TILE_COLUMNS, last - column)
+        at, stride, used = w + column * k * size_of(kind), k * size_of(kind), kind
+        if packed or (rows > FEW_ROWS and kind != F32):
+            _widen(
+                w, kind, scales, block_rows, block_columns, table, rounds, column, columns, k,
+                panel,
+            )  # fmt: skip
+            at, stride, used = panel, k * 4, F32
+        for row in range(0, rows, TILE_ROWS):
+            count = min(TILE_ROWS, rows - row)
+            _tile(x + row * k * 4, k * 4, at, stride, k, tile, count, columns, used)
+            for r in range(count):
+                here = out + (at_row[row + r] * n + column) * out_size
+                write(tile + r * 32, here, out_kind, columns)
+
+
+@compiled
+def _columns(n: int, part: int, parts: int) -> tuple[int, int]:
+    """Return this part's columns, whole groups but at the end."""
+    groups = (n + GROUP - 1) // GROUP
+    return groups * part // parts * GROUP, min(n, groups * (part + 1) // parts * GROUP)
+
+
+@compiled
+def matmul(
+    x: int, x_kind: int, w: int, kind: int, scales: int, block_rows: int, block_columns: int,
+    table: int, rounds: int, out: int, out_kind: int, rows: int, n: int, k: int,
+    part: int, parts: int, scratch: int,
+) -> None:  # fmt: skip
+    """Compute this part's columns of a product."""
+    first, last = _columns(n, part, parts)
+    block = limit(k)
+    numbers_at = scratch + TILE_BYTES + 4 * TILE_COLUMNS * k
+    block_at = numbers_at + 8 * block
+    numbers = integers(numbers_at, block)
+    for top in range(0, rows, block):
+        count = min(block, rows - top)
+        source = x + top * k * size_of(x_kind)
+        if x_kind != F32:
+            read(source, x_kind, block_at, count * k)
+            source = block_at
+        for r in range(count):
+            numbers[r] = top + r
+        product(
+            source, count, numbers_at, w, kind, scales, block_rows, block_columns, table, rounds,
+            out, out_kind, n, k, first, last, scratch,
+        )  # fmt: skip
+
+
+@compiled
+def expert_matmul(
+    x: int, x_kind: int, repeats: int, choice: int, w: int, kind: int, entry: int, scales: int,
+    scales_entry: int, block_rows: int, block_columns: int, table: int, rounds: int, out: int,
+    out_kind: int, rows: int, experts: int, n: int, k: int, part: int, parts: int, scratch: int,
+) -> None:  # fmt: skip
+    """Compute this part's columns of each row's product with its expert; `repeats` rows share a row of x.
+
+    `entry` and `scales_entry` are the bytes of one expert's weight and scales.
+    """
+    first, last = _columns(n, part, parts)
+    block = limit(k)
+    numbers_at = scratch + TILE_BYTES + 4 * TILE_COLUMNS * k
+    block_at = numbers_at + 8 * block
+    numbers, chosen = integers(numbers_at, block), words(choice, rows)
+    for expert in range(experts):
+        count = 0
+        for row in range(rows):
+            if chosen[row] == expert:
+                source = x + row // repeats * k * size_of(x_kind)
+                read(source, x_kind, block_at + count * k * 4, k)
+                numbers[count] = row
+                count += 1
+            if count == block or (row == rows - 1 and count > 0):
+                product(
+                    block_at, count, numbers_at, w + expert * entry, kind,
+                    scales + expert * scales_entry, block_rows, block_columns, table, rounds,
+                    out, out_kind, n, k, first, last, scratch,
+                )  # fmt: skip
+                count = 0

