@@ -39,6 +39,8 @@ def partial_since(builder: GraphBuilder, value: int, at: Span) -> tuple[Label, .
 
 def _odd(types: Sequence[TensorType]) -> set[str]:
     """Return the names and numbers in which types differ: axis by axis where they are of one rank."""
+    if len(types) == 1:
+        return set(re.findall(r"\w+", " ".join(str(a) for a in types[0].axes[-1:])))
     if len(types) == 2 and types[0].rank == types[1].rank:
         pairs = zip(types[0].axes, types[1].axes, strict=True)
         words = [f"{a} {b}" for a, b in pairs if a != b]
