@@ -15,6 +15,7 @@ from itertools import islice
 from dsl.source import Span
 
 MAX_LINE = 160
+MARGIN = 60
 MAX_NAME, MAX_CANDIDATES = 128, 400  # what a suggestion may cost
 
 
@@ -142,12 +143,22 @@ def _marked(marks: Sequence[tuple[Span, str, str]]) -> list[str]:
     lines = [f"{' ' * width} |"]
     source = marks[0][0].source
     for row, entries in rows.items():
-        lines.append(f"{row + 1:>{width}} | {source.line(row)[:MAX_LINE]}")
+        text, shift = _window(source.line(row), min(entry[0] for entry in entries))
+        lines.append(f"{row + 1:>{width}} | {text}")
         for start, length, mark, words in entries:
-            if start <= MAX_LINE:
-                caret = mark * max(1, min(length, MAX_LINE - start))
-                lines.append(f"{' ' * width} | {' ' * start}{caret} {words}".rstrip())
+            at = start - shift
+            if at < len(text) or start == shift + len(text):
+                caret = mark * max(1, min(length, len(text) - at))
+                lines.append(f"{' ' * width} | {' ' * at}{caret} {words}".rstrip())
     return lines
+
+
+def _window(line: str, start: int) -> tuple[str, int]:
+    """Return the part of a long line around a place, and how far it is shifted."""
+    if len(line) <= MAX_LINE or start < MAX_LINE - MARGIN:
+        return line[:MAX_LINE], 0
+    first = start - MARGIN
+    return f"…{line[first + 1 : first + MAX_LINE]}", first
 
 
 def _by_line(

@@ -17,6 +17,8 @@ from dsl.symbolic import Dim, ratio, substitute, symbol
 from dsl.types import TensorType
 
 STEM = "outside of layers"
+# Parts of a state are read where they lie; parts of other values are copied.
+VIEWS = frozenset({"slice"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,12 +178,27 @@ def _works(graph: Graph, body: Body) -> Iterator[OpWork]:
     for node in body.steps:
         if isinstance(node, Node):
             by_op.setdefault(node.op, []).append(node)
+    views = state_views(body)
     for op, nodes in by_op.items():
         sites = [(site_of(graph, n, stored), _results(graph, n)) for n in nodes]
         flops = split_batch(graph, _sum(OPS[op].flops(site, results) for site, results in sites))
-        moved = _sum(OPS[op].traffic(site, results) for site, results in sites)
+        moved = _sum(
+            OPS[op].traffic(site, results)
+            for node, (site, results) in zip(nodes, sites, strict=True)
+            if not (op in VIEWS and node.inputs[0] in views)
+        )
         traffic = split_batch(graph, moved)
         yield OpWork(op, len(nodes), flops, traffic)
+
+
+def state_views(body: Body) -> frozenset[int]:
+    """Return the values that are states, or parts of them read where they lie."""
+    views = {s.value for s in body.states}
+    for node in body.steps:
+        made_in_place = isinstance(node, Node) and (node.op in VIEWS or OPS[node.op].in_place)
+        if made_in_place and isinstance(node, Node) and views & set(node.inputs[:1]):
+            views |= set(node.outputs)
+    return frozenset(views)
 
 
 def site_of(graph: Graph, node: Node, stored: dict[int, Dim]) -> Site:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from dsl.footprint import split_batch
+from dsl.footprint import VIEWS, split_batch
 from dsl.graph import Body, Graph, Node, Repeat
 from dsl.ops import OPS
 from dsl.ops.spec import local_bytes
@@ -111,7 +111,8 @@ class _Walk:
 
     def _node_memory(self, node: Node) -> None:
         for number, value in enumerate(node.outputs):
-            if number == 0 and OPS[node.op].in_place and node.inputs:
+            part = node.op in VIEWS and self._root(node.inputs[0]) in self.fixed
+            if number == 0 and node.inputs and (part or OPS[node.op].in_place):
                 for given in node.inputs:
                     if given not in self.size and given not in self.owner:
                         self._own(given)

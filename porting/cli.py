@@ -64,6 +64,8 @@ def _port(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="folder, hub id, .gguf file, or demo")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write the port")
     parser.add_argument("--revision", metavar="R", help="branch, tag or commit of a hub id")
+    parser.add_argument("--device", metavar="D", help="also tell whether it fits, as sohu fit")
+    parser.add_argument("--mesh", default="", metavar="tp=8", help="chips along each mesh axis")
     parser.add_argument("--plan", action="store_true", help="stop before weights are read")
     parser.add_argument("--no-validate", action="store_true", help="write without a verdict")
     _json(parser)

@@ -21,6 +21,7 @@ from porting.commands.progress import Progress, silent
 from porting.config.reader import ModelConfig, read_config
 from porting.library import load_program
 from porting.origin.resolve import Origin, OriginKind, resolve
+from porting.placement import place
 from porting.plan import Plan, memory, plan
 from porting.report.model import (
     FILES,
@@ -86,20 +87,30 @@ def port(
     revision: str | None = None,
     out: Path | None = None,
     *,
+    device: str | None = None,
+    mesh: str = "",
     plan_only: bool = False,
     validated: bool = True,
     progress: Progress = silent,
 ) -> tuple[Report, Path]:
-    """Port a model and write the result; returns the report and the folder. Raises `Refused`."""
+    """Port a model and write the result; returns the report and the folder. Raises `Refused`.
+
+    A mesh gives the report the values of one chip of it; a device must hold them, or the verdict is that it fails.
+    """
     stages = Stages()
     opened = open_model(model, revision, stages, progress)
     folder = out or default_out(model, opened.origin.kind)
     _check_out(folder)
     with stages.stage("plan"):
         planned = plan(opened.origin, opened.config, opened.checkpoint)
-    validation, verdict = Validation(text=planned.notes), Verdict.PLANNED
+    placed = place(planned.graph, device, mesh)
+    notes = (*planned.notes, *placed.notes)
+    validation, verdict = Validation(text=notes), Verdict.PLANNED
     if validated and not plan_only:
-        validation, verdict = _validated(planned.graph, opened, planned.notes, stages, progress)
+        validation, verdict = _validated(planned.graph, opened, notes, stages, progress)
+    if not placed.fits:
+        verdict = Verdict.FAIL
+    planned = replace(planned, memory=memory(planned.graph, placed.mesh))
     report = _report(planned, opened, validation, verdict, stages)
     try:
         write(folder, planned.spec, report)

@@ -24,6 +24,8 @@ def port(options: argparse.Namespace) -> int:
             options.model,
             options.revision,
             options.out,
+            device=options.device,
+            mesh=options.mesh,
             plan_only=options.plan,
             validated=not options.no_validate,
             progress=progress,

@@ -63,6 +63,23 @@ def test_plan_stops_before_weights(
     assert (out / "model.sohu").is_file()
 
 
+def test_a_device_and_a_mesh_place_the_port(checkpoint: Path, tmp_path: Path) -> None:
+    arguments = [
+        "port",
+        str(checkpoint),
+        "--plan",
+        "--out",
+        str(tmp_path / "out"),
+        "--mesh",
+        "tp=2",
+    ]
+    assert main([*arguments, "--device", "h100"]) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["memory"]["formulas"]["weights_bytes"]["at"] == {"tp": 1}
+    assert main(["port", str(checkpoint), "--plan", "--mesh", "tp=3"]) == 2
+    assert main(["port", str(checkpoint), "--plan", "--device", "abacus"]) == 2
+
+
 def test_port_is_itself_a_program(ported: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(ported / "model.sohu")]) == 0
     assert main(["fmt", "--check", str(ported / "model.sohu")]) == 0
