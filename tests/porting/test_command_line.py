@@ -71,7 +71,7 @@ def test_a_device_and_a_mesh_place_the_port(checkpoint: Path, tmp_path: Path) ->
         "--out",
         str(tmp_path / "out"),
         "--mesh",
-        "tp=2",
+        "tp=1",
     ]
     assert main([*arguments, "--device", "h100"]) == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
