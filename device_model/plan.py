@@ -18,6 +18,7 @@ from device_model.memory import TensorReader, evaluate
 from device_model.numerics import F32, STORAGE, Numerics
 from device_model.packed import Packed
 from device_model.places import Buffer, Held, Item, Kept, Place, dtype_of
+from dsl.diagnostics import Diagnostic, Refused
 from dsl.graph import Body, Graph, Node, Repeat, State, Step, Weight
 from dsl.symbolic import Dim, definition, names, symbol
 from dsl.types import DTYPES, DType, Kind, TensorType
@@ -143,6 +144,7 @@ class _Planner:
         kernel = KERNELS.get(node.op)
         if kernel is None:
             raise ValueError(f"the device has no operation `{node.op}`")
+        self._check_sums(node)
         inputs = tuple(env[value] for value in node.inputs)
         if node.op in STORES:
             env[node.outputs[0]] = inputs[STORES[node.op]]
@@ -172,6 +174,13 @@ class _Planner:
         )
         env.update(zip(node.outputs, outputs, strict=True))
         self.items.append(Item(node.op, inputs, outputs, node.attrs, node.operands))
+
+    def _check_sums(self, node: Node) -> None:
+        """Refuse an operation that asks for sums in a format that this device does not accumulate in."""
+        wanted, own = node.attrs.get("accumulate"), self.numerics.accumulator
+        if isinstance(wanted, DType) and wanted != own:
+            message = f"{node.op} asks for sums in {wanted}; the device accumulates in {own}"
+            raise Refused((Diagnostic("S604", message, node.span),))
 
     def _runtime(self, place: Place) -> np.dtype[np.generic]:
         """Return the format that an operand counts as: a weight never widens a result."""

@@ -418,6 +418,11 @@ _DEVICE: dict[str, Code] = {
         "Unknown quantity of a device",
         "The chip's description does not say this, and a guess would not do.",
     ),
+    "S604": Code(
+        "Sums in another format",
+        "An operation asks for sums in a format that the device does not accumulate in. Leave `accumulate` out to take "
+        "the device's own.",
+    ),
     "S601": Code("Unknown numerics", "The device model knows the numerics that the message lists."),
 }
 

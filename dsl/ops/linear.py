@@ -69,10 +69,12 @@ def _head_flops(site: Site, results: tuple[TensorType, ...]) -> Dim:
     return 2 * results[0].local_elements() * site.type("w").axes[2].dim
 
 
+ACCUMULATE = Param("accumulate", Role.DTYPE, None)
+
 MATMUL = OpSpec(
     name="matmul",
     summary="Contract the last axis of `x` with the last axis of a weight stored `[out, in]`.",
-    params=(Param("x"), Param("w"), Param("dtype", Role.DTYPE, None)),
+    params=(Param("x"), Param("w"), Param("dtype", Role.DTYPE, None), ACCUMULATE),
     result="[..., N]",
     constraints=(
         "x is a float tensor with at least one axis",
@@ -82,7 +84,10 @@ MATMUL = OpSpec(
         "the contracted axes are sharded alike",
         "no mesh axis shards both N and another axis of x",
     ),
-    semantics="y[..., n] = sum over k of x[..., k] * w[n, k]; dtype keeps the accumulator unrounded",
+    semantics=(
+        "y[..., n] = sum over k of x[..., k] * w[n, k]; dtype keeps the accumulator unrounded; accumulate "
+        "names the format of the sums, the device's own where it is absent"
+    ),
     cost="2 * elements(y) * K",
     example="q = matmul(h, wq)",
     infer=_matmul,

@@ -5,6 +5,7 @@ The expert axis may be sharded; the axis of a token's choices is then owned by t
 
 from __future__ import annotations
 
+from dsl.ops.linear import ACCUMULATE
 from dsl.ops.spec import OpSpec, Param, Role, Site, is_float, local_bytes, same_dims
 from dsl.symbolic import Dim, at_least, equal, opaque, ratio, text
 from dsl.types import DTYPES, Axis, Kind, TensorType
@@ -122,7 +123,7 @@ ROUTE = OpSpec(
 EXPERT_MATMUL = OpSpec(
     name="expert_matmul",
     summary="Multiply each token by the weights of the experts chosen for it.",
-    params=(Param("x"), Param("w"), Param("choice")),
+    params=(Param("x"), Param("w"), Param("choice"), ACCUMULATE),
     result="[B, S, T, N]",
     constraints=(
         "x is float, [B, S, K] or [B, S, T, K]",

@@ -11,7 +11,7 @@ from device_model.engine import Engine
 from device_model.kernels.call import Call, Rows
 from device_model.kernels.rotary import frequencies, tables
 from device_model.kernels.table import KERNELS
-from device_model.memory import ArrayReader
+from device_model.memory import ArrayReader, RandomReader, shapes_of
 from device_model.numerics import NUMERICS, Array
 from dsl.graph import Attr
 from dsl.ops import OPS
@@ -307,3 +307,35 @@ def test_attention_sinks_and_open_masks() -> None:
                 e = np.exp(0.3 * k[:last, h // 2].astype(np.float64) @ q[t, h])
                 truth = (e / (e.sum() + np.exp(float(sinks[h])))) @ v[:last, h // 2]
                 assert np.allclose(out[t, h], truth, atol=1e-6)
+
+
+def test_sums_in_a_format_that_the_device_lacks_are_refused() -> None:
+    from dsl.diagnostics import Refused
+    from dsl.inference import infer
+    from dsl.parser import parse
+    from dsl.source import Source
+
+    text = """sohu 1.0
+
+family small for "Small" {
+  config {
+    D = 8
+    V = 32
+  }
+  dims { B: batch, S: seq, C: context }
+  mesh { tp }
+
+  input tokens: i32[B, S]
+  weight embed: bf16[V, D] from "embed"
+  output logits: bf16[B, S, V] = matmul(gather(embed, tokens), embed, accumulate="%s")
+}
+"""
+    for name, fits in (("f32", True), ("bf16", False)):
+        graph = infer(parse(Source("small", text % name)).families[0], {}, None).graph
+        assert graph is not None
+        reader = RandomReader(shapes_of(graph))
+        if fits:
+            Engine(graph, reader)
+            continue
+        with pytest.raises(Refused, match="S604"):
+            Engine(graph, reader)
