@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 import model_zoo
 from dsl import syntax as sx
@@ -38,14 +39,14 @@ def read_source(path: Path, name: str) -> Source:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a text file at once; raises `Refused` when it cannot be written."""
+
+    def save(stream: BinaryIO) -> None:
+        stream.write(text.encode())
+
     try:
-        replace_file(path, lambda stream: _discard(stream.write(text.encode())))
+        replace_file(path, save)
     except OSError as error:
         raise refuse("S530", f"cannot write `{path}`: {error.strerror}") from None
-
-
-def _discard(_count: int) -> None:
-    """Drop a count of written bytes."""
 
 
 def load_program(path: Path) -> Program:

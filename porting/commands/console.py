@@ -16,6 +16,8 @@ from dsl.diagnostics import Diagnostic, Refused, render
 from porting.commands.progress import Progress
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from porting.report.model import Report
 
 
@@ -70,12 +72,12 @@ def bars(quiet: bool) -> Iterator[Progress]:
         TimeElapsedColumn(),
     )
     with Bars(*columns, console=Console(stderr=True)) as shown:
-        tasks: dict[str, int] = {}
+        tasks: dict[str, TaskID] = {}
 
         def advance(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
-                tasks[stage] = int(shown.add_task(stage, total=total))
-            shown.update(shown.task_ids[list(tasks).index(stage)], completed=done, total=total)
+                tasks[stage] = shown.add_task(stage, total=total)
+            shown.update(tasks[stage], completed=done, total=total)
 
         yield advance
 
