@@ -15,6 +15,7 @@ from dsl.types import TensorType
 
 MAX_STEPS = 400
 MAX_LABELS = 4
+MAX_DECLARATIONS = 2
 
 
 def origins(
@@ -70,10 +71,15 @@ def _partial(builder: GraphBuilder, value: int) -> Iterator[Label]:
 
 
 def _declarations(builder: GraphBuilder, value: int, odd: set[str]) -> Iterator[Label]:
+    """Yield the nearest declarations that mention what is odd; a state is checked where it is written."""
+    found = 0
     for made in _ancestors(builder, value):
-        is_declared = made not in builder.producers
+        is_declared = made not in builder.producers and not builder.is_state(made)
         if is_declared and _atoms(builder.type_of(made)) & odd:
             yield Label(builder.values[made].span, str(builder.type_of(made)))
+            found += 1
+        if found == MAX_DECLARATIONS:
+            return
 
 
 def _ancestors(builder: GraphBuilder, value: int) -> Iterator[int]:
