@@ -14,7 +14,8 @@ import numpy as np
 from device_model.kernels import compiled as c
 from device_model.kernels import lanes, opcodes, order
 from device_model.kernels.call import Call, integer, number, word
-from device_model.kernels.compiled import compiled, floats, integers, read, size_of, write
+from device_model.kernels.compiled import floats, integers, read, size_of, write
+from device_model.kernels.deferred import compiled
 from device_model.kernels.kernel import Kernel, as_first
 from device_model.kernels.lanes import BF16, F32, LANES
 from device_model.numerics import Array, wide

@@ -11,31 +11,27 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, njit, types
-from numba.extending import intrinsic
 
+from device_model.kernels.deferred import carray, compiled, intrinsic, signature
 from device_model.kernels.lanes import F32
-
-compiled = njit(nogil=True, error_model="numpy")
-"""How every function below the entry point is compiled; only the entry point is cached on disk."""
 
 
 @intrinsic
 def _pointer(typing: Any, address: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    def generate(context: Any, builder: Any, types: Any, args: Any) -> Any:
         return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
 
-    return types.voidptr(types.int64), generate
+    return signature("voidptr", "int64"), generate
 
 
 @intrinsic
 def float_of_bits(typing: Any, bits: Any) -> Any:
     """Return the float32 whose pattern is an int32."""
 
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    def generate(context: Any, builder: Any, types: Any, args: Any) -> Any:
         return builder.bitcast(args[0], ir.FloatType())
 
-    return types.float32(types.int32), generate
+    return signature("float32", "int32"), generate
 
 
 @compiled
@@ -72,6 +68,12 @@ def octets(address: int, count: int) -> Any:
 def integers(address: int, count: int) -> Any:
     """Return the int64 numbers at an address."""
     return carray(_pointer(address), count, np.int64)
+
+
+@compiled
+def doubles(address: int, count: int) -> Any:
+    """Return the float64 numbers at an address."""
+    return carray(_pointer(address), count, np.float64)
 
 
 @compiled

@@ -16,7 +16,8 @@ import numpy as np
 from device_model.kernels import compiled as c
 from device_model.kernels import opcodes
 from device_model.kernels.call import Call, number
-from device_model.kernels.compiled import compiled, floats, read, size_of, write
+from device_model.kernels.compiled import floats, read, size_of, write
+from device_model.kernels.deferred import compiled
 from device_model.kernels.kernel import Kernel, as_first, declared
 from device_model.numerics import Array, wide
 from device_model.places import Buffer, Held, Item

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic
+
+from device_model.kernels.deferred import intrinsic, signature
 
 LANES = 8
 """Partial sums of one reduction; part of the declared numerics, not of the machine."""
@@ -39,6 +39,10 @@ class _Emitter:
     def __init__(self, builder: ir.IRBuilder) -> None:
         self.builder = builder
         self.module: ir.Module = builder.module
+
+    def _external(self, type: ir.FunctionType, name: str) -> ir.Function:
+        known = self.module.globals.get(name)
+        return ir.Function(self.module, type, name) if known is None else known
 
     def pointer(self, address: ir.Value, to: ir.Type) -> ir.Value:
         return self.builder.inttoptr(address, to.as_pointer())
@@ -68,9 +72,7 @@ class _Emitter:
         align = 4 if vector is _V8 else 2
         pointer = self.pointer(address, vector)
         kinds = [pointer.type, _I32, _V8I1, vector]
-        function = cgutils.get_or_insert_function(
-            self.module, ir.FunctionType(vector, kinds), f"llvm.masked.load.v8{suffix}.p0"
-        )
+        function = self._external(ir.FunctionType(vector, kinds), f"llvm.masked.load.v8{suffix}.p0")
         return self.builder.call(function, [pointer, ir.Constant(_I32, align), mask, other])
 
     def _widen(self, halves: ir.Value) -> ir.Value:
@@ -93,9 +95,7 @@ class _Emitter:
         return self.builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
 
     def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
-        function = cgutils.get_or_insert_function(
-            self.module, ir.FunctionType(_V8, [_V8, _V8, _V8]), "llvm.fma.v8f32"
-        )
+        function = self._external(ir.FunctionType(_V8, [_V8, _V8, _V8]), "llvm.fma.v8f32")
         return self.builder.call(function, [a, b, c])
 
     def tree(self, lanes: ir.Value) -> ir.Value:
@@ -110,8 +110,7 @@ class _Emitter:
     def prefetch(self, address: ir.Value) -> None:
         """Ask for the cache line at an address, which may lie outside any allocation."""
         byte = ir.IntType(8).as_pointer()
-        function = cgutils.get_or_insert_function(
-            self.module,
+        function = self._external(
             ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32]),
             "llvm.prefetch.p0",
         )
@@ -166,11 +165,9 @@ def dots(rows: int, columns: int, kind: int, *, streaming: bool = False) -> Intr
     `streaming` fetches ahead for a `w` that comes from memory.
     """
 
-    @intrinsic(prefer_literal=False)
+    @intrinsic
     def function(typing: Any, x: Any, xs: Any, w: Any, ws: Any, n: Any, out: Any, outs: Any) -> Any:
-        signature = types.void(*[types.int64] * 7)
-
-        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        def generate(context: Any, builder: Any, types: Any, args: Any) -> Any:
             emit = _Emitter(builder)
             x_at, x_stride, w_at, w_stride, count, out_at, out_stride = args
             whole, covered, rest = _split(emit, count)
@@ -223,7 +220,7 @@ def dots(rows: int, columns: int, kind: int, *, streaming: bool = False) -> Intr
                 emit.store(emit.tree(value), emit.offset(row, ir.Constant(_I64, i % columns), 4))
             return context.get_dummy_value()
 
-        return signature, generate
+        return signature("void", *["int64"] * 7), generate
 
     result: Intrinsic = function
     return result
@@ -236,13 +233,11 @@ def weighted(rows: int, vectors: int, kind: int) -> Intrinsic:
     for the first `width` < 8 elements. `p` and `out` are float32, `v` of storage `kind`; strides are in bytes.
     """
 
-    @intrinsic(prefer_literal=False)
+    @intrinsic
     def function(
         typing: Any, p: Any, ps: Any, v: Any, vs: Any, n: Any, out: Any, outs: Any, width: Any
     ) -> Any:
-        signature = types.void(*[types.int64] * 8)
-
-        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        def generate(context: Any, builder: Any, types: Any, args: Any) -> Any:
             emit = _Emitter(builder)
             p_at, p_stride, v_at, v_stride, count, out_at, out_stride, width = args
             ps = [emit.offset(p_at, ir.Constant(_I64, r), p_stride) for r in range(rows)]
@@ -271,7 +266,7 @@ def weighted(rows: int, vectors: int, kind: int) -> Intrinsic:
                 emit.store(value, at)
             return context.get_dummy_value()
 
-        return signature, generate
+        return signature("void", *["int64"] * 8), generate
 
     result: Intrinsic = function
     return result

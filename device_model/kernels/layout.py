@@ -13,7 +13,6 @@ import numpy as np
 from device_model.kernels import opcodes
 from device_model.kernels.call import Call, integer, integers, number, word
 from device_model.kernels.compiled import (
-    compiled,
     floats,
     octets,
     read,
@@ -21,6 +20,7 @@ from device_model.kernels.compiled import (
     write,
 )
 from device_model.kernels.compiled import integers as longs
+from device_model.kernels.deferred import compiled
 from device_model.kernels.kernel import DTypes, Kernel, as_first
 from device_model.kernels.rotary import tables
 from device_model.numerics import Array, Numerics, wide

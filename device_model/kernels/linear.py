@@ -10,7 +10,8 @@ import numpy as np
 
 from device_model.kernels import opcodes, order
 from device_model.kernels.call import Call
-from device_model.kernels.compiled import compiled, read, size_of, words, write
+from device_model.kernels.compiled import read, size_of, words, write
+from device_model.kernels.deferred import compiled
 from device_model.kernels.kernel import Kernel, as_first, declared
 from device_model.kernels.product import BYTES, NIBBLES, scratch_bytes
 from device_model.numerics import BF16, F32, Array, is_float

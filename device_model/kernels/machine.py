@@ -11,8 +11,6 @@ from importlib import resources
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
 
 from device_model.kernels import (
     attention,
@@ -25,31 +23,44 @@ from device_model.kernels import (
     product,
     recurrent,
 )
-from device_model.kernels.compiled import compiled
+from device_model.kernels.compiled import doubles, integers
+from device_model.kernels.deferred import compiled, intrinsic, signature
+from device_model.kernels.native import native
+from device_model.numerics import Array
+from device_model.program import ARGUMENTS, REALS
 
 SPINS = 4000
 """Looks at the barrier before a waiting thread offers its processor to others."""
 
-_yield = types.ExternalFunction("sched_yield", types.int32())
+
+@intrinsic
+def _yield(typing: Any) -> Any:
+    def generate(context: Any, builder: Any, types: Any, args: Any) -> Any:
+        name, known = "sched_yield", builder.module.globals
+        type_ = ir.FunctionType(ir.IntType(32), [])
+        function = known[name] if name in known else ir.Function(builder.module, type_, name)
+        return builder.call(function, [])
+
+    return signature("int32"), generate
 
 
 @intrinsic
 def _increment(typing: Any, address: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    def generate(context: Any, builder: Any, types: Any, args: Any) -> Any:
         pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
         one = ir.Constant(ir.IntType(64), 1)
         return builder.atomic_rmw("add", pointer, one, "seq_cst")
 
-    return types.int64(types.int64), generate
+    return signature("int64", "int64"), generate
 
 
 @intrinsic
 def _look(typing: Any, address: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    def generate(context: Any, builder: Any, types: Any, args: Any) -> Any:
         pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
         return builder.load_atomic(pointer, "seq_cst", 8)
 
-    return types.int64(types.int64), generate
+    return signature("int64", "int64"), generate
 
 
 @compiled
@@ -137,36 +148,16 @@ def _execute(a: Any, r: Any, part: int, parts: int, scratch: int) -> None:
         _execute_more(a, r, part, parts, scratch)
 
 
-def _fingerprint() -> int:
-    """Return a number that changes with any kernel's source: the disk cache looks at one file only."""
-    digest = hashlib.sha256()
-    folder = resources.files("device_model.kernels")
-    for entry in sorted(folder.iterdir(), key=lambda e: e.name):
-        if entry.name.endswith(".py"):
-            digest.update(entry.read_bytes())
-    return int.from_bytes(digest.digest()[:6])
-
-
-def _build(fingerprint: int) -> Callable[..., int]:
-    signature = types.int64(
-        types.Array(types.int64, 2, "C"), types.Array(types.float64, 2, "C"), types.int64,
-        types.int64, types.int64, types.int64, types.int64, types.int64,
-    )  # fmt: skip
-
-    @njit(signature, nogil=True, error_model="numpy", cache=True)
-    def execute(
-        code: Any, reals: Any, start: int, stop: int, part: int, parts: int, scratch: int,
-        barrier: int,
-    ) -> int:  # fmt: skip
-        """Execute instructions `start` to `stop` as thread `part` of `parts`."""
-        for index in range(start, stop):
-            _execute(code[index], reals[index], part, parts, scratch)
-            if parts > 1:
-                _meet(barrier, (index - start + 1) * parts)
-        return fingerprint
-
-    result: Callable[..., int] = execute
-    return result
+def _run(
+    code: int, reals: int, start: int, stop: int, part: int, parts: int, scratch: int, barrier: int
+) -> int:  # fmt: skip
+    """Execute instructions `start` to `stop` as thread `part` of `parts`."""
+    for index in range(start, stop):
+        a = integers(code + index * (ARGUMENTS + 1) * 8, ARGUMENTS + 1)
+        _execute(a, doubles(reals + index * REALS * 8, REALS), part, parts, scratch)
+        if parts > 1:
+            _meet(barrier, (index - start + 1) * parts)
+    return 0
 
 
 _machine: list[Callable[..., int]] = []
@@ -175,5 +166,20 @@ _machine: list[Callable[..., int]] = []
 def machine() -> Callable[..., int]:
     """Return the compiled machine, compiling it on first use."""
     if not _machine:
-        _machine.append(_build(_fingerprint()))
+        run = native(_run, 8, _fingerprint())
+
+        def execute(code: Array, reals: Array, *numbers: int) -> int:
+            return run(code.ctypes.data, reals.ctypes.data, *numbers)
+
+        _machine.append(execute)
     return _machine[0]
+
+
+def _fingerprint() -> str:
+    """Return a digest that changes with any kernel's source."""
+    digest = hashlib.sha256()
+    folder = resources.files("device_model.kernels")
+    for entry in sorted(folder.iterdir(), key=lambda e: e.name):
+        if entry.name.endswith(".py"):
+            digest.update(entry.read_bytes())
+    return digest.hexdigest()

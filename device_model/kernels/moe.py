@@ -14,7 +14,8 @@ import numpy as np
 
 from device_model.kernels import opcodes
 from device_model.kernels.call import Call, integer, number, word
-from device_model.kernels.compiled import compiled, floats, read, size_of, words, write
+from device_model.kernels.compiled import floats, read, size_of, words, write
+from device_model.kernels.deferred import compiled
 from device_model.kernels.kernel import DTypes, Kernel, as_first, declared
 from device_model.kernels.linear import can_read, entry, product, stored
 from device_model.kernels.product import scratch_bytes

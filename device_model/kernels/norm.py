@@ -9,7 +9,8 @@ import numpy as np
 
 from device_model.kernels import lanes, opcodes, order
 from device_model.kernels.call import Call, number
-from device_model.kernels.compiled import compiled, floats, read, size_of, write
+from device_model.kernels.compiled import floats, read, size_of, write
+from device_model.kernels.deferred import compiled
 from device_model.kernels.kernel import Kernel, as_first
 from device_model.kernels.lanes import F32
 from device_model.numerics import Array, wide

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from device_model.kernels import lanes
 from device_model.kernels.compiled import (
-    compiled,
     floats,
     integers,
     octets,
@@ -19,6 +18,7 @@ from device_model.kernels.compiled import (
     words,
     write,
 )
+from device_model.kernels.deferred import compiled
 from device_model.kernels.lanes import BF16, F32
 
 BYTES, NIBBLES = 2, 3

@@ -15,7 +15,8 @@ import numpy as np
 from device_model.kernels import compiled as c
 from device_model.kernels import opcodes
 from device_model.kernels.call import Call
-from device_model.kernels.compiled import compiled, floats, integers, read, size_of, write
+from device_model.kernels.compiled import floats, integers, read, size_of, write
+from device_model.kernels.deferred import compiled
 from device_model.kernels.kernel import DTypes, Kernel
 from device_model.kernels.lanes import F32
 from device_model.numerics import Array, Numerics, cast, wide

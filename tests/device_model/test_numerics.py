@@ -4,7 +4,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from device_model.kernels.compiled import compiled, write
+from device_model.kernels.compiled import write
+from device_model.kernels.deferred import compiled
 from device_model.numerics import BF16, F32, NUMERICS, bf16_bits, cast, wide
 
 

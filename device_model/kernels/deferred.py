@@ -1,0 +1,75 @@
+"""Functions for the compiler that cost nothing until something is compiled.
+
+numba is imported on first use only: a process that loads a compiled machine from the cache never needs it, and it is
+a third of what such a process would hold beside its weights. Nothing here is compiled or computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+
+class Deferred:
+    """Something of numba's that is made when a compiled function that mentions it is compiled."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+
+    @cached_property
+    def made(self) -> Any:
+        """Return what stands behind the name."""
+        return self._make()
+
+    @cached_property
+    def _numba_type_(self) -> Any:
+        from numba.core.registry import cpu_target
+
+        made = self.made
+        # What was made just now is registered with numba, but its contexts have not looked yet.
+        cpu_target.typing_context.refresh()
+        cpu_target.target_context.refresh()
+        return cpu_target.typing_context.resolve_value_type(made)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call it from the interpreter, compiling it alone."""
+        return self.made(*arguments)
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Mark a function below the machine: it is compiled as a part of it, or when it is called by itself."""
+
+    def make() -> Any:
+        from numba import njit
+
+        return njit(nogil=True, error_model="numpy")(function)
+
+    return Deferred(make)
+
+
+def intrinsic(define: Callable[..., Any]) -> Any:
+    """Mark a function that gives a signature and writes instructions."""
+
+    def make() -> Any:
+        from numba.extending import intrinsic as made
+
+        return made(prefer_literal=False)(define)
+
+    return Deferred(make)
+
+
+def signature(result: str, *arguments: str) -> Any:
+    """Return numba's signature for names of its types."""
+    from numba.core import types
+
+    return getattr(types, result)(*(getattr(types, name) for name in arguments))
+
+
+def _carray() -> Any:
+    from numba import carray as made
+
+    return made
+
+
+carray = Deferred(_carray)

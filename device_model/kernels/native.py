@@ -1,0 +1,119 @@
+"""Machine code on disk: compile a function once, and later load it without the compiler.
+
+The code lies where `NUMBA_CACHE_DIR` says, else beside this file, else in the user's cache, under a name that changes
+with the sources, the compiler and the processor. Nothing here knows what the code does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding as llvm
+
+ENTRY = "sohu_machine"
+_loaded: list[Any] = []
+"""Owners of the memory that loaded code runs from."""
+
+
+def native(function: Callable[..., int], arguments: int, fingerprint: str) -> Callable[..., int]:
+    """Return a compiled function of so many int64, as compiled before or compiled now.
+
+    Calls release the interpreter's lock.
+    """
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    name = _name(fingerprint)
+    code = _find(name)
+    if code is None:
+        code = _compile(function, arguments)
+        _keep(name, code)
+    return _load(code, arguments)
+
+
+def _name(fingerprint: str) -> str:
+    cpu = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    parts = (fingerprint, version("numba"), version("llvmlite"), llvm.get_process_triple(), *cpu)
+    return f"machine.{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:24]}.o"
+
+
+def _target() -> Any:
+    return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
+        cpu=llvm.get_host_cpu_name(),
+        features=llvm.get_host_cpu_features().flatten(),
+        opt=3,
+        jit=True,
+    )
+
+
+def _compile(function: Callable[..., int], arguments: int) -> bytes:
+    from numba import njit, types
+
+    kinds = types.int64(*[types.int64] * arguments)
+    made = njit(
+        kinds, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
+    )(function)  # fmt: skip
+    (result,) = made.overloads.values()
+    module = llvm.parse_assembly(result.library.get_llvm_str())
+    module.get_function(result.fndesc.llvm_func_name).name = ENTRY
+    code: bytes = _target().emit_object(module)
+    return code
+
+
+def _load(code: bytes, arguments: int) -> Callable[..., int]:
+    # Views of addresses own nothing, so that numba's way to free an array is linked and never taken.
+    never = ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value
+    llvm.add_symbol("NRT_MemInfo_call_dtor", never)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target())
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    _loaded.append(engine)
+    # numba's convention: where to put the result and the exception, then the arguments; a status comes back.
+    places = [ctypes.c_void_p] * 2
+    kind = ctypes.CFUNCTYPE(ctypes.c_int32, *places, *[ctypes.c_int64] * arguments)
+    call = kind(engine.get_function_address(ENTRY))
+
+    def run(*numbers: int) -> int:
+        result, raised = ctypes.c_int64(), ctypes.c_void_p()
+        status: int = call(ctypes.addressof(result), ctypes.addressof(raised), *numbers)
+        if status:
+            raise RuntimeError(f"the compiled machine stopped with status {status}")
+        return result.value
+
+    return run
+
+
+def _folders() -> Iterator[Path]:
+    asked = os.environ.get("NUMBA_CACHE_DIR")
+    if asked:
+        yield Path(asked)
+    yield Path(__file__).parent / "__pycache__"
+    yield Path.home() / ".cache" / "sohu"
+
+
+def _find(name: str) -> bytes | None:
+    for folder in _folders():
+        try:
+            return (folder / name).read_bytes()
+        except OSError:
+            continue
+    return None
+
+
+def _keep(name: str, code: bytes) -> None:
+    """Write the code to the first folder that can be written; whole or not at all."""
+    for folder in _folders():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+                file.write(code)
+            Path(file.name).replace(folder / name)
+        except OSError:
+            continue
+        return
