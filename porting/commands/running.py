@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from device_model.engine import Engine
 from device_model.memory import RandomReader, TensorReader, shapes_of
 from device_model.numerics import NUMERICS
 from dsl.diagnostics import Refused, did_you_mean, refuse
+from dsl.footprint import footprint
 from dsl.graph import Graph
+from dsl.symbolic import evaluate
 from porting.commands.checking import bound_graph
 from porting.commands.progress import Progress, silent
 from porting.pipeline import Stages, open_checkpoint, read_port
@@ -147,4 +150,16 @@ def _reader(path: Path, graph: Graph, weights: str | None, progress: Progress) -
     seed = weights.removeprefix(RANDOM)
     if not weights.startswith(RANDOM) or not seed.isdigit() or len(seed) > 9:
         raise refuse("S533", f"--weights is `{weights}`", help="write --weights random:7")
+    _fits_memory(graph)
     return RandomReader(shapes_of(graph), int(seed))
+
+
+def _fits_memory(graph: Graph) -> None:
+    """Refuse to make random weights that this machine cannot hold; they are drawn in float32."""
+    elements = evaluate(footprint(graph).parameters, dict.fromkeys(graph.mesh, 1))
+    needed, memory = 4 * int(elements), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > memory:
+        message = f"random weights take {needed:,} bytes; this machine has {memory:,}"
+        raise refuse(
+            "S533", message, help="make the dimensions smaller; sohu cost needs no weights"
+        )

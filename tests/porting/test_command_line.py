@@ -288,6 +288,18 @@ def test_run_on_random_weights_needs_no_checkpoint(
     assert not np.array_equal(np.load(out), first)
 
 
+def test_random_weights_beyond_the_memory_are_refused(
+    ported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "t.npy", np.zeros((1, 2), np.int64))
+    spec, out = tmp_path / "spec.sohu", tmp_path / "l.npy"
+    text = (ported / "model.sohu").read_text()
+    spec.write_text(text.replace("= 56 ", "= 1099511627776 "))
+    arguments = ["run", str(spec), "--tokens", str(tmp_path / "t.npy"), "--logits", str(out)]
+    assert "S533" in refusal([*arguments, "--weights", "random:7"], capsys)
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     "tokens",
     [np.zeros((2, 3)), np.zeros(3, np.int64), np.full((1, 2), 97), np.full((1, 2), -1)],
