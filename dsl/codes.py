@@ -61,7 +61,7 @@ _NAMES: dict[str, Code] = {
     ),
     "S202": Code(
         "Name bound twice",
-        "Dimensions, scalars, weights, states, blocks and outputs are bound once. Only tensors may be assigned "
+        "Dimensions, scalars, weights, states, blocks, parts and outputs are bound once. Only tensors may be assigned "
         "again. A family has one section of each kind.",
     ),
     "S203": Code(
@@ -81,7 +81,7 @@ _NAMES: dict[str, Code] = {
         "it declares.",
     ),
     "S206": Code(
-        "No such operation or block",
+        "No such operation, block or part",
         "The name is in neither the operation table nor this file or the files it uses. A block cannot call "
         "itself.",
     ),

@@ -153,6 +153,8 @@ class _Printer:
                 self.line(f'use "{path.value}"')
             case sx.Block():
                 self.body(self._signature(node), node, node.body)
+            case sx.Part(name=name, items=items):
+                self.body(f"part {name.id}", node, items)
             case sx.Family(name=name, architectures=architectures, items=items):
                 names = ", ".join(f'"{a.value}"' for a in architectures)
                 self.body(f"family {name.id} for {names}", node, items)
@@ -340,10 +342,8 @@ def _simple(node: sx.Syntax, columns: tuple[int, ...], width: int) -> list[str]:
             return [f"{head}{_bind_value(value)}"]
         case sx.Require(condition=condition):
             return _rows("require ", condition, width)
-        case sx.Dims(items=items):
-            return [f"dims {{ {', '.join(_dim(d) for d in items)} }}"]
-        case sx.Mesh(axes=axes):
-            return [f"mesh {{ {', '.join(a.id for a in axes)} }}"]
+        case sx.Include() | sx.Dims() | sx.Mesh():
+            return [_section(node)]
         case sx.Input(name=name, type=type_):
             return [f"input {name.id}: {print_type(type_)}"]
         case sx.StateSyntax(type=type_):
@@ -361,6 +361,16 @@ def _simple(node: sx.Syntax, columns: tuple[int, ...], width: int) -> list[str]:
                 return _rows("return ", values[0], width)
             return [f"return {', '.join(print_expr(v) for v in values)}"]
     raise TypeError(f"no layout for {type(node).__name__}")
+
+
+def _section(node: sx.Include | sx.Dims | sx.Mesh) -> str:
+    match node:
+        case sx.Include(name=name):
+            return f"include {name.id}"
+        case sx.Dims(items=items):
+            return f"dims {{ {', '.join(_dim(d) for d in items)} }}"
+        case sx.Mesh(axes=axes):
+            return f"mesh {{ {', '.join(a.id for a in axes)} }}"
 
 
 def _rows(head: str, expr: sx.Expr, width: int) -> list[str]:

@@ -301,6 +301,8 @@ def _statements(family: sx.Family, entry: sx.Entry | None) -> tuple[sx.Statement
     for item in family.items:
         if isinstance(item, sx.Entry):
             found += item.body if item is entry else ()
+        elif isinstance(item, sx.Include):
+            raise TypeError(f"`{item.name.id}` is included before a family is inferred")
         elif not isinstance(item, (sx.Config, sx.Dims, sx.Mesh)):
             found.append(item)
     return tuple(found)

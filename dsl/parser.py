@@ -63,7 +63,7 @@ _UNFINISHED = re.compile(r"([-+*/%<>=(,\[]|\b(?:and|or|not|in|from|if))$")
 _FIRST_WORD = re.compile(r"[ \t]*([a-z]+)")
 _BEGINNINGS = frozenset(
     {"input", "weight", "state", "output", "repeat", "if", "require", "return"}
-    | {"config", "dims", "mesh", "family", "block", "use"}
+    | {"config", "dims", "mesh", "include", "family", "part", "block", "use"}
 )
 
 

@@ -13,6 +13,7 @@ from dsl.binding import KeyUse
 from dsl.diagnostics import Diagnostic, Label, Refused
 from dsl.ops import OPS
 from dsl.outline import calls
+from dsl.parts import collect, expanded, included
 from dsl.source import Source, Span
 from dsl.static import Evaluator, Path, Static, show
 from dsl.types import DType
@@ -24,15 +25,17 @@ Load = Callable[[sx.String], sx.File]
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A file and every block that it can call."""
+    """A file, its families with their parts in place, and every block that they can call."""
 
     file: sx.File
     blocks: Mapping[str, sx.Block]
     files: tuple[sx.File, ...]
+    families: tuple[sx.Family, ...]
+    parts: Mapping[str, sx.Part]
 
     def family(self) -> sx.Family:
         """Return the one family of the file; raises `Refused` when there is none or several."""
-        families = self.file.families
+        families = self.families
         if len(families) != 1:
             place = self.file.span.source.name
             message = f"{len(families)} families; one is needed"
@@ -68,7 +71,9 @@ def link(file: sx.File, load: Load) -> Program:
     problems += _shadows(blocks)
     if problems:
         raise Refused(problems)
-    return Program(file, blocks, tuple(files))
+    parts = collect(files)
+    families = tuple(expanded(family, parts) for family in file.families)
+    return Program(file, blocks, tuple(files), families, parts)
 
 
 def _shadows(blocks: Mapping[str, sx.Block]) -> list[Diagnostic]:
@@ -96,7 +101,9 @@ def port_of(program: Program, uses: Sequence[KeyUse], header: Sequence[str]) -> 
     port = replace(family, items=items)
     called = _reachable(family, program.blocks)
     blocks = [b for f in program.files for b in f.blocks if b.name.id in called]
-    comments = [c for f in program.files for c in f.comments if _kept(c, port, blocks, f)]
+    parts = included(program.file.families[0], program.parts)
+    kept: tuple[sx.Declaration, ...] = (port, *blocks, *parts)
+    comments = [c for f in program.files for c in f.comments if _kept(c, kept)]
     remarks = [f"# {line}".rstrip() for line in header]
     source = Source("port", "\n".join([*remarks, "sohu 1.0", ""]))
     starts = source.line_starts()
@@ -167,10 +174,10 @@ def literal(value: Static, span: Span) -> sx.Expr:
     raise TypeError(f"{show(value)} is no literal")
 
 
-def _kept(comment: sx.Comment, port: sx.Family, blocks: Sequence[sx.Block], file: sx.File) -> bool:
+def _kept(comment: sx.Comment, declarations: Sequence[sx.Declaration]) -> bool:
     """Tell whether a comment belongs to a kept declaration: inside it, or directly above it."""
     source, at = comment.span.source, comment.span.start
-    for declaration in (port, *blocks):
+    for declaration in declarations:
         span = declaration.span
         if span.source is not source:
             continue

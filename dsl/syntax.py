@@ -278,6 +278,13 @@ class Entry(Syntax):
     body: tuple[Statement, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Include(Syntax):
+    """`include name`: the items of a part."""
+
+    name: Name
+
+
 Statement: TypeAlias = (
     Input
     | WeightSyntax
@@ -289,7 +296,8 @@ Statement: TypeAlias = (
     | Require
     | Return
 )
-Item: TypeAlias = Config | Dims | Mesh | Entry | Statement
+PlainItem: TypeAlias = Config | Dims | Mesh | Entry | Statement
+Item: TypeAlias = PlainItem | Include
 
 
 # Declarations
@@ -322,6 +330,14 @@ class Block(Syntax):
 
 
 @dataclass(frozen=True, slots=True)
+class Part(Syntax):
+    """A piece of a family, such as the config keys of rotation and what is made of them."""
+
+    name: Name
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Family(Syntax):
     """A model: generic while its config section reads keys, a port when all are literals."""
 
@@ -330,7 +346,7 @@ class Family(Syntax):
     items: tuple[Item, ...]
 
 
-Declaration: TypeAlias = Use | Block | Family
+Declaration: TypeAlias = Use | Block | Part | Family
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +375,11 @@ class File(Syntax):
     def blocks(self) -> tuple[Block, ...]:
         """Return the blocks of this file."""
         return tuple(d for d in self.declarations if isinstance(d, Block))
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Return the parts of this file."""
+        return tuple(d for d in self.declarations if isinstance(d, Part))
 
     @property
     def uses(self) -> tuple[Use, ...]:

@@ -94,6 +94,15 @@ class TreeBuilder(Transformer_NonRecursive[Token, Any]):
         name, architectures, *items = children
         return sx.Family(self._span(meta), self._name(name), architectures, tuple(items))
 
+    def part(self, meta: Meta, children: list[Any]) -> sx.Part:
+        """`part name { … }`."""
+        name, *items = children
+        return sx.Part(self._span(meta), self._name(name), tuple(items))
+
+    def include(self, meta: Meta, children: list[Any]) -> sx.Include:
+        """`include name`."""
+        return sx.Include(self._span(meta), self._name(children[0]))
+
     def strings(self, meta: Meta, children: list[Any]) -> tuple[sx.String, ...]:
         """A list of strings."""
         return tuple(self._string(child) for child in children)

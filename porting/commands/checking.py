@@ -49,10 +49,11 @@ def check_file(path: Path) -> Outcome:
         program = load_program(path)
     except Refused as refused:
         return Outcome(path, (), 0, refused.diagnostics)
-    found: list[Checked] = [check(f, program.blocks) for f in program.file.families]
+    found: list[Checked] = [check(f, program.blocks) for f in program.families]
     if not found:
         found = [check_block(b, program.blocks) for b in program.file.blocks]
-    names = [f"family {f.name.id}" for f in program.file.families]
+    names = [f"family {f.name.id}" for f in program.families]
+    names += [f"part {p.name.id}" for p in program.file.parts]
     names += [f"block {b.name.id}" for b in program.file.blocks]
     diagnostics = tuple(d for c in found for d in c.diagnostics)
     return Outcome(path, tuple(names), sum(c.paths for c in found), diagnostics)

@@ -28,7 +28,7 @@ def diagnose(text: str) -> tuple[Diagnostic, ...]:
         program = link(parse(source), lambda path: parse(Source(path.value, "sohu 1.0")))
         if parse(Source("again.sohu", format_file(program.file))) != program.file:
             raise RuntimeError("the formatted text is another program")
-        found = [check(f, program.blocks) for f in program.file.families]
+        found = [check(f, program.blocks) for f in program.families]
         found += [check_block(b, program.blocks) for b in program.file.blocks]
     except Refused as refused:
         return refused.diagnostics
