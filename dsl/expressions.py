@@ -7,7 +7,7 @@ family. Statements are `dsl.inference`'s.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 
 from dsl import syntax as sx
@@ -40,6 +40,7 @@ class Context:
     context: str = "C"
     facts: set[Divides] = field(default_factory=set)
     uses: tuple[KeyUse, ...] = ()
+    held: Container[str] | None = None
     trace: list[Query] = field(default_factory=list)
     builder: GraphBuilder = field(default_factory=GraphBuilder)
 

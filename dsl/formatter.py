@@ -332,6 +332,8 @@ def _pad(cell: str, columns: tuple[int, ...], index: int) -> str:
 
 def _simple(node: sx.Syntax, columns: tuple[int, ...], width: int) -> list[str]:
     match node:
+        case sx.WeightSyntax() | sx.Unused():
+            return _stored(node, columns, width)
         case sx.Bind(value=value, default=default):
             cells = _cells(node)
             head = f"{_pad(cells[0], columns, 0)} = "
@@ -348,10 +350,6 @@ def _simple(node: sx.Syntax, columns: tuple[int, ...], width: int) -> list[str]:
             return [f"input {name.id}: {print_type(type_)}"]
         case sx.StateSyntax(type=type_):
             return [f"{_pad(_cells(node)[0], columns, 0)} {print_type(type_)}"]
-        case sx.WeightSyntax(source=source):
-            label, type_text = _cells(node)
-            head = f"{_pad(label, columns, 0)} {_pad(type_text, columns, 1)} from "
-            return _rows(head, source, width)
         case sx.OutputSyntax(name=name, type=type_, value=value):
             return _rows(f"output {name.id}: {print_type(type_)} = ", value, width)
         case sx.Assign(targets=targets, value=value):
@@ -371,6 +369,29 @@ def _section(node: sx.Include | sx.Dims | sx.Mesh) -> str:
             return f"dims {{ {', '.join(_dim(d) for d in items)} }}"
         case sx.Mesh(axes=axes):
             return f"mesh {{ {', '.join(a.id for a in axes)} }}"
+
+
+def _stored(node: sx.WeightSyntax | sx.Unused, columns: tuple[int, ...], width: int) -> list[str]:
+    """Return what a text says of a checkpoint's tensors."""
+    if isinstance(node, sx.Unused):
+        names = ", ".join(f'"{p.value}"' for p in node.patterns)
+        return [f'unused {names} because "{node.reason.value}"']
+    label, type_text = _cells(node)
+    head = f"{_pad(label, columns, 0)} {_pad(type_text, columns, 1)} from "
+    return _sources(head, node.source, width)
+
+
+def _sources(head: str, source: sx.Expr, width: int) -> list[str]:
+    """Return a weight's source; alternatives that do not fit on one line stand on lines of their own."""
+    first, *others = sx.alternatives(source)
+    flat = f"{head}{print_expr(source)}"
+    if len(flat) <= width:
+        return [flat]
+    rows = _rows(head, first, width)
+    for other in others:
+        start, *rest = _rows("or ", other, width - len(INDENT))
+        rows += [f"{INDENT}{start}", *(f"{INDENT}{row}" for row in rest)]
+    return rows
 
 
 def _rows(head: str, expr: sx.Expr, width: int) -> list[str]:

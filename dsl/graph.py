@@ -92,6 +92,17 @@ class Weight:
 
 
 @dataclass(frozen=True, slots=True)
+class Unneeded:
+    """Tensors that a checkpoint may hold and the program does not need: their names, and why.
+
+    In the pattern a `*` stands for any characters, a hole for the number of a layer.
+    """
+
+    pattern: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """What persists between steps: the value it provides, one instance per layer of its body.
 
@@ -195,6 +206,7 @@ class Graph:
     arrays: tuple[StateArray, ...] = ()
     batch_shards: tuple[str, ...] = ()
     entry: str = ""
+    unneeded: tuple[Unneeded, ...] = ()
 
     def bodies(self) -> Iterator[tuple[Body, tuple[int, ...]]]:
         """Yield each body with the layer indices that run it; the outermost runs once, as layer -1."""

@@ -17,6 +17,7 @@ from dsl.graph import (
     State,
     StateArray,
     Step,
+    Unneeded,
     Value,
     Weight,
     WeightSource,
@@ -52,6 +53,7 @@ class GraphBuilder:
         self.diagnostics: dict[tuple[object, ...], Diagnostic] = {}
         self.obligations: dict[str, Obligation] = {}
         self.arrays: dict[str, StateArray] = {}
+        self.unneeded: dict[str, Unneeded] = {}
         self.producers: dict[int, tuple[int, ...]] = {}
         self.left_unused: list[Diagnostic] = []
         self._items: dict[tuple[int, str, int | None], int] = {}

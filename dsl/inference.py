@@ -6,7 +6,7 @@ layer class is inferred once. Operations' own rules live in `dsl.ops`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dsl import syntax as sx
@@ -69,10 +69,16 @@ def _capped(paths: Exploration, name: sx.Name) -> tuple[Diagnostic, ...]:
 
 
 def infer(
-    family: sx.Family, blocks: Mapping[str, sx.Block], values: Mapping[str, object] | None
+    family: sx.Family,
+    blocks: Mapping[str, sx.Block],
+    values: Mapping[str, object] | None,
+    held: Container[str] | None = None,
 ) -> Checked:
-    """Infer a bound program; `values` are the normalised config keys, None for a port."""
-    return _entries(family, blocks, Path(), values, generic=False)
+    """Infer a bound program; `values` are the normalised config keys, None for a port.
+
+    `held` names the tensors of a checkpoint: it decides between the alternatives of a weight's source.
+    """
+    return _entries(family, blocks, Path(), values, generic=False, held=held)
 
 
 def _entries(
@@ -82,10 +88,11 @@ def _entries(
     values: Mapping[str, object] | None,
     *,
     generic: bool,
+    held: Container[str] | None = None,
 ) -> Checked:
     """Infer every entry of a family along one path; a family without entries is one program."""
     entries: list[sx.Entry | None] = [i for i in family.items if isinstance(i, sx.Entry)]
-    walks = [_Inference(family, blocks, path, generic) for _ in entries or [None]]
+    walks = [_Inference(family, blocks, path, generic, held) for _ in entries or [None]]
     made = [w.run(values, e) for w, e in zip(walks, entries or [None], strict=True)]
     # What is outside of entries must be used in one of them at least.
     left = [{d.span: d for d in w.builder.left_unused} for w in walks]
@@ -126,9 +133,10 @@ class _Inference:
         blocks: Mapping[str, sx.Block],
         path: Path,
         generic: bool,
+        held: Container[str] | None = None,
     ) -> None:
         self.family = family
-        self.shared = Context(blocks, path, generic)
+        self.shared = Context(blocks, path, generic, held=held)
         self.builder = self.shared.builder
         self.statements = Statements(self.shared)
         self.expressions = self.statements.expressions
@@ -292,6 +300,7 @@ class _Inference:
             tuple(self.builder.arrays.values()),
             self.batch_shards,
             entry.name.id if entry else "",
+            tuple(self.builder.unneeded.values()),
         )
 
 

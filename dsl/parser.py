@@ -62,7 +62,7 @@ _AFTER_NAME = frozenset({"LPAR", "LSQB"})  # of a call or an index, where no exp
 _UNFINISHED = re.compile(r"([-+*/%<>=(,\[]|\b(?:and|or|not|in|from|if))$")
 _FIRST_WORD = re.compile(r"[ \t]*([a-z]+)")
 _BEGINNINGS = frozenset(
-    {"input", "weight", "state", "output", "repeat", "if", "require", "return"}
+    {"input", "weight", "unused", "state", "output", "repeat", "if", "require", "return"}
     | {"config", "dims", "mesh", "include", "family", "part", "block", "use"}
 )
 

@@ -5,12 +5,14 @@ Files are given by a callback; finding and reading them is the caller's work.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from dsl import syntax as sx
 from dsl.binding import KeyUse
 from dsl.diagnostics import Diagnostic, Label, Refused
+from dsl.graph import Graph
 from dsl.ops import OPS
 from dsl.outline import calls
 from dsl.parts import collect, expanded, included
@@ -19,6 +21,7 @@ from dsl.static import Evaluator, Path, Static, show
 from dsl.types import DType
 
 MAX_FILES = 64
+Node = TypeVar("Node", bound=sx.Syntax)
 
 Load = Callable[[sx.String], sx.File]
 
@@ -84,11 +87,15 @@ def _shadows(blocks: Mapping[str, sx.Block]) -> list[Diagnostic]:
     ]
 
 
-def port_of(program: Program, uses: Sequence[KeyUse], header: Sequence[str]) -> sx.File:
+def port_of(
+    program: Program, uses: Sequence[KeyUse], header: Sequence[str], graphs: Iterable[Graph]
+) -> sx.File:
     """Return the port: the family with its config keys replaced by values, and the blocks it calls.
 
-    The result is a complete file of the same language; each value keeps its key as a comment.
+    The result is a complete file of the same language; each value keeps its key as a comment. Of alternative sources
+    it has the one that the graphs read; raises `Refused` where one statement reads several.
     """
+    read = {w.source.span for g in graphs for body, _ in g.bodies() for w in body.weights}
     family = program.family()
     values = {use.name: use for use in uses}
     notes: list[sx.Comment] = []
@@ -98,9 +105,9 @@ def port_of(program: Program, uses: Sequence[KeyUse], header: Sequence[str]) -> 
         else item
         for item in family.items
     )
-    port = replace(family, items=items)
+    port = _decided(replace(family, items=items), read)
     called = _reachable(family, program.blocks)
-    blocks = [b for f in program.files for b in f.blocks if b.name.id in called]
+    blocks = [_decided(b, read) for f in program.files for b in f.blocks if b.name.id in called]
     parts = included(program.file.families[0], program.parts)
     kept: tuple[sx.Declaration, ...] = (port, *blocks, *parts)
     comments = [c for f in program.files for c in f.comments if _kept(c, kept)]
@@ -115,6 +122,30 @@ def port_of(program: Program, uses: Sequence[KeyUse], header: Sequence[str]) -> 
     declarations: tuple[sx.Declaration, ...] = (*blocks, port)
     merged = sorted([*comments, *notes], key=lambda c: c.span.start)
     return sx.File(span, program.file.version, declarations, (*provenance, *merged))
+
+
+def _decided(node: Node, read: Container[Span]) -> Node:
+    """Return a part of a program with one source a weight: the one that is read, the first where none is."""
+    if isinstance(node, sx.WeightSyntax):
+        found = [source for source in sx.alternatives(node.source) if source.span in read]
+        if len(found) > 1:
+            message = f"`{node.name.id}` comes from different sources in different places"
+            help_ = "write one weight for each place"
+            raise Refused((Diagnostic("S208", message, node.source.span, help=help_),))
+        return replace(node, source=(*found, *sx.alternatives(node.source))[0])
+    for name in _BODIES.get(type(node), ()):
+        inner = tuple(_decided(part, read) for part in getattr(node, name))
+        node = replace(node, **{name: inner})  # type: ignore[arg-type]  # fields of this node
+    return node
+
+
+_BODIES: Mapping[type[sx.Syntax], tuple[str, ...]] = {
+    sx.Family: ("items",),
+    sx.Block: ("body",),
+    sx.Entry: ("body",),
+    sx.RepeatSyntax: ("body",),
+    sx.If: ("then", "orelse"),
+}
 
 
 def _bound(

@@ -7,7 +7,7 @@ hold, so that headers alone can be checked. Applying the functions to bytes is t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -42,13 +42,22 @@ class Resolver:
     scope: Scope
     evaluator: Evaluator
     shape: tuple[Dim, ...]
+    held: Container[str] | None = None
 
     def resolve(self, expr: sx.Expr) -> WeightSource:
-        """Return the source; raises `StaticError` where it is malformed or does not fit the shape."""
+        """Return the source, of alternatives the one that the checkpoint holds, else the first.
+
+        Every alternative must fit; raises `StaticError` where one is malformed or gives another shape.
+        """
         try:
-            return self.source(expr, Want(self.shape, self.shape), {})
+            want = Want(self.shape, self.shape)
+            found = [self.source(one, want, {}) for one in sx.alternatives(expr)]
         except TooComplex as error:
             raise StaticError(Diagnostic("S218", f"{error} is too complex", expr.span)) from None
+        if self.held is None or len(found) == 1:
+            return found[0]
+        held, layer = self.held, _layer(self.scope)
+        return max(found, key=lambda source: _share(source, layer, held))
 
     def source(self, expr: sx.Expr, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
         """Return one source of what is wanted."""
@@ -266,6 +275,17 @@ def _dtype(r: Resolver, expr: sx.Expr) -> DType:
         help_ = did_you_mean(str(value), DTYPES)
         raise StaticError(Diagnostic("S211", message, expr.span, help=help_))
     return found
+
+
+def _layer(scope: Scope) -> int:
+    found = [m.value for m in scope.names.values() if isinstance(m, LayerIndex)]
+    return next((value for value in found if value is not None), -1)
+
+
+def _share(source: WeightSource, layer: int, held: Container[str]) -> float:
+    """Return which share of a source's tensors there is."""
+    found = [name in held for name, _ in tensors(source, layer)]
+    return sum(found) / len(found) if found else 0.0
 
 
 SourceRule = Callable[[Resolver, sx.Call, Want, Mapping[str, Dim]], WeightSource]

@@ -14,12 +14,12 @@ from dsl.blocks import Blocks, fits
 from dsl.calls import single
 from dsl.diagnostics import Diagnostic, Label, counted
 from dsl.expressions import Context, Expressions
-from dsl.graph import Output, StateArray
+from dsl.graph import Output, StateArray, Unneeded
 from dsl.layers import Layers, poison_carry
 from dsl.origins import origins
 from dsl.outline import mentioned, names
 from dsl.scope import POISON, Meaning, Poison, Scope, Tensor
-from dsl.sources import Resolver
+from dsl.sources import Resolver, fill
 from dsl.static import StaticError
 
 
@@ -66,6 +66,8 @@ class Statements:
                 self._declare(statement.name, scope, lambda: self._input(statement, scope))
             case sx.WeightSyntax():
                 self._declare(statement.name, scope, lambda: self._weight(statement, scope))
+            case sx.Unused():
+                self.guard(lambda: self._unused(statement, scope))
             case sx.StateSyntax():
                 self._declare(statement.name, scope, lambda: self._state(statement, scope))
             case sx.Assign():
@@ -106,11 +108,24 @@ class Statements:
 
     def _weight(self, statement: sx.WeightSyntax, scope: Scope) -> Meaning:
         type_ = self.expressions.type(statement.type, scope)
-        resolver = Resolver(scope, self.expressions.evaluator(scope), type_.dims)
+        evaluator = self.expressions.evaluator(scope)
+        resolver = Resolver(scope, evaluator, type_.dims, self.shared.held)
         source = resolver.resolve(statement.source)
         value = self.builder.weight(statement.name.id, type_, source, statement.span)
         self.builder.expect_use(value, statement.name.id, statement.name.span, "weight")
         return Tensor((value,))
+
+    def _unused(self, statement: sx.Unused, scope: Scope) -> None:
+        reason = statement.reason
+        if not reason.value.strip():
+            message = "tensors are left for a reason: say why the program does not need them"
+            raise StaticError(Diagnostic("S208", message, reason.span))
+        for pattern in statement.patterns:
+            name = fill(pattern, scope, {})
+            if not name.strip("*."):
+                message = "this is every tensor; a checkpoint's forgotten ones would go unseen"
+                raise StaticError(Diagnostic("S208", message, pattern.span))
+            self.builder.unneeded[name] = Unneeded(name, reason.value)
 
     def _state(self, statement: sx.StateSyntax, scope: Scope) -> Meaning:
         type_ = self.expressions.type(statement.type, scope)

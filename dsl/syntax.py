@@ -103,6 +103,13 @@ class Call(Syntax):
 Expr: TypeAlias = Number | String | Boolean | Listing | Name | Index | Unary | Binary | Call
 
 
+def alternatives(expr: Expr) -> tuple[Expr, ...]:
+    """Return the sources that `a or b` names, in order; one where it names no other."""
+    if isinstance(expr, Binary) and expr.operator == "or":
+        return (*alternatives(expr.left), *alternatives(expr.right))
+    return (expr,)
+
+
 # Types
 
 
@@ -140,6 +147,14 @@ class WeightSyntax(Syntax):
     name: Name
     type: TypeSyntax
     source: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Unused(Syntax):
+    """`unused "pattern", … because "reason"`: tensors that a checkpoint may hold and the program does not need."""
+
+    patterns: tuple[String, ...]
+    reason: String
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +303,7 @@ class Include(Syntax):
 Statement: TypeAlias = (
     Input
     | WeightSyntax
+    | Unused
     | StateSyntax
     | OutputSyntax
     | Assign

@@ -192,6 +192,11 @@ class TreeBuilder(Transformer_NonRecursive[Token, Any]):
         name, type_, source = children
         return sx.WeightSyntax(self._span(meta), self._name(name), type_, source)
 
+    def unused(self, meta: Meta, children: list[Any]) -> sx.Unused:
+        """`unused "pattern" because "reason"`."""
+        patterns, reason = children
+        return sx.Unused(self._span(meta), patterns, self._string(reason))
+
     def state(self, meta: Meta, children: list[Any]) -> sx.StateSyntax:
         """`state name: type`."""
         name, variable, _less, count, type_ = children

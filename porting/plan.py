@@ -62,7 +62,7 @@ def plan(origin: Origin, config: ModelConfig, checkpoint: Checkpoint) -> Plan:
     """Return the plan of a port; raises `Refused` with everything that is wrong."""
     program = family_for(config.architecture)
     values = dict(config.values) | {STORED_DTYPE: stored_dtype(checkpoint)}
-    checked = infer(program.family(), program.blocks, values)
+    checked = infer(program.family(), program.blocks, values, checkpoint.tensors)
     keys = ignored_keys.account(config, {use.key for use in checked.uses})
     problems = [*checked.errors, *keys.diagnostics]
     if checked.graph is None:
@@ -71,7 +71,8 @@ def plan(origin: Origin, config: ModelConfig, checkpoint: Checkpoint) -> Plan:
     problems += accounted.diagnostics
     if any(p.severity is Severity.ERROR for p in problems):
         raise Refused(problems)
-    spec = format_file(port_of(program, checked.uses, _header(origin, config, program)))
+    header = _header(origin, config, program)
+    spec = format_file(port_of(program, checked.uses, header, checked.entries.values()))
     graph = _again(spec)
     model = ModelInfo(
         source=origin.source,

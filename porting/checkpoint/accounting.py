@@ -5,6 +5,7 @@ Works on headers alone, except where a surplus tensor may be a copy of one that 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -64,16 +65,18 @@ def account(
             missing.setdefault(use.name, _missing(use, tensors))
         problems += _compare([use for use in found if use.name in tensors], tensors)
         casts.update(_casts(found, tensors))
-    unused, left = _unused(tensors, uses, equal)
+    consumed = tuple(sorted({u.name for u in uses} & set(tensors)))
+    left = _left(graph, tensors, consumed, equal)
+    accounted = {*consumed, *(name for names in left.values() for name in names)}
+    rest = tuple(sorted(set(tensors) - accounted))
+    unused = [_unused(name, tensors[name]) for name in rest]
     problems += [*_few(list(missing.values()), "missing"), *_few(unused, "unused")]
     problems += _repeated(uses, tensors)
-    consumed = tuple(sorted({u.name for u in uses} & set(tensors)))
-    rest = tuple(sorted(set(tensors) - set(consumed)))
     notes = (
-        *left,
+        *(f"{len(names)} tensors left: {reason}" for reason, names in left.items()),
         *(f"{count} weights are converted from {cast}" for cast, count in casts.items()),
     )
-    return Accounted(TensorAccount(consumed, rest, tuple(missing)), tuple(problems), notes)
+    return Accounted(TensorAccount(consumed, rest, tuple(missing), left), tuple(problems), notes)
 
 
 def _weights(graph: Graph) -> Iterator[tuple[Weight, int]]:
@@ -137,26 +140,43 @@ def _convertible(stored: DType, wanted: DType) -> bool:
     return {stored.kind, wanted.kind} == {Kind.FLOAT} and min(stored.bits, wanted.bits) >= 16
 
 
-def _unused(
-    tensors: Mapping[str, TensorInfo], uses: Sequence[Use], equal: Callable[[str, str], bool]
-) -> tuple[list[Diagnostic], list[str]]:
-    consumed = {use.name for use in uses}
-    problems: list[Diagnostic] = []
-    left: Counter[str] = Counter()
-    for name, info in tensors.items():
-        if name in consumed:
-            continue
-        reason = next((r for end, r in IGNORABLE.items() if name.endswith(end)), None)
-        twin = next((c for c in sorted(consumed) if _alike(c, name, tensors, equal)), None)
+def _left(
+    graph: Graph,
+    tensors: Mapping[str, TensorInfo],
+    consumed: Sequence[str],
+    equal: Callable[[str, str], bool],
+) -> dict[str, tuple[str, ...]]:
+    """Return the tensors that need not be read, by the reason: the program's, or that they are copies."""
+    rules = [(_matcher(rule.pattern), rule.reason) for rule in graph.unneeded]
+    read = set(consumed)
+    left: dict[str, list[str]] = {}
+    for name in sorted(set(tensors) - read):
+        reason = next((why for matches, why in rules if matches(name)), None)
+        twin = next((c for c in consumed if _alike(c, name, tensors, equal)), None)
         if reason is None and twin is not None:
             reason = f"`{name}` holds the same bits as `{twin}`"
+        if reason is None:
+            reason = next((r for end, r in IGNORABLE.items() if name.endswith(end)), None)
         if reason is not None:
-            left[reason] += 1
-            continue
-        message = f"nothing reads the tensor `{name}` {info.dtype}{list(info.shape)}"
-        help_ = "the family would have to use it: a model without it computes something else"
-        problems.append(Diagnostic("S561", message, place=info.file, help=help_))
-    return problems, [f"{count} tensors left: {reason}" for reason, count in left.items()]
+            left.setdefault(reason, []).append(name)
+    return {reason: tuple(names) for reason, names in left.items()}
+
+
+_WILD = re.compile(r"\*|\{[^{}]*\}")
+
+
+def _matcher(pattern: str) -> Callable[[str], re.Match[str] | None]:
+    """Return the test of a name: a `*` is any characters, a hole a number."""
+    fixed = [re.escape(part) for part in _WILD.split(pattern)]
+    wild = [".*" if mark == "*" else r"\d+" for mark in _WILD.findall(pattern)]
+    text = fixed[0] + "".join(w + f for w, f in zip(wild, fixed[1:], strict=True))
+    return re.compile(text).fullmatch
+
+
+def _unused(name: str, info: TensorInfo) -> Diagnostic:
+    message = f"nothing reads the tensor `{name}` {info.dtype}{list(info.shape)}"
+    help_ = "the family would have to use it: a model without it computes something else"
+    return Diagnostic("S561", message, place=info.file, help=help_)
 
 
 def _alike(

@@ -116,11 +116,13 @@ class TensorAccount:
     consumed: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    left: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Tensors that are left for a reason, by that reason."""
 
     @property
     def total(self) -> int:
         """Return the number of tensors in the checkpoint."""
-        return len(self.consumed) + len(self.unused)
+        return len(self.consumed) + len(self.unused) + sum(map(len, self.left.values()))
 
     def patterns(self) -> dict[str, int]:
         """Return how many consumed tensors share each name, numbers left out."""
@@ -133,6 +135,10 @@ class TensorAccount:
             "consumed": len(self.consumed),
             "unused": list(self.unused),
             "missing": list(self.missing),
+            "left": [
+                {"reason": reason, "count": len(names), "tensors": list(names)}
+                for reason, names in self.left.items()
+            ],
             "patterns": [{"name": name, "count": n} for name, n in self.patterns().items()],
         }
 

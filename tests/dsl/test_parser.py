@@ -12,7 +12,7 @@ from dsl.source import Source
 KEYWORDS = {
     *("SOHU", "USE", "FAMILY", "FOR", "CONFIG", "DIMS", "MESH", "ENTRY", "BLOCK", "INPUT", "WEIGHT"),
     *("FROM", "STATE", "OUTPUT", "REPEAT", "CARRY", "IF", "ELSE", "REQUIRE", "RETURN", "TRUE", "FALSE"),
-    "INCLUDE", "PART",
+    "INCLUDE", "PART", "UNUSED", "BECAUSE",
 }  # fmt: skip
 
 

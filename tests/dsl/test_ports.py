@@ -48,7 +48,7 @@ def ported(path: Path) -> Ported:
 
 
 def reread(made: Program, bound: Checked) -> Ported:
-    text = format_file(port_of(made, bound.uses, HEADER))
+    text = format_file(port_of(made, bound.uses, HEADER, bound.entries.values()))
     port = parse(Source("port.sohu", text))
     alone = link(port, _no_file)
     return Ported(made, bound, text, port, infer(alone.family(), alone.blocks, None))

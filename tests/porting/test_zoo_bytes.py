@@ -166,7 +166,7 @@ def test_ports_of_the_zoo_are_what_the_families_give(name: str, golden: Golden) 
         f"Port of {name}, from the values of its public config; without a checkpoint.",
         f"Family {program.family().name.id}.",
     )
-    spec = format_file(port_of(program, checked.uses, header))
+    spec = format_file(port_of(program, checked.uses, header, checked.entries.values()))
     golden(spec, f"../model_zoo/ports/{name}.sohu")
     file = parse(Source(f"{name}.sohu", spec))
     again = check(file.families[0], {b.name.id: b for b in file.blocks})
