@@ -19,7 +19,10 @@ LANES = 8
 """Partial sums of one reduction; part of the declared numerics, not of the machine."""
 
 UNROLL = 4
-"""Vectors per step of a streaming product: one cache line of 16-bit weights."""
+"""Vectors per step of a streaming product: one cache line of 16-bit weights, two of float32."""
+LINE = 64
+AHEAD = 4096
+"""How many bytes before its use a streaming product asks for a weight."""
 
 F32, BF16 = 0, 1
 """Storage kinds of an operand."""
@@ -162,7 +165,7 @@ def dots(rows: int, columns: int, kind: int, *, streaming: bool = False) -> Intr
     """Make `f(x, x_stride, w, w_stride, count, out, out_stride)`: rows x columns dot products.
 
     `x` is float32, `w` of storage `kind`; strides are in bytes; `out` is float32.
-    `streaming` fetches ahead for a `w` that comes from memory.
+    `streaming` fetches ahead for a `w` that comes from memory, whose rows continue in the next call's.
     """
 
     @intrinsic
@@ -188,7 +191,8 @@ def dots(rows: int, columns: int, kind: int, *, streaming: bool = False) -> Intr
                 first = builder.mul(index, ir.Constant(_I64, UNROLL))
                 for address in ws:
                     here = emit.offset(address, first, LANES * _SIZES[kind])
-                    emit.prefetch(emit.offset(here, ir.Constant(_I64, columns), w_stride))
+                    for more in range(0, UNROLL * LANES * _SIZES[kind], LINE):
+                        emit.prefetch(builder.add(here, ir.Constant(_I64, AHEAD + more)))
                 for more in range(UNROLL):
                     sums = step(builder.add(first, ir.Constant(_I64, more)), sums)
                 return sums

@@ -25,23 +25,22 @@ BYTES, NIBBLES = 2, 3
 """Kinds of a packed weight: an element per byte with a float32 scale per block, or two with an exponent per 32."""
 
 TILE_ROWS, TILE_COLUMNS = 3, 4
+STREAMS = TILE_COLUMNS
+"""Runs of columns that few rows are multiplied with at a time."""
 FEW_ROWS = 6
 """Up to here weights are used straight from memory; from here they are widened once per block of rows."""
 GROUP = 8
 """Columns that one thread takes at a time: a 32-byte line of float32 results at least."""
-SHORT = 1024
-"""Below this K, two streams of weights at a time are faster than eight."""
 BLOCK_BYTES = 192 * 1024
 """Size of a block of widened rows, which should stay in a core's second-level cache."""
-TILE_BYTES = 64 * (TILE_ROWS + 1) * GROUP
+TILE_BYTES = 32 * TILE_ROWS + 4 * FEW_ROWS * STREAMS * GROUP
 MX_BLOCK = 32
 
-_s18 = lanes.dots(1, 8, BF16, streaming=True)
-_s12 = lanes.dots(1, 2, BF16, streaming=True)
-_s11 = lanes.dots(1, 1, BF16, streaming=True)
+_s14 = lanes.dots(1, 4, BF16, streaming=True)
 _s24 = lanes.dots(2, 4, BF16, streaming=True)
 _s34 = lanes.dots(3, 4, BF16, streaming=True)
-_f18 = lanes.dots(1, 8, F32, streaming=True)
+_s11 = lanes.dots(1, 1, BF16)
+_r14 = lanes.dots(1, 4, F32, streaming=True)
 _f11 = lanes.dots(1, 1, F32)
 _f14 = lanes.dots(1, 4, F32)
 _f24 = lanes.dots(2, 4, F32)
@@ -115,8 +114,7 @@ def _tile(
             elif rows == 2:
                 _s24(x, xs, w, ws, k, out, 32)
             else:
-                for c in range(0, 4, 2):
-                    _s12(x, xs, w + c * ws, ws, k, out + c * 4, 32)
+                _s14(x, xs, w, ws, k, out, 32)
         elif rows == 3:
             _f34(x, xs, w, ws, k, out, 32)
         elif rows == 2:
@@ -133,27 +131,41 @@ def _tile(
 
 
 @compiled
-def _one_row(
-    x: int, w: int, kind: int, out: int, out_kind: int, first: int, last: int, k: int, tile: int
-) -> None:
-    size, out_size = size_of(kind), size_of(out_kind)
-    stride = k * size
-    column = first
-    while column < last:
-        count = min(GROUP, last - column)
-        at = w + column * stride
-        if count < GROUP:
-            for c in range(count):
-                _tile(x, 0, at + c * stride, stride, k, tile + c * 4, 1, 1, kind)
-        elif kind == F32:
-            _f18(x, 0, at, stride, k, tile, 32)
-        elif k < SHORT:
-            for c in range(0, GROUP, 2):
-                _s12(x, 0, at + c * stride, stride, k, tile + c * 4, 32)
-        else:
-            _s18(x, 0, at, stride, k, tile, 32)
-        write(tile, out + column * out_size, out_kind, count)
-        column += count
+def _few_rows(
+    x: int, rows: int, numbers: int, w: int, kind: int, out: int, out_kind: int, n: int, k: int,
+    first: int, last: int, tile: int,
+) -> None:  # fmt: skip
+    """Multiply few rows by weights straight from memory, as streams that lie far apart.
+
+    One stream of short rows does not keep the memory busy; each of these is a run of whole columns in order.
+    """
+    at_row = integers(numbers, rows)
+    stride, out_size = k * size_of(kind), size_of(out_kind)
+    each = (last - first) // STREAMS
+    found = floats(tile, TILE_ROWS * 8)
+    sums_at = tile + TILE_ROWS * 32
+    sums = floats(sums_at, FEW_ROWS * STREAMS * GROUP)
+    for start in range(0, each, GROUP):
+        count = min(GROUP, each - start)
+        for i in range(count):
+            at = w + (first + start + i) * stride
+            for row in range(0, rows, TILE_ROWS):
+                some = min(TILE_ROWS, rows - row)
+                if kind == F32 and some == 1:
+                    _r14(x + row * k * 4, 0, at, each * stride, k, tile, 32)
+                else:
+                    _tile(x + row * k * 4, k * 4, at, each * stride, k, tile, some, STREAMS, kind)
+                for r in range(some):
+                    for c in range(STREAMS):
+                        sums[((row + r) * STREAMS + c) * GROUP + i] = found[r * 8 + c]
+        for row in range(rows):
+            for c in range(STREAMS):
+                here = out + (at_row[row] * n + first + c * each + start) * out_size
+                write(sums_at + (row * STREAMS + c) * GROUP * 4, here, out_kind, count)
+    for column in range(first + STREAMS * each, last):
+        for row in range(rows):
+            _tile(x + row * k * 4, 0, w + column * stride, stride, k, tile, 1, 1, kind)
+            write(tile, out + (at_row[row] * n + column) * out_size, out_kind, 1)
 
 
 @compiled
@@ -166,15 +178,14 @@ def product(
     at_row = integers(numbers, rows)
     packed = kind in (BYTES, NIBBLES)
     out_size = size_of(out_kind)
-    if rows == 1 and not packed:
-        here = out + at_row[0] * n * out_size
-        _one_row(x, w, kind, here, out_kind, first, last, k, scratch)
+    if rows <= FEW_ROWS and not packed:
+        _few_rows(x, rows, numbers, w, kind, out, out_kind, n, k, first, last, scratch)
         return
     tile, panel = scratch, scratch + TILE_BYTES
     for column in range(first, last, TILE_COLUMNS):
         columns = min(TILE_COLUMNS, last - column)
         at, stride, used = w + column * k * size_of(kind), k * size_of(kind), kind
-        if packed or (rows > FEW_ROWS and kind != F32):
+        if kind != F32:
             _widen(
                 w, kind, scales, block_rows, block_columns, table, rounds, column, columns, k,
                 panel,
