@@ -18,6 +18,8 @@ from device_model.program import FIRST_STATE, LENGTHS
 FIRST_ROOM = 64
 SLACK = 16
 """A ring of n entries moves once in n / `SLACK` tokens."""
+UNBOUNDED = 1 << 40
+"""Tokens that no sequence reaches."""
 
 
 class Cache:
@@ -31,6 +33,9 @@ class Cache:
         self.lengths = np.zeros(sequences, np.int64)
         self.table = np.zeros((FIRST_STATE + 2 * len(self.states), sequences), np.int64)
         self._first = np.zeros((len(self.states), sequences), np.int64)
+        rings = [UNBOUNDED if state.ring is None else state.ring for state in self.states]
+        self._ring = np.array(rings, np.int64)[:, None]
+        self._grows = np.array([state.grows for state in self.states], np.bool_)[:, None]
         self._arrays: list[list[Array]] = [
             [self._initial(state) for _ in range(sequences)] for state in self.states
         ]
@@ -46,12 +51,18 @@ class Cache:
 
     def extend(self, counts: Array) -> None:
         """Make room for new tokens and count them."""
-        for state in self.states:
-            if state.grows:
-                for sequence in np.flatnonzero(counts):
-                    self._reserve(state, int(sequence), int(counts[sequence]))
+        for index, sequence in np.argwhere(self._crowded(counts)):
+            self._reserve(self.states[index], int(sequence), int(counts[sequence]))
         self.lengths = self.lengths + counts
         self.table[LENGTHS] = self.lengths
+
+    def _crowded(self, counts: Array) -> Array:
+        """Tell, per state and sequence, whether its array is too small for the new tokens, or too large for a ring."""
+        room = self.table[FIRST_STATE + 1 :: 2]
+        needed = self.lengths + counts - self._first
+        largest = self._ring + np.maximum(counts, np.maximum(self._ring // SLACK, 1))
+        wrong: Array = (needed > room) | (room > largest)
+        return wrong & self._grows & (counts > 0)
 
     def _reserve(self, state: Kept, sequence: int, count: int) -> None:
         """Make room in one state; what a ring will not look at again is given up."""
@@ -64,8 +75,6 @@ class Cache:
             largest = 2 * max(room, length + count)
         else:
             largest = state.ring + max(count, state.ring // SLACK, 1)
-        if length + count - first <= room <= largest:
-            return
         if state.ring is not None:
             kept = max(first, length - state.ring)
         array = old

@@ -12,6 +12,7 @@ import numpy as np
 
 from device_model import interpreter
 from device_model.arena import Region
+from device_model.binding import Binding
 from device_model.cache import Cache
 from device_model.kernels import opcodes
 from device_model.kernels.call import Rows
@@ -115,6 +116,8 @@ class CompiledExecutor:
         self._plan, self._numerics, self._result, self._team = plan, numerics, result, team
         self._marks: list[tuple[int, Mark]] = []
         self._program = self._lower()
+        self._binding = Binding(self._program)
+        self._stops = {observing: self._find_stops(observing) for observing in (False, True)}
         self._arenas: dict[Region, Array] = {}
         self.activation_bytes = 0
 
@@ -182,7 +185,7 @@ class CompiledExecutor:
             bases[region] = self._arena(region, sizes.get(region, 0))
         bases[Region.TABLES] = cache.table.ctypes.data
         bases[Region.OUTPUT] = output.ctypes.data
-        bound = program.bind(bases, counts)
+        code, reals = self._binding.bind(bases, counts), self._binding.reals
 
         def at(index: int, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
             region = program.spaces[index].region
@@ -207,15 +210,15 @@ class CompiledExecutor:
         if program.score_rows:
             scratch += program.score_rows * 4 * (int(cache.lengths.max()) + 64)
         start = 0
-        for stop, mark in self._stops(observe is not None):
-            self._team.run(bound.code, bound.reals, start, stop, scratch)
+        for stop, mark in self._stops[observe is not None]:
+            self._team.run(code, reals, start, stop, scratch)
             start = stop
             if isinstance(mark, Mark):
                 _observe(observe, mark, read)
             elif mark is not None:
                 interpreter.run(mark, read, write, cache, rows, self._numerics)
                 start = stop + 1
-        self._team.run(bound.code, bound.reals, start, len(program.steps), scratch)
+        self._team.run(code, reals, start, len(program.steps), scratch)
         return _read(self._result, read)
 
     def _fill(self, at: Callable[..., Array], rows: Rows, wanted: Array) -> None:
@@ -230,7 +233,7 @@ class CompiledExecutor:
             at(rotation.cos, cos.shape[1:], cos.dtype)[...] = cos
             at(rotation.sin, sin.shape[1:], sin.dtype)[...] = sin
 
-    def _stops(self, observing: bool) -> list[tuple[int, Mark | Item | None]]:
+    def _find_stops(self, observing: bool) -> list[tuple[int, Mark | Item | None]]:
         """Return where the machine pauses, and for what."""
         stops: list[tuple[int, Mark | Item | None]] = [
             (number, step.item)

@@ -1,8 +1,8 @@
 """Instructions with addresses that depend on the number of tokens, and the memory plan behind them.
 
 A `Builder` collects instructions whose operands are symbolic addresses; `finish` gives every buffer a place in an arena
-so that two buffers share bytes when their lives do not meet. `Program.bind` then turns everything into plain integers
-for one step with a few array operations. It does not know what an instruction does.
+so that two buffers share bytes when their lives do not meet. `binding` turns a program into plain integers for a step.
+It does not know what an instruction does.
 """
 
 from __future__ import annotations
@@ -209,14 +209,6 @@ def kind_of(dtype: object) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Bound:
-    """A program for one step: opcodes with their integers, and their real numbers."""
-
-    code: Array
-    reals: Array
-
-
-@dataclass(slots=True)
 class Program:
     """Steps with placed buffers. `holding` keeps alive the arrays whose addresses the steps contain.
 
@@ -232,47 +224,6 @@ class Program:
     scratch: int
     score_rows: int
     beneath_head: int
-    _constant: Array = field(init=False)
-    _slope: Array = field(init=False)
-    _base: Array = field(init=False)
-    _count: Array = field(init=False)
-    _reals: Array = field(init=False)
-
-    def __post_init__(self) -> None:
-        shape = (len(self.steps), ARGUMENTS + 1)
-        self._constant = np.zeros(shape, np.int64)
-        self._slope = np.zeros(shape, np.int64)
-        self._base = np.zeros(shape, np.int64)
-        self._count = np.zeros(shape, np.int64)
-        self._reals = np.zeros((len(self.steps), REALS), np.float64)
-        for row, step in enumerate(self.steps):
-            if isinstance(step, Uncompiled):
-                continue
-            self._constant[row, 0] = step.opcode
-            self._reals[row, : len(step.reals)] = step.reals
-            for column, argument in enumerate(step.arguments, start=1):
-                self._set(row, column, argument)
-
-    def _set(self, row: int, column: int, argument: Argument) -> None:
-        if isinstance(argument, int):
-            self._constant[row, column] = argument
-            return
-        self._count[row, column] = argument.region
-        if argument.region is Region.TABLES:
-            self._base[row, column] = argument.region
-            self._slope[row, column] = argument.offset
-            return
-        if argument.count:
-            self._slope[row, column] = argument.count
-            return
-        self._base[row, column] = argument.region
-        self._constant[row, column] = argument.offset
-        self._slope[row, column] = self.offsets.get(argument.buffer, 0)
-
-    def bind(self, bases: Array, counts: Array) -> Bound:
-        """Return the program for given region addresses and token counts."""
-        code = self._constant + self._slope * counts[self._count] + bases[self._base]
-        return Bound(code, self._reals)
 
     def address(self, index: int, bases: Array, counts: Array) -> int:
         """Return where a buffer is for given region addresses and token counts."""
