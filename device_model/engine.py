@@ -102,6 +102,7 @@ class Session:
         if starts[-1] == 0:
             empty = np.zeros((0, *self._result.shape), np.float32)
             return [empty for _ in arrays]
+        self._check_lengths(counts)
         packed = np.concatenate([array for array in arrays if len(array)])
         sequence = np.repeat(np.arange(len(counts)), counts)
         position = np.arange(starts[-1]) - starts[sequence] + self.cache.lengths[sequence]
@@ -110,6 +111,13 @@ class Session:
         out = self._executor.step([packed], table, wanted, self.cache, observe)
         values = wide(out)
         return [values[results[b] : results[b + 1]] for b in range(len(counts))]
+
+    def _check_lengths(self, counts: Array) -> None:
+        """Refuse tokens that stand where the model's tables of positions end."""
+        longest, wanted = self._plan.longest, int((self.cache.lengths + counts).max())
+        if longest is not None and wanted > longest:
+            message = f"a sequence of {wanted} tokens; the model has positions for {longest}"
+            raise refuse("S605", message)
 
 
 def _result(plan: Plan) -> Buffer:

@@ -17,7 +17,6 @@ from device_model.cache import Cache
 from device_model.kernels import opcodes
 from device_model.kernels.call import Rows
 from device_model.kernels.machine import machine
-from device_model.kernels.rotary import tables
 from device_model.kernels.table import KERNELS
 from device_model.numerics import Array, Numerics, wide
 from device_model.places import Buffer, Item, Place
@@ -228,10 +227,9 @@ class CompiledExecutor:
             if index in program.offsets:
                 at(index, (), long)[...] = values
         at(SELECTION, (), long)[...] = wanted
-        for rotation in program.rotations:
-            cos, sin = tables(rotation.inverse, rows.position, rotation.scale)
-            at(rotation.cos, cos.shape[1:], cos.dtype)[...] = cos
-            at(rotation.sin, sin.shape[1:], sin.dtype)[...] = sin
+        for table in program.tables:
+            for buffer, array in zip(table.buffers, table.fill(rows), strict=True):
+                at(buffer, array.shape[1:], array.dtype)[...] = array
 
     def _find_stops(self, observing: bool) -> list[tuple[int, Mark | Item | None]]:
         """Return where the machine pauses, and for what."""

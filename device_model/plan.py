@@ -6,7 +6,7 @@ axes share memory. No memory is assigned and nothing per token is computed here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -24,7 +24,8 @@ from dsl.symbolic import Dim, definition, names, symbol
 from dsl.types import DTYPES, DType, Kind, TensorType
 
 TOGETHER = frozenset(
-    {"append", "attention", "causal_conv", "linear_attention", "read", "rope", "write"}
+    {"append", "attention", "causal_conv", "linear_attention", "read", "write"}
+    | {"position_scale", "positions", "rope", "sinusoids"}
 )
 """Operations whose result for a token depends on where it stands, or that work on whole sequences."""
 STORES = {"append": 0, "write": 1}
@@ -54,7 +55,8 @@ class Selection:
 class Plan:
     """The operations of a program in order.
 
-    The first `body` items see every token; then the selections are made, and the rest see the wanted tokens.
+    The first `body` items see every token; then the selections are made, and the rest see the wanted tokens. `longest`
+    is the length of a sequence that the tables of positions allow.
     """
 
     items: tuple[Item, ...]
@@ -64,6 +66,7 @@ class Plan:
     inputs: tuple[Buffer, ...]
     outputs: Mapping[str, Place]
     states: tuple[Kept, ...]
+    longest: int | None = None
 
 
 def plan(graph: Graph, reader: TensorReader, numerics: Numerics) -> Plan:
@@ -262,8 +265,21 @@ class _Planner:
         results = {name: moved(place) for name, place in outputs.items()}
         return Plan(
             (*self.items[:body], *head), body, tuple(self.marks), tuple(selections), inputs,
-            results, tuple(self.states),
+            results, tuple(self.states), _longest(self.items),
         )  # fmt: skip
+
+
+def _longest(items: Sequence[Item]) -> int | None:
+    """Return how many tokens have a row in every table that positions look up, None where there is no such table."""
+    offsets: dict[int, int] = {}
+    allowed: list[int] = []
+    for item in items:
+        if item.op == "positions":
+            offsets |= {place.index: integer(item.attrs, "offset", 0) for place in _written(item)}
+        table, *ids = item.inputs
+        if item.op == "gather" and isinstance(table, Held) and isinstance(ids[0], Buffer):
+            allowed += [len(table.array) - o for o in (offsets.get(ids[0].index),) if o is not None]
+    return min(allowed, default=None)
 
 
 def last_uses(plan: Plan, result: Place) -> dict[int, int]:

@@ -7,13 +7,14 @@ It does not know what an instruction does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
 
 from device_model.arena import Region, Space, allocate, rounded
+from device_model.kernels.call import Rows
 from device_model.numerics import BF16, F32, Array
 from device_model.packed import Packed
 from device_model.places import Buffer, Held, Item, Kept, Place
@@ -67,13 +68,12 @@ Step: TypeAlias = Instruction | Uncompiled
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rotation:
-    """Tables of cos and sin that the session fills before a step."""
+class Table:
+    """Values per token that the session fills before a step, one array for each of its buffers."""
 
-    inverse: Array
-    scale: float
-    cos: int
-    sin: int
+    key: Hashable
+    fill: Callable[[Rows], tuple[Array, ...]]
+    buffers: tuple[int, ...]
 
 
 @dataclass(slots=True)
@@ -89,7 +89,7 @@ class Builder:
     spaces: dict[int, Space] = field(default_factory=dict)
     used: dict[int, list[int]] = field(default_factory=dict)
     holding: list[Array] = field(default_factory=list)
-    rotations: list[Rotation] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
 
     @property
     def region(self) -> Region:
@@ -150,15 +150,16 @@ class Builder:
         """Return the table of each sequence's room in a state."""
         return Address(Region.TABLES, FIRST_STATE + 2 * state.index + 1)
 
-    def rotary(self, inverse: Array, scale: float) -> tuple[Address, Address]:
-        """Return the tables of cos and sin for frequencies; equal requests share them."""
-        size = 4 * len(inverse)
-        for known in self.rotations:
-            if known.scale == scale and np.array_equal(known.inverse, inverse):
-                return self._touch(known.cos, 0), self._touch(known.sin, 0)
-        first = SELECTION + 1 + 2 * len(self.rotations)
-        self.rotations.append(Rotation(inverse, scale, first, first + 1))
-        return self.given(first, size, Region.STEP), self.given(first + 1, size, Region.STEP)
+    def filled(
+        self, key: Hashable, fill: Callable[[Rows], tuple[Array, ...]], *sizes: int
+    ) -> tuple[Address, ...]:
+        """Return tables of so many bytes per token that are filled before a step; equal keys share them."""
+        for known in self.tables:
+            if known.key == key:
+                return tuple(self._touch(buffer, 0) for buffer in known.buffers)
+        first = SELECTION + 1 + sum(len(table.buffers) for table in self.tables)
+        self.tables.append(Table(key, fill, tuple(range(first, first + len(sizes)))))
+        return tuple(self.given(first + i, size, Region.STEP) for i, size in enumerate(sizes))
 
     def _touch(self, index: int, offset: int) -> Address:
         self.used.setdefault(index, []).append(len(self.steps))
@@ -183,8 +184,8 @@ class Builder:
 
     def finish(self) -> Program:
         """Place every buffer and return the program."""
-        tables = {i for i, space in self.spaces.items() if space.region in SESSION}
-        used = {i: (*at, len(self.steps)) if i in tables else at for i, at in self.used.items()}
+        session = {i for i, space in self.spaces.items() if space.region in SESSION}
+        used = {i: (*at, len(self.steps)) if i in session else at for i, at in self.used.items()}
         sizes, offsets = allocate(self.spaces, used, self.selected)
         ends = [
             offsets[index] + rounded(self.spaces[index].bytes)
@@ -195,7 +196,7 @@ class Builder:
         beneath = max(ends, default=0) if len(ends) > 1 else 0
         return Program(
             tuple(self.steps), offsets, sizes, self.spaces, tuple(self.holding),
-            tuple(self.rotations), self.scratch, self.score_rows, beneath,
+            tuple(self.tables), self.scratch, self.score_rows, beneath,
         )  # fmt: skip
 
 
@@ -220,7 +221,7 @@ class Program:
     bytes_per_token: dict[Region, int]
     spaces: dict[int, Space]
     holding: tuple[Array, ...]
-    rotations: tuple[Rotation, ...]
+    tables: tuple[Table, ...]
     scratch: int
     score_rows: int
     beneath_head: int

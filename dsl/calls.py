@@ -67,7 +67,7 @@ def _complete(spec: OpSpec, call: sx.Call, taken: Mapping[str, Argument]) -> Non
 
 def attribute(param: Param, expr: sx.Expr, value: Static, context: str) -> Attr | Unknown:
     """Return a static argument in the form its role asks for; raises `StaticError` if it cannot be."""
-    if isinstance(value, Unknown) and param.role in (Role.FLOAT, Role.BOOL, Role.CHOICE, Role.DIM):
+    if isinstance(value, Unknown) and param.role in _OPEN:
         return value
     converted = _CONVERT[param.role](param, value, context)
     if converted is None:
@@ -96,15 +96,26 @@ def _float(param: Param, value: Static, context: str) -> Attr | None:
     return value if isinstance(value, Poly) else float(value)
 
 
+def _floats(param: Param, value: Static, context: str) -> Attr | None:
+    items = value if isinstance(value, tuple) else (None,)
+    if any(isinstance(item, bool) or not isinstance(item, (int, float)) for item in items):
+        return None
+    return tuple(float(item) for item in items if isinstance(item, (int, float)))
+
+
 def _dtype(param: Param, value: Static, context: str) -> Attr | None:
     if isinstance(value, DType):
         return value
     return DTYPES.get(value) if isinstance(value, str) else None
 
 
+_OPEN = frozenset({Role.FLOAT, Role.FLOATS, Role.BOOL, Role.CHOICE, Role.DIM})
+"""Roles whose argument may be known to the config alone."""
+
 _CONVERT: Mapping[Role, Callable[[Param, Static, str], Attr | None]] = {
     Role.DIM: _dim,
     Role.FLOAT: _float,
+    Role.FLOATS: _floats,
     Role.BOOL: lambda p, v, c: v if isinstance(v, bool) else None,
     Role.CHOICE: lambda p, v, c: v if isinstance(v, str) and v in p.choices else None,
     Role.DTYPE: _dtype,

@@ -423,6 +423,10 @@ _DEVICE: dict[str, Code] = {
         "An operation asks for sums in a format that the device does not accumulate in. Leave `accumulate` out to take "
         "the device's own.",
     ),
+    "S605": Code(
+        "Sequence longer than the model's positions",
+        "The model looks positions up in a learned table, and a token would stand behind its end.",
+    ),
     "S601": Code("Unknown numerics", "The device model knows the numerics that the message lists."),
 }
 

@@ -18,6 +18,7 @@ from device_model.kernels.compiled import floats, integers, read, size_of, write
 from device_model.kernels.deferred import compiled
 from device_model.kernels.kernel import Kernel, as_first
 from device_model.kernels.lanes import BF16, F32, LANES
+from device_model.numerics import F32 as F32_TYPE
 from device_model.numerics import Array, wide
 from device_model.places import Buffer, Held, Item, Kept
 from device_model.program import Argument, Builder, kind_of
@@ -31,18 +32,21 @@ def reference_attention(call: Call) -> tuple[Array, ...]:
     q = wide(call.array(0))
     keys, values = _contexts(call, 1), _contexts(call, 2)
     tokens, heads = q.shape[:2]
-    sinks = call.optional("sinks")
+    sinks, slopes = call.optional("sinks"), call.optional("slopes")
     out = np.empty((tokens, heads, values[0].shape[-1] if values else 0), np.float32)
     for token in range(tokens):
         sequence = int(call.rows.sequence[token])
         kept_k, kept_v = wide(keys[sequence]), wide(values[sequence])
         dropped = int(call.rows.lengths[sequence]) - kept_k.shape[1]
-        first, last = (place - dropped for place in _visible(call, token))
+        seen = _visible(call, token)
+        distance = np.arange(*seen) - call.rows.position[token]
+        first, last = (place - dropped for place in seen)
         group = heads // len(kept_k)
         for head in range(heads):
             k, v = kept_k[head // group, first:last], kept_v[head // group, first:last]
             sink = None if sinks is None else wide(sinks)[head]
-            out[token, head] = _attend(call, q[token, head], k, v, sink)
+            bias = None if slopes is None else slopes[head] * distance.astype(np.float32)
+            out[token, head] = _attend(call, q[token, head], k, v, sink, bias)
     return (out,)
 
 
@@ -60,16 +64,24 @@ def _visible(call: Call, token: int) -> tuple[int, int]:
     position = int(call.rows.position[token])
     length = int(call.rows.lengths[call.rows.sequence[token]])
     last = position + 1 if call.word("mask", "causal") == "causal" else length
-    window = integer(call.attrs, "window", 0)
-    return (max(0, position + 1 - window) if window else 0), last
+    window, chunk = integer(call.attrs, "window", 0), integer(call.attrs, "chunk", 0)
+    first = max(0, position + 1 - window) if window else 0
+    if not chunk:
+        return first, last
+    start = position // chunk * chunk
+    return max(first, start), min(last, start + chunk)
 
 
-def _attend(call: Call, q: Array, k: Array, v: Array, sink: Array | None) -> Array:
+def _attend(
+    call: Call, q: Array, k: Array, v: Array, sink: Array | None, bias: Array | None
+) -> Array:
     size = len(q)
     scores = order.dot(q[None], k)[0] * np.float32(call.number("scale", size**-0.5))
     cap = np.float32(call.number("softcap", 0.0))
     if cap:
         scores = (np.tanh(scores.astype(np.float64) / cap) * cap).astype(np.float32)
+    if bias is not None:
+        scores = scores + bias
     top = scores.max() if sink is None else np.maximum(scores.max(), sink)
     weights = np.exp((scores - top).astype(np.float64)).astype(np.float32)
     total = order.total(weights[None])[0]
@@ -173,14 +185,19 @@ def _weigh(
 
 
 @compiled
-def _softmax(at: int, count: int, scale: Any, cap: Any, has_sink: int, sink: Any) -> Any:
-    """Turn scores into exponentials in place and return their sum."""
+def _softmax(
+    at: int, count: int, scale: Any, cap: Any, has_sink: int, sink: Any, slope: Any, ahead: int
+) -> Any:
+    """Turn scores into exponentials in place and return their sum; the first key is `ahead` of the query."""
     s = floats(at, count)
     for i in range(count):
         s[i] = s[i] * scale
     if cap != 0:
         for i in range(count):
             s[i] = cap * c.tanh(s[i] / cap)
+    if slope != 0:
+        for i in range(count):
+            s[i] = s[i] + slope * np.float32(i + ahead)
     top = s[0]
     for i in range(count):
         top = s[i] if s[i] > top or s[i] != s[i] else top
@@ -211,8 +228,8 @@ def attention(
     q: int, q_kind: int, keys: int, k_room: int, k_step: int, k_skip: int, values: int,
     v_room: int, v_step: int, v_skip: int, kind: int, sequence: int, position: int, length: int,
     sinks: int, sinks_kind: int, out: int, out_kind: int, tokens: int, heads: int,
-    kv_heads: int, size: int, v_size: int, causal: int, window: int, scale: float,
-    cap: float, part: int, parts: int, scratch: int,
+    kv_heads: int, size: int, v_size: int, causal: int, window: int, slopes: int, chunk: int,
+    scale: float, cap: float, part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
     """Attend for this part's (token, key head) pairs, dealt out one by one: later tokens see more."""
     owner, place = integers(sequence, tokens), integers(position, tokens)
@@ -220,6 +237,7 @@ def attention(
     wide = (v_size + LANES) * 4
     sink_at = scratch
     q_at = sink_at + 64
+    slope = floats(slopes, heads)
     out_at = q_at + GROUP * size * 4
     scores_at = out_at + GROUP * wide
     sink = floats(sink_at, 1)
@@ -229,6 +247,9 @@ def attention(
         b = owner[token]
         last = place[token] + 1 if causal else integers(length + 8 * b, 1)[0]
         first = max(0, place[token] + 1 - window) if window else 0
+        if chunk:
+            first = max(first, place[token] // chunk * chunk)
+            last = min(last, place[token] // chunk * chunk + chunk)
         count = last - first
         k_row = head * integers(k_room + 8 * b, 1)[0] + first
         v_row = head * integers(v_room + 8 * b, 1)[0] + first
@@ -247,6 +268,8 @@ def attention(
                 total = _softmax(
                     scores_at + row * stride, count, np.float32(scale), np.float32(cap),
                     1 if sinks != 0 else 0, sink[0],
+                    slope[head * group + start + row] if slopes != 0 else np.float32(0),
+                    first - place[token],
                 )  # fmt: skip
                 # The sum waits behind the row's scores until its values are added.
                 floats(scores_at + row * stride + 4 * count, 1)[0] = total
@@ -273,8 +296,10 @@ def lower_attention(target: Builder, item: Item) -> bool:
     (out,) = item.outputs
     if not (isinstance(q, Buffer) and isinstance(keys, Kept) and isinstance(values, Kept)):
         return False
-    sinks = item.operand("sinks")
+    sinks, slopes = item.operand("sinks"), item.operand("slopes")
     if not isinstance(out, Buffer) or not (sinks is None or isinstance(sinks, Held)):
+        return False
+    if not (slopes is None or (isinstance(slopes, Held) and slopes.array.dtype == F32_TYPE)):
         return False
     heads, size = q.shape
     kv_heads, v_size = keys.outer[0], values.width
@@ -287,6 +312,7 @@ def lower_attention(target: Builder, item: Item) -> bool:
         0 if sinks is None else kind_of(sinks.array.dtype), target.at(out), kind_of(out.dtype),
         target.rows(), heads, kv_heads, size, v_size,
         int(word(item.attrs, "mask", "causal") == "causal"), integer(item.attrs, "window", 0),
+        0 if slopes is None else target.at(slopes), integer(item.attrs, "chunk", 0),
         reals=(number(item.attrs, "scale", size**-0.5), number(item.attrs, "softcap", 0.0)),
     )  # fmt: skip
     return True

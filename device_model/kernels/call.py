@@ -104,6 +104,14 @@ def word(attrs: Mapping[str, Attr], name: str, default: str) -> str:
     raise TypeError(f"attribute {name} is not a word: {value!r}")
 
 
+def numbers(attrs: Mapping[str, Attr], name: str) -> tuple[float, ...]:
+    """Return a tuple of numbers; raises `TypeError` when it is something else."""
+    value = attrs.get(name)
+    if isinstance(value, tuple) and all(isinstance(part, (int, float)) for part in value):
+        return tuple(float(part) for part in value if isinstance(part, (int, float)))
+    raise TypeError(f"attribute {name} is not a tuple of numbers: {value!r}")
+
+
 def integers(attrs: Mapping[str, Attr], name: str) -> tuple[int, ...]:
     """Return a tuple of integers; raises `TypeError` when it is something else."""
     value = attrs.get(name)

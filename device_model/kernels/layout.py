@@ -11,7 +11,7 @@ from math import prod
 import numpy as np
 
 from device_model.kernels import opcodes
-from device_model.kernels.call import Call, integer, integers, number, word
+from device_model.kernels.call import Call, integer, integers, word
 from device_model.kernels.compiled import (
     floats,
     octets,
@@ -22,7 +22,7 @@ from device_model.kernels.compiled import (
 from device_model.kernels.compiled import integers as longs
 from device_model.kernels.deferred import compiled
 from device_model.kernels.kernel import DTypes, Kernel, as_first
-from device_model.kernels.rotary import tables
+from device_model.kernels.rotary import rotation
 from device_model.numerics import Array, Numerics, wide
 from device_model.places import Buffer, Held, Item, Kept
 from device_model.program import Builder, kind_of
@@ -65,7 +65,7 @@ def reference_concat(call: Call) -> tuple[Array, ...]:
 def reference_rope(call: Call) -> tuple[Array, ...]:
     """Rotate pairs of the first elements by position times frequency."""
     x, inverse = wide(call.array(0)), call.array(1)
-    cos, sin = tables(inverse, call.rows.position, call.number("scale", 1.0))
+    cos, sin = rotation(call.attrs, inverse, call.optional("long")).tables(call.rows)
     width = 2 * len(inverse)
     shape = (len(x), *[1] * (x.ndim - 2), len(inverse))
     cos, sin = cos.reshape(shape), sin.reshape(shape)
@@ -166,13 +166,16 @@ def select(
 
 def lower_rope(target: Builder, item: Item) -> bool:
     """Emit a rotation by tables that the session fills once per step."""
-    x, frequencies = item.inputs
+    x, frequencies = item.inputs[:2]
     (out,) = item.outputs
     if not (isinstance(x, Buffer) and isinstance(frequencies, Held) and isinstance(out, Buffer)):
         return False
-    scale = number(item.attrs, "scale", 1.0)
-    cos, sin = target.rotary(frequencies.array, scale)
+    long = item.operand("long")
+    if not (long is None or isinstance(long, Held)):
+        return False
+    turned = rotation(item.attrs, frequencies.array, None if long is None else long.array)
     half = len(frequencies.array)
+    cos, sin = target.filled(turned.key, turned.tables, 4 * half, 4 * half)
     target.reserve(8 * x.width)
     target.emit(
         opcodes.ROPE, target.at(x), kind_of(x.dtype), cos, sin, target.at(out),

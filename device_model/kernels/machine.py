@@ -20,6 +20,7 @@ from device_model.kernels import (
     moe,
     norm,
     opcodes,
+    position,
     product,
     recurrent,
 )
@@ -99,6 +100,8 @@ def _execute_more(a: Any, r: Any, part: int, parts: int, scratch: int) -> None:
             a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13],
             a[14], a[15], r[0], part, parts, scratch,
         )  # fmt: skip
+    elif opcode == opcodes.SCALE_ROWS:
+        position.scale_rows(a[1], a[2], a[3], a[4], a[5], a[6], a[7], part, parts, scratch)
     elif opcode == opcodes.COMBINE:
         moe.combine(a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], part, parts, scratch)
 
@@ -133,7 +136,7 @@ def _execute(a: Any, r: Any, part: int, parts: int, scratch: int) -> None:
         attention.attention(
             a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13],
             a[14], a[15], a[16], a[17], a[18], a[19], a[20], a[21], a[22], a[23], a[24], a[25],
-            r[0], r[1], part, parts, scratch,
+            a[26], a[27], r[0], r[1], part, parts, scratch,
         )  # fmt: skip
     elif opcode == opcodes.BINARY:
         elementwise.binary(

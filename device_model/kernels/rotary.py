@@ -6,11 +6,12 @@ The scaling rules are those of the field's common checkpoints. How a value is ro
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
-from device_model.kernels.call import Call, integer, number, word
+from device_model.kernels.call import Call, Rows, integer, number, numbers, word
 from device_model.kernels.kernel import DTypes, Kernel
 from device_model.numerics import F64, Array, Numerics
 from dsl.graph import Attr
@@ -61,11 +62,19 @@ def _llama3(inverse: Array, attrs: Mapping[str, Attr]) -> Array:
     return np.where(middle, between, scaled)
 
 
+def _proportional(inverse: Array, attrs: Mapping[str, Attr]) -> Array:
+    """Turn the first part of the pairs only."""
+    turning = int(number(attrs, "proportion", 1.0) * integer(attrs, "width") // 2)
+    kept = np.where(np.arange(len(inverse)) < turning, inverse, 0.0)
+    return np.asarray(kept / number(attrs, "factor", 1.0))
+
+
 SCALINGS: dict[str, Scaling] = {
     "default": _unscaled,
     "linear": _linear,
     "llama3": _llama3,
     "yarn": _yarn,
+    "proportional": _proportional,
 }
 
 
@@ -77,12 +86,63 @@ def frequencies(attrs: Mapping[str, Attr]) -> Array:
     if scaling not in SCALINGS:
         raise ValueError(f"rotary scaling `{scaling}` is not known to the device")
     exponents = np.arange(0, width, 2, dtype=np.float64) / width
-    return SCALINGS[scaling](1.0 / theta**exponents, attrs)
+    scaled = SCALINGS[scaling](1.0 / theta**exponents, attrs)
+    return scaled / np.array(numbers(attrs, "factors")) if "factors" in attrs else scaled
 
 
-def tables(inverse: Array, position: Array, scale: float) -> tuple[Array, Array]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Rotation:
+    """How far tokens are turned: frequencies and amplitude, and what they become beyond the `original` length.
+
+    Beyond it `long` and `long_scale` stand for them, or, with `growth`, frequencies shrink with the length.
+    """
+
+    inverse: Array
+    long: Array
+    scale: float
+    long_scale: float
+    original: float
+    growth: float
+    backwards: bool
+
+    @property
+    def key(self) -> Hashable:
+        """Return what tells this rotation from others."""
+        numbers = (self.scale, self.long_scale, self.original, self.growth, self.backwards)
+        return ("rotation", self.inverse.tobytes(), self.long.tobytes(), *numbers)
+
+    def tables(self, rows: Rows) -> tuple[Array, Array]:
+        """Return cos and sin per token as float32 [T, R/2]."""
+        inverse, scale = self.inverse[None], np.array(self.scale)
+        if self.original:
+            length = rows.lengths[rows.sequence].astype(np.float64)[:, None]
+            beyond = length > self.original
+            inverse = np.where(beyond, self._stretched(length), inverse)
+            scale = np.where(beyond, self.long_scale, scale)
+        cos, sin = tables(inverse, rows.position, scale)
+        return cos, -sin if self.backwards else sin
+
+    def _stretched(self, length: Array) -> Array:
+        if not self.growth:
+            return self.long[None]
+        wider = np.maximum(self.growth * length / self.original - self.growth + 1.0, 1.0)
+        half = len(self.inverse)
+        return np.asarray(self.inverse * wider ** (-np.arange(half) / max(half - 1, 1)))
+
+
+def rotation(attrs: Mapping[str, Attr], inverse: Array, long: Array | None) -> Rotation:
+    """Return the rotation that the attributes of `rope` describe."""
+    scale = number(attrs, "scale", 1.0)
+    return Rotation(
+        inverse, inverse if long is None else long, scale, number(attrs, "long_scale", scale),
+        number(attrs, "original", 0.0), number(attrs, "growth", 0.0),
+        bool(attrs.get("backwards", False)),
+    )  # fmt: skip
+
+
+def tables(inverse: Array, position: Array, scale: Array | float) -> tuple[Array, Array]:
     """Return cos and sin per token as float32 [T, R/2], rounded once from float64."""
-    angle = position.astype(np.float64)[:, None] * inverse[None, :]
+    angle = position.astype(np.float64)[:, None] * inverse
     return (
         (np.cos(angle) * scale).astype(np.float32),
         (np.sin(angle) * scale).astype(np.float32),

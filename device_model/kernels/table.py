@@ -13,6 +13,7 @@ from device_model.kernels import (
     linear,
     moe,
     norm,
+    position,
     recurrent,
     rotary,
 )
@@ -24,6 +25,10 @@ KERNELS: dict[str, Kernel] = {
     "head_matmul": linear.HEAD_MATMUL,
     "rms_norm": norm.RMS_NORM,
     "layer_norm": norm.LAYER_NORM,
+    "positions": position.POSITIONS,
+    "sinusoids": position.SINUSOIDS,
+    "alibi_slopes": position.ALIBI_SLOPES,
+    "position_scale": position.POSITION_SCALE,
     "rope_frequencies": rotary.ROPE_FREQUENCIES,
     "rope": layout.ROPE,
     "heads": layout.HEADS,

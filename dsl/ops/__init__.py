@@ -3,12 +3,13 @@
 A new operation is a row in one of these modules, a kernel of the same name in the device model, and tests.
 """
 
-from dsl.ops import attention, collective, elementwise, layout, linear, moe, norm, state
+from dsl.ops import attention, collective, elementwise, layout, linear, moe, norm, position, state
 from dsl.ops.spec import OpSpec
 
 AREAS: dict[str, tuple[OpSpec, ...]] = {
     "linear": linear.SPECS,
     "norm": norm.SPECS,
+    "position": position.SPECS,
     "attention": attention.SPECS,
     "elementwise": elementwise.SPECS,
     "layout": layout.SPECS,

@@ -1,33 +1,10 @@
-"""Positions, cache and attention: `rope_frequencies`, `rope`, `heads`, `merge`, `append`, `attention`."""
+"""Heads, the growing cache and attention over it; what depends on positions alone is in `dsl.ops.position`."""
 
 from __future__ import annotations
 
 from dsl.ops.spec import OpSpec, Param, Role, Site, fact_help, is_float, no_traffic, same_dims
-from dsl.symbolic import Dim, at_least, definition, equal, names, symbol, text
+from dsl.symbolic import Dim, at_least, definition, equal, symbol, text
 from dsl.types import DTYPES, Axis, TensorType
-
-
-def _rope_frequencies(site: Site) -> tuple[TensorType, ...]:
-    half = site.divide(site.dim("width"), 2, 1, "width")
-    site.need(not equal(half, 0), 1, "width is 0", "width")
-    return (TensorType(DTYPES["f32"], (Axis(half),)),)
-
-
-def _rope(site: Site) -> tuple[TensorType, ...]:
-    x = site.rank("x", 4, 1)
-    site.need(is_float(x), 1, f"x is {x}", "x")
-    site.need_shard(not x.axes[3].shards, 4, f"x is {x}", "x")
-    freqs = site.rank("freqs", 1, 2)
-    width, rotated = x.axes[3].dim, 2 * freqs.axes[0].dim
-    smaller = isinstance(width, int) and isinstance(rotated, int) and rotated <= width
-    shown = f"freqs rotate {text(rotated)} of {text(width)}"
-    site.need(smaller or equal(width, rotated) or _unknown(width, rotated), 3, shown, "freqs")
-    return (x,)
-
-
-def _unknown(a: Dim, b: Dim) -> bool:
-    """Tell whether two sizes are unrelated, so that their order is a matter of the config."""
-    return not (isinstance(a, int) and isinstance(b, int)) and names(a).isdisjoint(names(b))
 
 
 def _heads(site: Site) -> tuple[TensorType, ...]:
@@ -97,12 +74,28 @@ def _attention(site: Site) -> tuple[TensorType, ...]:
         shown = f"sinks are {sinks}, q is {q}"
         site.need(fits, 7, shown, "sinks")
         site.need_shard(sinks.axes[0].shards == q.axes[1].shards, 6, shown, "sinks")
-    kept, window = _ring(site, k.axes[2].dim), site.dim("window")
-    if kept is not None:
-        windowed = not equal(window, 0) and at_least(kept, window - 1) is True
-        shown = f"the ring keeps {text(kept)} entries, the window is {text(window)}"
-        site.need(windowed, 8, shown, "window")
+    _seen(site, k)
+    slopes = site.optional("slopes")
+    if slopes is not None:
+        fits = slopes.rank == 1 and equal(slopes.axes[0].dim, q.axes[1].dim)
+        shown = f"slopes are {slopes}, q is {q}"
+        site.need(fits and slopes.dtype == DTYPES["f32"], 9, shown, "slopes")
+        shards = slopes.axes[0].shards
+        site.need_shard(not shards or shards == q.axes[1].shards, 6, shown, "slopes")
     return (TensorType(q.dtype, (*q.axes[:3], v.axes[3])),)
+
+
+def _seen(site: Site, k: TensorType) -> None:
+    """Check that a ring still holds every key that a query can see."""
+    kept = _ring(site, k.axes[2].dim)
+    if kept is None:
+        return
+    spans = {name: site.dim(name) for name in ("window", "chunk")}
+    bounded = any(
+        not equal(span, 0) and at_least(kept, span - 1) is True for span in spans.values()
+    )
+    named = " and ".join(f"the {name} is {text(span)}" for name, span in spans.items())
+    site.need(bounded, 8, f"the ring keeps {text(kept)} entries, {named}", "window")
 
 
 def _attention_flops(site: Site, results: tuple[TensorType, ...]) -> Dim:
@@ -110,67 +103,6 @@ def _attention_flops(site: Site, results: tuple[TensorType, ...]) -> Dim:
     rows = q.axes[0].local() * q.axes[1].local() * q.axes[2].local()
     return 2 * rows * k.axes[2].local() * (k.axes[3].local() + v.axes[3].local())
 
-
-def _rotation_flops(site: Site, results: tuple[TensorType, ...]) -> Dim:
-    return 3 * results[0].local_elements()
-
-
-ROPE_FREQUENCIES = OpSpec(
-    name="rope_frequencies",
-    summary="The inverse frequencies of rotary positions, a table computed when the model is loaded.",
-    params=(
-        Param("width", Role.DIM),
-        Param("theta", Role.FLOAT),
-        Param("scaling", Role.CHOICE, "default", ("default", "linear", "llama3", "yarn")),
-        Param("factor", Role.FLOAT, 1.0),
-        Param("low_freq_factor", Role.FLOAT, 1.0),
-        Param("high_freq_factor", Role.FLOAT, 1.0),
-        Param("original_max_position_embeddings", Role.FLOAT, 0.0),
-        Param("beta_fast", Role.FLOAT, 32.0),
-        Param("beta_slow", Role.FLOAT, 1.0),
-        Param("truncate", Role.BOOL, True),
-    ),
-    result="f32[width // 2]",
-    constraints=("width is even and not 0",),
-    semantics=(
-        "f[j] = theta^(-2j / width), then per scaling: linear divides by factor; llama3 keeps wavelengths below "
-        "original / high_freq_factor, divides those above original / low_freq_factor by factor, and interpolates "
-        "between; yarn keeps j below the one that turns beta_fast times in original positions, divides those above the "
-        "one that turns beta_slow times by factor, and interpolates between, the two bounds rounded outwards where "
-        "truncate (transformers, modeling_rope_utils.py)"
-    ),
-    cost="0",
-    example="freqs = rope_frequencies(E, theta=theta)",
-    infer=_rope_frequencies,
-    traffic=no_traffic,
-)
-
-ROPE = OpSpec(
-    name="rope",
-    summary="Rotate pairs of a head's coordinates by the token's position.",
-    params=(
-        Param("x"),
-        Param("freqs"),
-        Param("at", Role.CONTEXT),
-        Param("scale", Role.FLOAT, 1.0),
-        Param("pairing", Role.CHOICE, "half", ("half", "interleaved")),
-    ),
-    result="as x",
-    constraints=(
-        "x is float, with four axes, [B, N, S, E]",
-        "freqs has one axis, [R // 2]",
-        "R is not larger than E",
-        "the head's own axis is not sharded",
-    ),
-    semantics=(
-        "with p = at + s and angle p * freqs[j]: the pair (x[j], x[j + R/2]) (half) or (x[2j], x[2j + 1]) "
-        "(interleaved) is rotated; cos and sin are multiplied by scale; coordinates from R on pass unchanged"
-    ),
-    cost="3 * elements(x)",
-    example="q = rope(heads(matmul(h, wq), H), freqs, at=C)",
-    infer=_rope,
-    flops=_rotation_flops,
-)
 
 HEADS = OpSpec(
     name="heads",
@@ -232,10 +164,12 @@ ATTENTION = OpSpec(
         Param("k"),
         Param("v"),
         Param("sinks", default=None),
+        Param("slopes", default=None),
         Param("mask", Role.CHOICE, choices=("causal", "none")),
         Param("scale", Role.FLOAT, None),
         Param("window", Role.DIM, 0),
         Param("softcap", Role.FLOAT, 0.0),
+        Param("chunk", Role.DIM, 0),
     ),
     result="[B, H, S, Ev]",
     constraints=(
@@ -244,14 +178,16 @@ ATTENTION = OpSpec(
         "q and k have the same batch and head width",
         "k and v have the same batch, heads and length",
         "the number of key heads divides the number of query heads",
-        "batch and heads are sharded alike, or every chip holds the one key head; no other axis is sharded",
+        "batch and heads are sharded alike, or the one key head or all slopes are whole; no other axis is sharded",
         "sinks have one entry a query head",
-        "keys in a ring of n entries need a window of at most n + 1",
+        "keys in a ring of n entries need a window or a chunk of at most n + 1",
+        "slopes are f32 and have one entry a query head",
     ),
     semantics=(
         "with g = h * K // H and query position p = C + s: y[b, h, s, :] = sum over t of softmax_t(softcap(scale * "
-        "q[b, h, s, :] . k[b, g, t, :])) v[b, g, t, :], over t <= p where the mask is causal and t > p - window where "
-        "window > 0; scale defaults to E^-0.5; a sink adds one logit to the denominator"
+        "q[b, h, s, :] . k[b, g, t, :]) + slopes[h] * (t - p)) v[b, g, t, :], over t <= p where the mask is causal, "
+        "t > p - window where window > 0, and t // chunk = p // chunk where chunk > 0; scale defaults to E^-0.5; a "
+        "sink adds one logit to the denominator (masks as in transformers, masking_utils.py)"
     ),
     cost="2 * B * H * S * (C + S) * (E + Ev)",
     example='a = attention(q, append(keys, k), append(values, v), mask="causal")',
@@ -259,4 +195,4 @@ ATTENTION = OpSpec(
     flops=_attention_flops,
 )
 
-SPECS = (ROPE_FREQUENCIES, ROPE, HEADS, MERGE, APPEND, ATTENTION)
+SPECS = (HEADS, MERGE, APPEND, ATTENTION)

@@ -24,6 +24,7 @@ class Role(Enum):
     STATE_READ = "state to read"
     DIM = "dim"
     FLOAT = "float"
+    FLOATS = "list of floats"
     BOOL = "bool"
     CHOICE = "choice"
     DTYPE = "dtype"

@@ -1,4 +1,4 @@
-"""Positions, cache and attention: every constraint violated alone, and the types of sound calls."""
+"""Heads, cache and attention: every constraint violated alone, and the types of sound calls."""
 
 from __future__ import annotations
 
@@ -6,50 +6,12 @@ import pytest
 
 from tests.dsl.snippets import found, gives, violated
 
-FREQS = "f32[R]"
 STATE = "state bf16[B, K, C, E]"
 Q = "bf16[B, H, S, E]"
 K = "bf16[B, K, C + S, E]"
 ATTENTION = 'attention(q, k, v, mask="causal")'
+SLOPED = 'attention(q, k, v, slopes=slopes, mask="causal")'
 GROUPED = ("H % K == 0",)
-
-
-def test_rope_frequencies_type() -> None:
-    assert gives("rope_frequencies(64, theta=1e4)", "f32[32]")
-
-
-def test_rope_frequencies_c1() -> None:
-    assert violated("rope_frequencies(63, theta=1e4)") == "rope_frequencies_c1"
-    assert violated("rope_frequencies(0, theta=1e4)") == "rope_frequencies_c1"
-    odd = violated("rope_frequencies(E, theta=1e4)", require=("E >= 2",))
-    assert odd == "rope_frequencies_c1"
-
-
-def test_rope_type() -> None:
-    x = "bf16[B, H @tp, S, 2*R]"
-    assert gives("rope(x, freqs, at=C)", x, x=x, freqs=FREQS)
-    part = "bf16[B, H, S, 64]"
-    assert gives("rope(x, freqs, at=C)", part, x=part, freqs="f32[16]")
-
-
-def test_rope_c1() -> None:
-    assert violated("rope(x, freqs, at=C)", x="bf16[B, S, 2*R]", freqs=FREQS) == "rope_c1"
-    assert violated("rope(x, freqs, at=C)", x="i32[B, H, S, 2*R]", freqs=FREQS) == "rope_c1"
-
-
-def test_rope_c2() -> None:
-    x = "bf16[B, H, S, 2*R]"
-    assert violated("rope(x, freqs, at=C)", x=x, freqs="f32[S, R]") == "rope_c2"
-
-
-def test_rope_c3() -> None:
-    assert violated("rope(x, freqs, at=C)", x="bf16[B, H, S, 64]", freqs="f32[33]") == "rope_c3"
-    assert violated("rope(x, freqs, at=C)", x="bf16[B, H, S, R]", freqs=FREQS) == "rope_c3"
-
-
-def test_rope_c4() -> None:
-    x = "bf16[B, H, S, 2*R @tp]"
-    assert violated("rope(x, freqs, at=C)", x=x, freqs=FREQS) == "rope_c4"
 
 
 def test_heads_type() -> None:
@@ -166,6 +128,8 @@ def test_attention_c6() -> None:
     sinks = 'attention(q, k, v, sinks, mask="causal")'
     owned = violated(sinks, GROUPED, q=Q, k=K, v=K, sinks="bf16[H @tp]")
     assert owned == "attention_c6"
+    owned = violated(SLOPED, GROUPED, q=Q, k=K, v=K, slopes="f32[H @tp]")
+    assert owned == "attention_c6"
 
 
 def test_attention_c7() -> None:
@@ -181,3 +145,18 @@ def test_attention_c8() -> None:
     for window in ("0", "129", "W"):
         assert violated(call.format(window=window), GROUPED, **types) == "attention_c8"
     assert found(call.format(window="128"), (Q,), GROUPED, **types) == ()
+    for span, sound in (("128", True), ("129", False)):
+        chunked = found(call.replace("window", "chunk").format(chunk=span), (Q,), GROUPED, **types)
+        assert (chunked == ()) is sound
+
+
+def test_attention_c9() -> None:
+    assert gives(SLOPED, Q, require=GROUPED, q=Q, k=K, v=K, slopes="f32[H]")
+    for type_ in ("f32[K]", "f32[H, E]", "bf16[H]"):
+        assert violated(SLOPED, GROUPED, q=Q, k=K, v=K, slopes=type_) == "attention_c9"
+
+
+def test_slopes_may_be_whole_where_heads_are_sharded() -> None:
+    q, k = "bf16[B, H @tp, S, E]", "bf16[B, K @tp, C + S, E]"
+    for slopes in ("f32[H]", "f32[H @tp]"):
+        assert gives(SLOPED, q, require=GROUPED, q=q, k=k, v=k, slopes=slopes)

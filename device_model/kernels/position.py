@@ -1,0 +1,145 @@
+"""Positions of tokens, their sinusoids, the slopes of biases by distance, and scales by position.
+
+Each is a table per token that the session fills once per step, in float64 and rounded once. Rotations are in `rotary`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from device_model.kernels import opcodes
+from device_model.kernels.call import Call, Rows, integer, number, word
+from device_model.kernels.compiled import floats, read, size_of, write
+from device_model.kernels.deferred import compiled
+from device_model.kernels.elementwise import CHUNK
+from device_model.kernels.kernel import DTypes, Kernel, as_first
+from device_model.numerics import F32, Array, Numerics, wide
+from device_model.places import Buffer, Item
+from device_model.program import Builder, kind_of
+from dsl.graph import Attr
+
+I32 = np.dtype(np.int32)
+Attrs = Mapping[str, Attr]
+
+
+def positions(attrs: Attrs, rows: Rows) -> Array:
+    """Return each token's position as int32 [T]."""
+    return (rows.position + integer(attrs, "offset", 0)).astype(np.int32)
+
+
+def sinusoids(attrs: Attrs, rows: Rows) -> Array:
+    """Return each token's sines and cosines as float32 [T, width]."""
+    width, theta = integer(attrs, "width"), number(attrs, "theta", 10000.0)
+    half = width // 2
+    steps = half - 1 if attrs.get("ends", False) else half
+    place = rows.position.astype(np.float64)[:, None] + integer(attrs, "offset", 0)
+    angle = place * theta ** (-np.arange(half) / steps)
+    sin, cos = np.sin(angle), np.cos(angle)
+    match word(attrs, "order", "sin_cos"):
+        case "sin_cos":
+            joined = np.concatenate([sin, cos], axis=-1)
+        case "cos_sin":
+            joined = np.concatenate([cos, sin], axis=-1)
+        case _:
+            joined = np.stack([sin, cos], axis=-1).reshape(len(angle), width)
+    return joined.astype(np.float32)
+
+
+def scales(attrs: Attrs, rows: Rows) -> Array:
+    """Return each token's factor as float32 [T]."""
+    place = rows.position.astype(np.float64) + integer(attrs, "offset", 0)
+    length, gain = number(attrs, "length", 1.0), number(attrs, "gain", 0.0)
+    if word(attrs, "kind", "log") == "power":
+        return np.asarray((1.0 + place / length) ** gain).astype(np.float32)
+    return np.asarray(1.0 + gain * np.log1p(np.floor(place / length))).astype(np.float32)
+
+
+def slopes(attrs: Attrs) -> Array:
+    """Return the slope of each head as float32."""
+    count, bias_max = integer(attrs, "count"), number(attrs, "bias_max", 8.0)
+    power = 1 << (count.bit_length() - 1)
+    head = np.arange(count, dtype=np.float64)
+    regular, rest = (head + 1) / power, (2 * (head - power) + 1) / (2 * power)
+    steps = np.where(head < power, regular, rest)
+    return np.asarray(number(attrs, "scale", 1.0) * 2.0 ** (-bias_max * steps)).astype(np.float32)
+
+
+def reference_alibi_slopes(call: Call) -> tuple[Array, ...]:
+    """Compute the slopes."""
+    return (slopes(call.attrs),)
+
+
+def reference_position_scale(call: Call) -> tuple[Array, ...]:
+    """Multiply each token's values by its factor."""
+    x = wide(call.array(0))
+    return (x * scales(call.attrs, call.rows).reshape(-1, *[1] * (x.ndim - 1)),)
+
+
+@compiled
+def scale_rows(
+    x: int, kind: int, factor: int, out: int, out_kind: int, rows: int, width: int,
+    part: int, parts: int, scratch: int,
+) -> None:  # fmt: skip
+    """Multiply this part's rows by a number each."""
+    by, staged = floats(factor, rows), floats(scratch, CHUNK)
+    for row in range(rows * part // parts, rows * (part + 1) // parts):
+        for start in range(0, width, CHUNK):
+            size = min(CHUNK, width - start)
+            at = row * width + start
+            read(x + at * size_of(kind), kind, scratch, size)
+            for i in range(size):
+                staged[i] = staged[i] * by[row]
+            write(scratch, out + at * size_of(out_kind), out_kind, size)
+
+
+def lower_position_scale(target: Builder, item: Item) -> bool:
+    """Emit the product with a table of factors."""
+    (x,), (out,) = item.inputs, item.outputs
+    if not (isinstance(x, Buffer) and isinstance(out, Buffer)):
+        return False
+    (factor,) = target.filled(_key(item), lambda rows: (scales(item.attrs, rows),), 4)
+    target.reserve(4 * CHUNK)
+    target.emit(
+        opcodes.SCALE_ROWS, target.at(x), kind_of(x.dtype), factor, target.at(out),
+        kind_of(out.dtype), target.rows(), x.elements,
+    )  # fmt: skip
+    return True
+
+
+def _key(item: Item) -> tuple[object, ...]:
+    return (item.op, *sorted((name, repr(value)) for name, value in item.attrs.items()))
+
+
+def _tabulated(table: Callable[[Attrs, Rows], Array], result: np.dtype[np.generic]) -> Kernel:
+    """Make the kernel of an operation whose result is a table of the step."""
+
+    def reference(call: Call) -> tuple[Array, ...]:
+        return (table(call.attrs, call.rows),)
+
+    def lower(target: Builder, item: Item) -> bool:
+        (out,) = item.outputs
+        if not isinstance(out, Buffer):
+            return False
+        size = out.elements * out.dtype.itemsize
+        (source,) = target.filled(_key(item), lambda rows: (table(item.attrs, rows),), size)
+        target.emit(
+            opcodes.COLUMNS, source, size, target.at(out), size, size, target.rows()
+        )  # fmt: skip
+        return True
+
+    def dtypes(inputs: DTypes, attrs: Attrs, numerics: Numerics) -> DTypes:
+        return (result,)
+
+    return Kernel(reference, lower, dtypes)
+
+
+def _f32(inputs: DTypes, attrs: Attrs, numerics: Numerics) -> DTypes:
+    return (F32,)
+
+
+POSITIONS = _tabulated(positions, I32)
+SINUSOIDS = _tabulated(sinusoids, F32)
+ALIBI_SLOPES = Kernel(reference_alibi_slopes, result=_f32)
+POSITION_SCALE = Kernel(reference_position_scale, lower_position_scale, as_first)
