@@ -110,6 +110,22 @@ class _Emitter:
             lanes = self.builder.fadd(lanes, moved)
         return self.builder.extract_element(lanes, ir.Constant(_I32, 0))
 
+    def trees(self, a: ir.Value, b: ir.Value, c: ir.Value, d: ir.Value) -> ir.Value:
+        """Return the sums of four times eight lanes, each added as by `tree`."""
+        shuffled = self.builder.shuffle_vector
+
+        def halves(left: ir.Value, right: ir.Value, low: list[int], high: list[int]) -> ir.Value:
+            first, second = (
+                shuffled(left, right, ir.Constant(ir.VectorType(_I32, len(order)), order))
+                for order in (low, high)
+            )
+            return self.builder.fadd(first, second)
+
+        low, high = [0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15]
+        one, two = halves(a, b, low, high), halves(c, d, low, high)
+        both = halves(one, two, [0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15])
+        return halves(both, both, [0, 4, 2, 6], [1, 5, 3, 7])
+
     def prefetch(self, address: ir.Value) -> None:
         """Ask for the cache line at an address, which may lie outside any allocation."""
         byte = ir.IntType(8).as_pointer()
@@ -219,9 +235,11 @@ def dots(rows: int, columns: int, kind: int, *, streaming: bool = False) -> Intr
                 sums = emit.loop(whole, sums, step)
             any_left = builder.zext(builder.icmp_signed(">", rest, ir.Constant(_I64, 0)), _I64)
             sums = emit.loop(any_left, sums, remainder)
-            for i, value in enumerate(sums):
+            width = 4 if columns % 4 == 0 else 1
+            for i in range(0, len(sums), width):
                 row = emit.offset(out_at, ir.Constant(_I64, i // columns), out_stride)
-                emit.store(emit.tree(value), emit.offset(row, ir.Constant(_I64, i % columns), 4))
+                total = emit.trees(*sums[i : i + 4]) if width == 4 else emit.tree(sums[i])
+                emit.store(total, emit.offset(row, ir.Constant(_I64, i % columns), 4))
             return context.get_dummy_value()
 
         return signature("void", *["int64"] * 7), generate

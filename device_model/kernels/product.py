@@ -33,6 +33,9 @@ GROUP = 8
 """Columns that one thread takes at a time: a 32-byte line of float32 results at least."""
 BLOCK_BYTES = 192 * 1024
 """Size of a block of widened rows, which should stay in a core's second-level cache."""
+BLOCK_ROWS = 510
+PANEL = 16
+"""Columns of which many rows' results are kept before they are rounded."""
 TILE_BYTES = 32 * TILE_ROWS + 4 * FEW_ROWS * STREAMS * GROUP
 MX_BLOCK = 32
 
@@ -47,16 +50,19 @@ _f24 = lanes.dots(2, 4, F32)
 _f34 = lanes.dots(3, 4, F32)
 
 
-@compiled
 def limit(k: int) -> int:
     """Return how many rows are computed at a time."""
-    return max(4 * TILE_ROWS, BLOCK_BYTES // (4 * max(k, 1)) // TILE_ROWS * TILE_ROWS)
+    rows = BLOCK_BYTES // (4 * max(k, 1)) // TILE_ROWS * TILE_ROWS
+    return max(4 * TILE_ROWS, min(BLOCK_ROWS, rows))
+
+
+_limit = compiled(limit)
 
 
 def scratch_bytes(k: int) -> int:
-    """Return the scratch memory of a product: a tile, a panel of weights, row numbers and a block of rows."""
-    rows = max(4 * TILE_ROWS, BLOCK_BYTES // (4 * max(k, 1)) // TILE_ROWS * TILE_ROWS)
-    return TILE_BYTES + 4 * TILE_COLUMNS * k + 8 * rows + 4 * k * rows + 64
+    """Return the scratch memory of a product: results, a panel of weights, row numbers and a block of rows."""
+    rows = limit(k)
+    return TILE_BYTES + 4 * PANEL * rows + 4 * TILE_COLUMNS * k + 8 * rows + 4 * k * rows + 64
 
 
 @compiled
@@ -104,30 +110,31 @@ def _spread(at: int, k: int) -> None:
 
 @compiled
 def _tile(
-    x: int, xs: int, w: int, ws: int, k: int, out: int, rows: int, columns: int, kind: int
-) -> None:
-    """Write the dot products of up to 3 rows and 4 columns to `out`, 32 bytes a row."""
+    x: int, xs: int, w: int, ws: int, k: int, out: int, step: int, rows: int, columns: int,
+    kind: int,
+) -> None:  # fmt: skip
+    """Write the dot products of up to 3 rows and 4 columns to `out`, `step` bytes a row."""
     if columns == TILE_COLUMNS:
         if kind == BF16:
             if rows == 3:
-                _s34(x, xs, w, ws, k, out, 32)
+                _s34(x, xs, w, ws, k, out, step)
             elif rows == 2:
-                _s24(x, xs, w, ws, k, out, 32)
+                _s24(x, xs, w, ws, k, out, step)
             else:
-                _s14(x, xs, w, ws, k, out, 32)
+                _s14(x, xs, w, ws, k, out, step)
         elif rows == 3:
-            _f34(x, xs, w, ws, k, out, 32)
+            _f34(x, xs, w, ws, k, out, step)
         elif rows == 2:
-            _f24(x, xs, w, ws, k, out, 32)
+            _f24(x, xs, w, ws, k, out, step)
         else:
-            _f14(x, xs, w, ws, k, out, 32)
+            _f14(x, xs, w, ws, k, out, step)
         return
     for r in range(rows):
         for c in range(columns):
             if kind == BF16:
-                _s11(x + r * xs, xs, w + c * ws, ws, k, out + r * 32 + c * 4, 32)
+                _s11(x + r * xs, xs, w + c * ws, ws, k, out + r * step + c * 4, step)
             else:
-                _f11(x + r * xs, xs, w + c * ws, ws, k, out + r * 32 + c * 4, 32)
+                _f11(x + r * xs, xs, w + c * ws, ws, k, out + r * step + c * 4, step)
 
 
 @compiled
@@ -154,7 +161,9 @@ def _few_rows(
                 if kind == F32 and some == 1:
                     _r14(x + row * k * 4, 0, at, each * stride, k, tile, 32)
                 else:
-                    _tile(x + row * k * 4, k * 4, at, each * stride, k, tile, some, STREAMS, kind)
+                    _tile(
+                        x + row * k * 4, k * 4, at, each * stride, k, tile, 32, some, STREAMS, kind
+                    )
                 for r in range(some):
                     for c in range(STREAMS):
                         sums[((row + r) * STREAMS + c) * GROUP + i] = found[r * 8 + c]
@@ -164,7 +173,7 @@ def _few_rows(
                 write(sums_at + (row * STREAMS + c) * GROUP * 4, here, out_kind, count)
     for column in range(first + STREAMS * each, last):
         for row in range(rows):
-            _tile(x + row * k * 4, 0, w + column * stride, stride, k, tile, 1, 1, kind)
+            _tile(x + row * k * 4, 0, w + column * stride, stride, k, tile, 32, 1, 1, kind)
             write(tile, out + (at_row[row] * n + column) * out_size, out_kind, 1)
 
 
@@ -181,22 +190,26 @@ def product(
     if rows <= FEW_ROWS and not packed:
         _few_rows(x, rows, numbers, w, kind, out, out_kind, n, k, first, last, scratch)
         return
-    tile, panel = scratch, scratch + TILE_BYTES
-    for column in range(first, last, TILE_COLUMNS):
-        columns = min(TILE_COLUMNS, last - column)
-        at, stride, used = w + column * k * size_of(kind), k * size_of(kind), kind
-        if kind != F32:
-            _widen(
-                w, kind, scales, block_rows, block_columns, table, rounds, column, columns, k,
-                panel,
-            )  # fmt: skip
-            at, stride, used = panel, k * 4, F32
-        for row in range(0, rows, TILE_ROWS):
-            count = min(TILE_ROWS, rows - row)
-            _tile(x + row * k * 4, k * 4, at, stride, k, tile, count, columns, used)
-            for r in range(count):
-                here = out + (at_row[row + r] * n + column) * out_size
-                write(tile + r * 32, here, out_kind, columns)
+    results = scratch + TILE_BYTES
+    panel = results + 4 * PANEL * rows
+    for left in range(first, last, PANEL):
+        wide = min(PANEL, last - left)
+        for column in range(0, wide, TILE_COLUMNS):
+            columns = min(TILE_COLUMNS, wide - column)
+            at = w + (left + column) * k * size_of(kind)
+            if kind != F32:
+                _widen(
+                    w, kind, scales, block_rows, block_columns, table, rounds, left + column,
+                    columns, k, panel,
+                )  # fmt: skip
+                at = panel
+            for row in range(0, rows, TILE_ROWS):
+                to = results + 4 * (row * PANEL + column)
+                count = min(TILE_ROWS, rows - row)
+                _tile(x + row * k * 4, k * 4, at, k * 4, k, to, 4 * PANEL, count, columns, F32)
+        for row in range(rows):
+            here = out + (at_row[row] * n + left) * out_size
+            write(results + 4 * PANEL * row, here, out_kind, wide)
 
 
 @compiled
@@ -214,8 +227,8 @@ def matmul(
 ) -> None:  # fmt: skip
     """Compute this part's columns of a product."""
     first, last = _columns(n, part, parts)
-    block = limit(k)
-    numbers_at = scratch + TILE_BYTES + 4 * TILE_COLUMNS * k
+    block = _limit(k)
+    numbers_at = scratch + TILE_BYTES + 4 * PANEL * block + 4 * TILE_COLUMNS * k
     block_at = numbers_at + 8 * block
     numbers = integers(numbers_at, block)
     for top in range(0, rows, block):
@@ -243,8 +256,8 @@ def expert_matmul(
     `entry` and `scales_entry` are the bytes of one expert's weight and scales.
     """
     first, last = _columns(n, part, parts)
-    block = limit(k)
-    numbers_at = scratch + TILE_BYTES + 4 * TILE_COLUMNS * k
+    block = _limit(k)
+    numbers_at = scratch + TILE_BYTES + 4 * PANEL * block + 4 * TILE_COLUMNS * k
     block_at = numbers_at + 8 * block
     numbers, chosen = integers(numbers_at, block), words(choice, rows)
     for expert in range(experts):
