@@ -90,6 +90,8 @@ class Reference:
                 output_loading_info=True,
             )
         _check_weights(info)
+        if precision == "float64":
+            _widen(torch, model)
         model.eval()
         progress(stage, 1, 2)
         layers = _decoder_layers(torch, model)
@@ -247,8 +249,15 @@ def _check_weights(info: Mapping[str, Any]) -> None:
             raise refuse("S551", message)
 
 
+def _widen(torch: Any, model: Any) -> None:
+    """Make weights float64 that a module holds as float32 by name; what they lost, they lost in the checkpoint."""
+    for parameter in model.parameters():
+        if parameter.dtype is torch.float32:
+            parameter.data = parameter.data.double()
+
+
 def _decoder_layers(torch: Any, model: Any) -> Sequence[Any]:
-    count = model.config.get_text_config().num_hidden_layers
+    count = getattr(model.config.get_text_config(), "num_hidden_layers", 0)
     lists = [x for x in model.modules() if isinstance(x, torch.nn.ModuleList) and len(x) == count]
     return lists[0] if lists else ()
 

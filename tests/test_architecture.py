@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("dsl", "device_model", "porting", "model_zoo")
+PACKAGES = ("dsl", "device_model", "porting", "farm", "model_zoo")
 MAX_LINES = 500
 REFERENCE = "porting/reference.py"
 
@@ -26,6 +26,7 @@ ALLOWED_PROJECT_IMPORTS = {
     "dsl": {"dsl"},
     "device_model": {"device_model", "dsl"},
     "porting": {"device_model", "dsl", "model_zoo", "porting"},
+    "farm": {"device_model", "dsl", "farm", "model_zoo", "porting"},
     "model_zoo": set[str](),
 }
 # Packages with a single home, or none in some folders: (package, where it must not be, the one place it may be).

@@ -1,0 +1,79 @@
+"""Make a tiny oracle and find out whether transformers runs it: finite, causal, alike at every precision."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dsl.diagnostics import Refused
+from farm.oracles import tiny
+from porting.checkpoint.tensors import Checkpoint
+from porting.reference import Precision, Reference, refusing
+from porting.validate import relative_rmse, sample_rows
+
+PREFIX = 20
+CAUSAL_LIMIT = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one oracle: a problem in words, or the figures of a model that runs.
+
+    `errors` are relative to float64, by precision. `spread` is the deviation of a token's logit over the positions.
+    """
+
+    model_type: str
+    problem: str = ""
+    weights: int = 0
+    layers: int = 0
+    spread: float = 0.0
+    errors: tuple[tuple[Precision, float], ...] = ()
+
+    def line(self) -> str:
+        """Return the figures in one line."""
+        errors = "  ".join(f"{name} {error:.1e}" for name, error in self.errors)
+        figures = f"{self.weights:>9,} weights  {self.layers} layers  spread {self.spread:.2f}"
+        return f"{self.model_type:<26} {self.problem or f'{figures}  {errors}'}"
+
+
+def examine(model_type: str, directory: Path | None = None) -> Outcome:
+    """Return the outcome of one type; its checkpoint stays where a directory is given."""
+    if directory is None:
+        with tempfile.TemporaryDirectory(prefix="farm-") as name:
+            return examine(model_type, Path(name))
+    try:
+        return _examine(model_type, directory)
+    except Refused as refused:
+        return Outcome(model_type, "; ".join(d.message for d in refused.diagnostics))
+
+
+def _examine(model_type: str, directory: Path) -> Outcome:
+    with refusing("S551", "build this model"):
+        tiny(directory, model_type)
+    checkpoint = Checkpoint.open(directory)
+    weights = sum(int(np.prod(tensor.shape)) for tensor in checkpoint.tensors.values())
+    with refusing("S551", "run this model"):
+        model = Reference.load(directory, "float64")
+        rows = [row.tolist() for row in sample_rows(model.vocab_size)]
+        truth = model.logits(rows)
+        (start,) = model.logits([rows[0][:PREFIX]])
+    layers = model.layers
+    logits = truth[0].logits.astype(np.float64)
+    if not all(np.isfinite(row.logits).all() for row in truth):
+        return Outcome(model_type, "its logits are not finite", weights, layers)
+    spread = float(logits.std(axis=0).mean())
+    seen = relative_rmse(start.logits.astype(np.float64), logits[:PREFIX])
+    if seen > CAUSAL_LIMIT:
+        return Outcome(
+            model_type, f"a token sees what comes after it ({seen:.1e})", weights, layers
+        )
+    errors: list[tuple[Precision, float]] = []
+    for precision in ("float32", "bfloat16"):
+        with refusing("S551", f"run this model in {precision}"):
+            lower = Reference.load(directory, precision)
+            (got,) = lower.logits(rows[:1])
+        errors.append((precision, relative_rmse(got.logits.astype(np.float64), logits)))
+    return Outcome(model_type, "", weights, layers, spread, tuple(errors))
