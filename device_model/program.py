@@ -11,15 +11,13 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-import numpy as np
-
 from device_model.arena import Region, Space, allocate, rounded
 from device_model.kernels.call import Rows
 from device_model.numerics import BF16, F32, Array
 from device_model.packed import Packed
 from device_model.places import Buffer, Held, Item, Kept, Place
 
-ARGUMENTS = 28
+ARGUMENTS = 32
 REALS = 4
 
 SEQUENCE, POSITION, SELECTION = 1 << 30, (1 << 30) + 1, (1 << 30) + 2

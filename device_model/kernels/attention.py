@@ -33,6 +33,7 @@ def reference_attention(call: Call) -> tuple[Array, ...]:
     keys, values = _contexts(call, 1), _contexts(call, 2)
     tokens, heads = q.shape[:2]
     sinks, slopes = call.optional("sinks"), call.optional("slopes")
+    biases = call.optional("bias")
     out = np.empty((tokens, heads, values[0].shape[-1] if values else 0), np.float32)
     for token in range(tokens):
         sequence = int(call.rows.sequence[token])
@@ -45,8 +46,9 @@ def reference_attention(call: Call) -> tuple[Array, ...]:
         for head in range(heads):
             k, v = kept_k[head // group, first:last], kept_v[head // group, first:last]
             sink = None if sinks is None else wide(sinks)[head]
-            bias = None if slopes is None else slopes[head] * distance.astype(np.float32)
-            out[token, head] = _attend(call, q[token, head], k, v, sink, bias)
+            near = [] if slopes is None else [slopes[head] * distance.astype(np.float32)]
+            near += [] if biases is None else [_by_distance(wide(biases[token, head]), -distance)]
+            out[token, head] = _attend(call, q[token, head], k, v, sink, near)
     return (out,)
 
 
@@ -72,15 +74,21 @@ def _visible(call: Call, token: int) -> tuple[int, int]:
     return max(first, start), min(last, start + chunk)
 
 
+def _by_distance(bias: Array, distance: Array) -> Array:
+    """Return the bias of keys that far behind the query, 0 beyond the bias's reach."""
+    within = (distance >= 0) & (distance < len(bias))
+    return np.where(within, bias[np.clip(distance, 0, len(bias) - 1)], np.float32(0))
+
+
 def _attend(
-    call: Call, q: Array, k: Array, v: Array, sink: Array | None, bias: Array | None
+    call: Call, q: Array, k: Array, v: Array, sink: Array | None, biases: list[Array]
 ) -> Array:
     size = len(q)
     scores = order.dot(q[None], k)[0] * np.float32(call.number("scale", size**-0.5))
     cap = np.float32(call.number("softcap", 0.0))
     if cap:
         scores = (np.tanh(scores.astype(np.float64) / cap) * cap).astype(np.float32)
-    if bias is not None:
+    for bias in biases:
         scores = scores + bias
     top = scores.max() if sink is None else np.maximum(scores.max(), sink)
     weights = np.exp((scores - top).astype(np.float64)).astype(np.float32)
@@ -186,7 +194,16 @@ def _weigh(
 
 @compiled
 def _softmax(
-    at: int, count: int, scale: Any, cap: Any, has_sink: int, sink: Any, slope: Any, ahead: int
+    at: int,
+    count: int,
+    scale: Any,
+    cap: Any,
+    has_sink: int,
+    sink: Any,
+    slope: Any,
+    ahead: int,
+    bias: Any,
+    reach: int,
 ) -> Any:
     """Turn scores into exponentials in place and return their sum; the first key is `ahead` of the query."""
     s = floats(at, count)
@@ -198,6 +215,9 @@ def _softmax(
     if slope != 0:
         for i in range(count):
             s[i] = s[i] + slope * np.float32(i + ahead)
+    if reach != 0:
+        for i in range(max(0, 1 - ahead - reach), min(count, 1 - ahead)):
+            s[i] = s[i] + bias[-(i + ahead)]
     top = s[0]
     for i in range(count):
         top = s[i] if s[i] > top or s[i] != s[i] else top
@@ -229,7 +249,7 @@ def attention(
     v_room: int, v_step: int, v_skip: int, kind: int, sequence: int, position: int, length: int,
     sinks: int, sinks_kind: int, out: int, out_kind: int, tokens: int, heads: int,
     kv_heads: int, size: int, v_size: int, causal: int, window: int, slopes: int, chunk: int,
-    scale: float, cap: float, part: int, parts: int, scratch: int,
+    bias: int, bias_kind: int, reach: int, scale: float, cap: float, part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
     """Attend for this part's (token, key head) pairs, dealt out one by one: later tokens see more."""
     owner, place = integers(sequence, tokens), integers(position, tokens)
@@ -239,7 +259,9 @@ def attention(
     q_at = sink_at + 64
     slope = floats(slopes, heads)
     out_at = q_at + GROUP * size * 4
-    scores_at = out_at + GROUP * wide
+    bias_at = out_at + GROUP * wide
+    scores_at = bias_at + (reach + LANES) * 4
+    bias_row = floats(bias_at, reach)
     sink = floats(sink_at, 1)
     out_row = floats(out_at, GROUP * (v_size + LANES))
     for pair in range(part, tokens * kv_heads, parts):
@@ -265,11 +287,14 @@ def attention(
                 if sinks != 0:
                     at = sinks + (head * group + start + row) * size_of(sinks_kind)
                     read(at, sinks_kind, sink_at, 1)
+                if reach != 0:
+                    at = bias + (base + row) * reach * size_of(bias_kind)
+                    read(at, bias_kind, bias_at, reach)
                 total = _softmax(
                     scores_at + row * stride, count, np.float32(scale), np.float32(cap),
                     1 if sinks != 0 else 0, sink[0],
                     slope[head * group + start + row] if slopes != 0 else np.float32(0),
-                    first - place[token],
+                    first - place[token], bias_row, reach,
                 )  # fmt: skip
                 # The sum waits behind the row's scores until its values are added.
                 floats(scores_at + row * stride + 4 * count, 1)[0] = total
@@ -303,7 +328,11 @@ def lower_attention(target: Builder, item: Item) -> bool:
         return False
     heads, size = q.shape
     kv_heads, v_size = keys.outer[0], values.width
-    target.reserve(64 + GROUP * 4 * (size + v_size + LANES) + 64)
+    bias = item.operand("bias")
+    if not (bias is None or isinstance(bias, Buffer)):
+        return False
+    reach = 0 if bias is None else bias.width
+    target.reserve(64 + GROUP * 4 * (size + v_size + LANES) + 4 * (reach + LANES) + 64)
     target.score_rows = max(target.score_rows, GROUP)
     target.emit(
         opcodes.ATTENTION, target.at(q), kind_of(q.dtype), *_entries(target, keys),
@@ -313,6 +342,7 @@ def lower_attention(target: Builder, item: Item) -> bool:
         target.rows(), heads, kv_heads, size, v_size,
         int(word(item.attrs, "mask", "causal") == "causal"), integer(item.attrs, "window", 0),
         0 if slopes is None else target.at(slopes), integer(item.attrs, "chunk", 0),
+        0 if bias is None else target.at(bias), 0 if bias is None else kind_of(bias.dtype), reach,
         reals=(number(item.attrs, "scale", size**-0.5), number(item.attrs, "softcap", 0.0)),
     )  # fmt: skip
     return True

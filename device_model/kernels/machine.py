@@ -122,7 +122,7 @@ def _execute(a: Any, r: Any, part: int, parts: int, scratch: int) -> None:
         layout.select(a[1], a[2], a[3], a[4], a[5], part, parts, scratch)
     elif opcode == opcodes.NORM:
         norm.norm(
-            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], r[0], r[1],
+            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], r[0], r[1],
             part, parts, scratch,
         )  # fmt: skip
     elif opcode == opcodes.ROPE:
@@ -136,7 +136,7 @@ def _execute(a: Any, r: Any, part: int, parts: int, scratch: int) -> None:
         attention.attention(
             a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13],
             a[14], a[15], a[16], a[17], a[18], a[19], a[20], a[21], a[22], a[23], a[24], a[25],
-            a[26], a[27], r[0], r[1], part, parts, scratch,
+            a[26], a[27], a[28], a[29], a[30], r[0], r[1], part, parts, scratch,
         )  # fmt: skip
     elif opcode == opcodes.BINARY:
         elementwise.binary(

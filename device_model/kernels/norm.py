@@ -49,20 +49,17 @@ _dot = lanes.dots(1, 1, F32)
 @compiled
 def norm(
     x: int, kind: int, w: int, w_kind: int, b: int, b_kind: int, out: int, out_kind: int,
-    rows: int, width: int, mode: int, eps: float, offset: float,
+    rows: int, width: int, mode: int, groups: int, eps: float, offset: float,
     part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Normalise this part's rows; `w` and `b` are 0 where there is none."""
+    """Normalise this part's rows; `w` and `b`, 0 where there is none, have a row for each of `groups` in turn."""
     sums = floats(scratch, 16)
     weight_at = scratch + 64
     bias_at = weight_at + 4 * width
     row_at = bias_at + 4 * width
     weight, bias, row = floats(weight_at, width), floats(bias_at, width), floats(row_at, width)
     count = np.float32(width)
-    if w != 0:
-        read(w, w_kind, weight_at, width)
-        for i in range(width):
-            weight[i] = np.float32(offset) + weight[i]
+    read_at = -1
     if mode == LAYER:
         for i in range(width):
             bias[i] = np.float32(1.0)
@@ -79,11 +76,17 @@ def norm(
         scale = np.float32(1.0) / np.sqrt(sums[0] / count + np.float32(eps))
         for i in range(width):
             row[i] = row[i] * scale
+        group = index % groups
         if w != 0:
+            if read_at != group:
+                read(w + group * width * size_of(w_kind), w_kind, weight_at, width)
+                for i in range(width):
+                    weight[i] = np.float32(offset) + weight[i]
+                read_at = group
             for i in range(width):
                 row[i] = row[i] * weight[i]
         if b != 0:
-            read(b, b_kind, bias_at, width)
+            read(b + group * width * size_of(b_kind), b_kind, bias_at, width)
             for i in range(width):
                 row[i] = row[i] + bias[i]
         write(row_at, out + index * width * size_of(out_kind), out_kind, width)
@@ -95,11 +98,16 @@ def _lower(target: Builder, item: Item, mode: int) -> bool:
     if not (isinstance(x, Buffer) and isinstance(out, Buffer)):
         return False
     pairs: list[Argument] = []
-    for parameter in (item.operand("w"), item.operand("b")):
+    given = [item.operand("w"), item.operand("b")]
+    shapes = {p.array.shape for p in given if isinstance(p, Held)}
+    if len(shapes) > 1:
+        return False
+    (shape,) = shapes or {(x.width,)}
+    for parameter in given:
         if parameter is None:
             pairs += [0, 0]
             continue
-        if not isinstance(parameter, Held) or parameter.array.shape != (x.width,):
+        if not isinstance(parameter, Held):
             return False
         pairs += [target.at(parameter), kind_of(parameter.array.dtype)]
     target.reserve(64 + 3 * 4 * x.width)
@@ -107,6 +115,7 @@ def _lower(target: Builder, item: Item, mode: int) -> bool:
     target.emit(
         opcodes.NORM, target.at(x), kind_of(x.dtype), *pairs, target.at(out), kind_of(out.dtype),
         target.rows(x.elements // x.width), x.width, mode,
+        shape[0] if len(shape) > 1 else 1,
         reals=(number(item.attrs, "eps", 0.0), offset),
     )  # fmt: skip
     return True

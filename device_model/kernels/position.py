@@ -51,9 +51,14 @@ def scales(attrs: Attrs, rows: Rows) -> Array:
     """Return each token's factor as float32 [T]."""
     place = rows.position.astype(np.float64) + integer(attrs, "offset", 0)
     length, gain = number(attrs, "length", 1.0), number(attrs, "gain", 0.0)
-    if word(attrs, "kind", "log") == "power":
-        return np.asarray((1.0 + place / length) ** gain).astype(np.float32)
-    return np.asarray(1.0 + gain * np.log1p(np.floor(place / length))).astype(np.float32)
+    match word(attrs, "kind", "log"):
+        case "power":
+            factor = (1.0 + place / length) ** gain
+        case "beyond":
+            factor = 1.0 + gain * np.log(np.maximum(place / length, 1.0))
+        case _:
+            factor = 1.0 + gain * np.log1p(np.floor(place / length))
+    return np.asarray(factor).astype(np.float32)
 
 
 def slopes(attrs: Attrs) -> Array:

@@ -82,6 +82,14 @@ def _attention(site: Site) -> tuple[TensorType, ...]:
         site.need(fits and slopes.dtype == DTYPES["f32"], 9, shown, "slopes")
         shards = slopes.axes[0].shards
         site.need_shard(not shards or shards == q.axes[1].shards, 6, shown, "slopes")
+    bias = site.optional("bias")
+    if bias is not None:
+        shown = f"bias is {bias}, q is {q}"
+        fits = bias.rank == 4 and same_dims(bias.dims[:3], q.dims[:3]) and bias.dtype == q.dtype
+        site.need(fits and not equal(bias.dims[3], 0), 10, shown, "bias")
+        split = [a.shards for a in bias.axes]
+        alike = split == [*(a.shards for a in q.axes[:3]), ()]
+        site.need_shard(alike, 6, shown, "bias")
     return (TensorType(q.dtype, (*q.axes[:3], v.axes[3])),)
 
 
@@ -165,6 +173,7 @@ ATTENTION = OpSpec(
         Param("v"),
         Param("sinks", default=None),
         Param("slopes", default=None),
+        Param("bias", default=None),
         Param("mask", Role.CHOICE, choices=("causal", "none")),
         Param("scale", Role.FLOAT, None),
         Param("window", Role.DIM, 0),
@@ -182,12 +191,14 @@ ATTENTION = OpSpec(
         "sinks have one entry a query head",
         "keys in a ring of n entries need a window or a chunk of at most n + 1",
         "slopes are f32 and have one entry a query head",
+        "bias has the dtype of q and is [B, H, S, R], with R at least 1",
     ),
     semantics=(
         "with g = h * K // H and query position p = C + s: y[b, h, s, :] = sum over t of softmax_t(softcap(scale * "
-        "q[b, h, s, :] . k[b, g, t, :]) + slopes[h] * (t - p)) v[b, g, t, :], over t <= p where the mask is causal, "
-        "t > p - window where window > 0, and t // chunk = p // chunk where chunk > 0; scale defaults to E^-0.5; a "
-        "sink adds one logit to the denominator (masks as in transformers, masking_utils.py)"
+        "q[b, h, s, :] . k[b, g, t, :]) + slopes[h] * (t - p) + bias[b, h, s, p - t]) v[b, g, t, :], over t <= p where "
+        "the mask is causal, t > p - window where window > 0, and t // chunk = p // chunk where chunk > 0; scale "
+        "defaults to E^-0.5; bias counts where 0 <= p - t < R; a sink adds one logit to the denominator (masks as in "
+        "transformers, masking_utils.py)"
     ),
     cost="2 * B * H * S * (C + S) * (E + Ev)",
     example='a = attention(q, append(keys, k), append(values, v), mask="causal")',

@@ -14,14 +14,20 @@ def _norm(site: Site) -> tuple[TensorType, ...]:
     for name in ("w", "b"):
         w = site.optional(name)
         if w is not None:
-            fits = w.rank == 1 and equal(w.axes[0].dim, last.dim)
             shown = f"x is {x}, {name} is {w}"
-            site.need(fits and is_float(w), 2, shown, name)
+            site.need(_fits(x, w) and is_float(w), 2, shown, name)
             site.need(w.dtype == x.dtype, 4, shown, name)
-            site.need_shard(not w.axes[0].shards, 3, shown, name)
+            alike = w.rank == 1 or w.axes[0].shards == x.axes[1].shards
+            site.need_shard(alike and not w.axes[-1].shards, 3, shown, name)
     help_ = "gather the axis first, or normalise before it is split"
     site.need_shard(not last.shards, 3, f"x is {x}", "x", help_)
     return (x,)
+
+
+def _fits(x: TensorType, w: TensorType) -> bool:
+    """Tell whether weights have one row, or one for each head of x."""
+    row = w.rank in (1, 2) and equal(w.axes[-1].dim, x.axes[-1].dim)
+    return row and (w.rank == 1 or (x.rank == 4 and equal(w.axes[0].dim, x.axes[1].dim)))
 
 
 def _flops(site: Site, results: tuple[TensorType, ...]) -> Dim:
@@ -30,8 +36,8 @@ def _flops(site: Site, results: tuple[TensorType, ...]) -> Dim:
 
 _CONSTRAINTS = (
     "x is a float tensor with at least one axis",
-    "weights have one axis, as long as the last axis of x",
-    "the last axis of x and the weights are not sharded",
+    "weights have one axis, as long as the last axis of x, or [N, E], a row for each head of x[B, N, S, E]",
+    "the last axis of x and the weights is not sharded, heads are sharded alike",
     "weights have the dtype of x",
 )
 

@@ -175,7 +175,7 @@ POSITION_SCALE = OpSpec(
         Param("length", Role.FLOAT),
         Param("gain", Role.FLOAT),
         Param("offset", Role.DIM, 0),
-        Param("kind", Role.CHOICE, "log", ("log", "power")),
+        Param("kind", Role.CHOICE, "log", ("log", "power", "beyond")),
     ),
     result="as x",
     constraints=(
@@ -183,9 +183,10 @@ POSITION_SCALE = OpSpec(
         "length is positive",
     ),
     semantics=(
-        "with p = at + s + offset: y = x * (1 + gain * log(1 + floor(p / length))) (log), or y = x * (1 + p / length)"
-        "^gain (power). Llama 4 has log, offset=1, length=floor_scale, gain=attn_scale; Ministral 3 log with "
-        "length=original_max_position_embeddings, gain=llama_4_scaling_beta; Beam power with offset=1 (transformers)"
+        "with p = at + s + offset: y = x * (1 + gain * log(1 + floor(p / length))) (log), x * (1 + p / length)^gain "
+        "(power), or x * (1 + gain * log(max(p / length, 1))) (beyond). Llama 4 has log, offset=1, length=floor_scale, "
+        "gain=attn_scale; Ministral 3 log with length=original_max_position_embeddings, gain=llama_4_scaling_beta; "
+        "Beam power with offset=1; Inkling beyond with offset=1 (transformers)"
     ),
     cost="elements(x)",
     example="q = position_scale(q, at=C, length=8192.0, gain=0.1, offset=1)",

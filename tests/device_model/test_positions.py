@@ -400,3 +400,82 @@ def test_a_step_with_long_factors() -> None:
         (first, second) = engine.session(2).step([tokens[:12], tokens])
         assert np.array_equal(first, short)
         assert np.array_equal(second, whole)
+
+
+@pytest.mark.parametrize("window", [0, 9])
+@pytest.mark.parametrize("reach", [1, 5, 40])
+def test_a_bias_by_distance_for_each_query(reach: int, window: int) -> None:
+    f, g = Flow("f32"), np.random.default_rng(5)
+    tensors = {
+        "t": g.normal(size=(LENGTH, HEADS * 4)), "r": g.normal(size=(LENGTH, HEADS * 3)),
+        "proj": g.normal(size=(reach, 3)),
+    }  # fmt: skip
+    ids = f.input()
+    x = f.op("gather", (f.weight("t", LENGTH, HEADS * 4), ids), B, S, HEADS * 4)
+    r = f.op("gather", (f.weight("r", LENGTH, HEADS * 3), ids), B, S, HEADS * 3)
+    x = f.op("heads", (x,), B, HEADS, S, 4, count=HEADS)
+    r = f.op("heads", (r,), B, HEADS, S, 3, count=HEADS)
+    bias = f.op("matmul", (r, f.weight("proj", reach, 3)), B, HEADS, S, reach)
+    keys, values = f.state(B, HEADS, C, 4), f.state(B, HEADS, C, 4)
+    k = f.op("append", (keys, x), B, HEADS, C + S, 4)
+    v = f.op("append", (values, x), B, HEADS, C + S, 4)
+    a = f.value(tensor("f32", B, HEADS, S, 4))
+    attrs: dict[str, Attr] = {"mask": "causal", "window": window}
+    f.steps[-1].append(
+        Node("attention", (x, k, v, bias), (a,), attrs, SPAN, operands=("q", "k", "v", "bias"))
+    )
+    f.output(f.op("merge", (a,), B, S, HEADS * 4))
+    graph = f.graph()
+    reader = ArrayReader({name: array.astype(np.float32) for name, array in tensors.items()})
+    profiles = modeling("inkling").InklingRelativeLogits(3, reach).double()
+    profiles.proj.data = torch.tensor(tensors["proj"].T)
+    place = torch.arange(LENGTH)
+    states = torch.tensor(tensors["r"]).view(1, LENGTH, HEADS, 3)
+    h = tensors["t"].reshape(LENGTH, HEADS, 4).swapaxes(0, 1)
+    scores = h @ h.swapaxes(1, 2) / 2 + profiles(states, place, place)[0].detach().numpy()
+    seen = visible(window=window) if window else visible()
+    weights = np.exp(np.where(seen, scores, -np.inf))
+    truth = ((weights / weights.sum(-1, keepdims=True)) @ h).swapaxes(0, 1).reshape(LENGTH, -1)
+    ids = np.arange(LENGTH)
+    for kernels in ("fast", "reference"):
+        engine = Engine(graph, reader, "f32", kernels)
+        (out,) = engine.session().step([ids])
+        assert np.allclose(out, truth, atol=5e-6)
+        session = engine.session()
+        parts = [session.step([ids[i : i + 5]])[0] for i in range(0, LENGTH, 5)]
+        assert np.array_equal(np.concatenate(parts), out)
+
+
+def test_inklings_scale() -> None:
+    place = np.arange(1, 101)
+    truth = 1.0 + 0.2 * np.log(np.maximum(place / 16, 1.0))
+    attrs: dict[str, Attr] = {"length": 16.0, "gain": 0.2, "offset": 1, "kind": "beyond"}
+    assert np.allclose(scales(attrs, rows(100)), truth, rtol=1e-6)
+
+
+@pytest.mark.parametrize("op", ["rms_norm", "layer_norm"])
+def test_norms_with_weights_for_each_head(op: str) -> None:
+    f, g = Flow("f32"), np.random.default_rng(5)
+    tensors = {
+        "t": g.normal(size=(LENGTH, 24)),
+        "w": g.normal(size=(HEADS, 4)),
+        "b": g.normal(size=(HEADS, 4)),
+    }
+    x = f.op("gather", (f.weight("t", LENGTH, 24), f.input()), B, S, 24)
+    x = f.op("heads", (x,), B, HEADS, S, 4, count=HEADS)
+    parameters = [f.weight("w", HEADS, 4)]
+    parameters += [f.weight("b", HEADS, 4)] if op == "layer_norm" else []
+    y = f.op(op, (x, *parameters), B, HEADS, S, 4, eps=1e-5)
+    f.output(f.op("merge", (y,), B, S, 24))
+    reader = ArrayReader({name: array.astype(np.float32) for name, array in tensors.items()})
+    h = torch.tensor(tensors["t"]).view(LENGTH, HEADS, 4)
+    if op == "layer_norm":
+        truth = modeling("cohere").CohereLayerNorm((HEADS, 4), eps=1e-5).double()
+        truth.weight.data = torch.tensor(tensors["w"])
+        wanted = truth(h).detach().numpy() + tensors["b"]
+    else:
+        wanted = torch.nn.functional.rms_norm(h, (4,), eps=1e-5).numpy() * tensors["w"]
+    graph = f.graph()
+    for kernels in ("fast", "reference"):
+        (out,) = Engine(graph, reader, "f32", kernels).session().step([np.arange(LENGTH)])
+        assert np.allclose(out, wanted.reshape(LENGTH, 24), atol=5e-6)

@@ -160,3 +160,14 @@ def test_slopes_may_be_whole_where_heads_are_sharded() -> None:
     q, k = "bf16[B, H @tp, S, E]", "bf16[B, K @tp, C + S, E]"
     for slopes in ("f32[H]", "f32[H @tp]"):
         assert gives(SLOPED, q, require=GROUPED, q=q, k=k, v=k, slopes=slopes)
+
+
+BIASED = 'attention(q, k, v, bias=bias, mask="causal")'
+
+
+def test_attention_c10() -> None:
+    assert gives(BIASED, Q, require=GROUPED, q=Q, k=K, v=K, bias="bf16[B, H, S, N]")
+    for type_ in ("bf16[B, K, S, N]", "bf16[H, N]", "f32[B, H, S, N]", "bf16[B, H, N, S]"):
+        assert violated(BIASED, GROUPED, q=Q, k=K, v=K, bias=type_) == "attention_c10"
+    for type_ in ("bf16[B, H @tp, S, N]", "bf16[B, H, S, N @tp]"):
+        assert violated(BIASED, GROUPED, q=Q, k=K, v=K, bias=type_) == "attention_c6"

@@ -14,6 +14,18 @@ def test_rms_norm_type() -> None:
     assert gives(RMS, "bf16[B, H @tp, S, E]", x="bf16[B, H @tp, S, E]", w="bf16[E]")
 
 
+HEADED, ROWS = "bf16[B, H @tp, S, E]", "bf16[H @tp, E]"
+
+
+def test_norms_with_weights_for_each_head() -> None:
+    assert gives(RMS, HEADED, x=HEADED, w=ROWS)
+    assert gives(LAYER, HEADED, x=HEADED, w=ROWS, b=ROWS)
+    for call, op in ((RMS, "rms_norm"), ("layer_norm(x, w, eps=1e-5)", "layer_norm")):
+        for w in ("bf16[K @tp, E]", "bf16[E, H]", "bf16[H @tp, E, E]"):
+            assert violated(call, x=HEADED, w=w) == f"{op}_c2"
+        assert violated(call, x=HEADED, w="bf16[H, E]") == f"{op}_c3"
+
+
 def test_rms_norm_c1() -> None:
     assert violated(RMS, x="i32[B, S, D]", w=W) == "rms_norm_c1"
     assert violated("rms_norm(x, eps=1e-6)", x="bf16[]") == "rms_norm_c1"
