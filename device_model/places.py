@@ -17,6 +17,7 @@ import numpy as np
 from device_model.numerics import Array
 from device_model.packed import Packed
 from dsl.graph import Attr
+from dsl.source import Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,8 @@ Place: TypeAlias = Buffer | Held | Kept | Packed
 class Item:
     """One planned operation; `operands` names the parameter of each input.
 
-    `head` operations see only the tokens whose results are asked for.
+    `head` operations see only the tokens whose results are asked for. `span` and `layer` say where it comes from;
+    outside of layers the layer is -1.
     """
 
     op: str
@@ -91,6 +93,8 @@ class Item:
     attrs: Mapping[str, Attr]
     operands: tuple[str, ...]
     head: bool = False
+    span: Span | None = None
+    layer: int = -1
 
     def operand(self, name: str) -> Place | None:
         """Return the place of a parameter that may be left out."""

@@ -15,11 +15,12 @@ from device_model.interpreter import compute
 from device_model.kernels.call import Rows, integer
 from device_model.kernels.table import KERNELS
 from device_model.memory import TensorReader, evaluate
-from device_model.numerics import F32, STORAGE, Numerics
+from device_model.numerics import F32, STORAGE, Array, Numerics
 from device_model.packed import Packed
 from device_model.places import Buffer, Held, Item, Kept, Place, dtype_of
 from dsl.diagnostics import Diagnostic, Refused
 from dsl.graph import Body, Graph, Node, Repeat, State, Step, Weight
+from dsl.source import Span
 from dsl.symbolic import Dim, definition, names, symbol
 from dsl.types import DTYPES, DType, Kind, TensorType
 
@@ -36,11 +37,22 @@ _NO_ROWS = Rows(*(np.zeros(0, np.int64) for _ in range(4)))
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The end of a layer: the number of operations before it and the carried values."""
+    """The end of a layer: the number of operations before it, the carried values, and what they were before it."""
 
     items: int
     layer: int
     carried: tuple[Place, ...]
+    entering: tuple[Place, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Constant:
+    """A value that does not depend on tokens, computed once: by what, and the array."""
+
+    op: str
+    span: Span
+    layer: int
+    array: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +79,7 @@ class Plan:
     outputs: Mapping[str, Place]
     states: tuple[Kept, ...]
     longest: int | None = None
+    constants: tuple[Constant, ...] = ()
 
 
 def plan(graph: Graph, reader: TensorReader, numerics: Numerics) -> Plan:
@@ -83,7 +96,9 @@ class _Planner:
     marks: list[Mark] = field(default_factory=list)
     states: list[Kept] = field(default_factory=list)
     shared: dict[tuple[str, int], Kept] = field(default_factory=dict)
+    constants: list[Constant] = field(default_factory=list)
     buffers: int = 0
+    layer: int = -1
 
     def plan(self) -> Plan:
         env: dict[int, Place] = {}
@@ -137,10 +152,12 @@ class _Planner:
         carried = tuple(env[value] for value in step.initial)
         for layer, cls in sorted(step.class_of().items()):
             inner = {**env, **dict(zip(cls.carry_in, carried, strict=True))}
+            self.layer = layer
             self._enter(cls.body, inner, layer)
             self._run(cls.body.steps, inner)
-            carried = tuple(inner[value] for value in cls.carry_out)
-            self.marks.append(Mark(len(self.items), layer, carried))
+            entering, carried = carried, tuple(inner[value] for value in cls.carry_out)
+            self.marks.append(Mark(len(self.items), layer, carried, entering))
+        self.layer = -1
         env.update(zip(step.results, carried, strict=True))
 
     def _node(self, node: Node, env: dict[int, Place]) -> None:
@@ -151,7 +168,7 @@ class _Planner:
         inputs = tuple(env[value] for value in node.inputs)
         if node.op in STORES:
             env[node.outputs[0]] = inputs[STORES[node.op]]
-            self.items.append(Item(node.op, inputs, (), node.attrs, node.operands))
+            self._emit(node, inputs, ())
             return
         if node.op == "reuse":
             env[node.outputs[0]] = inputs[0]
@@ -163,6 +180,7 @@ class _Planner:
                 node.op, arrays, node.operands, node.attrs, _NO_ROWS, self.numerics, dtypes
             )
             env.update(zip(node.outputs, map(Held, results), strict=True))
+            self.constants += [Constant(node.op, node.span, self.layer, r) for r in results]
             return
         (first, *_) = inputs
         if isinstance(first, Kept) and node.op == "slice":
@@ -176,7 +194,13 @@ class _Planner:
             self._buffer(value, dtype) for value, dtype in zip(node.outputs, dtypes, strict=True)
         )
         env.update(zip(node.outputs, outputs, strict=True))
-        self.items.append(Item(node.op, inputs, outputs, node.attrs, node.operands))
+        self._emit(node, inputs, outputs)
+
+    def _emit(self, node: Node, inputs: tuple[Place, ...], outputs: tuple[Place, ...]) -> None:
+        item = Item(
+            node.op, inputs, outputs, node.attrs, node.operands, span=node.span, layer=self.layer
+        )
+        self.items.append(item)
 
     def _check_sums(self, node: Node) -> None:
         """Refuse an operation that asks for sums in a format that this device does not accumulate in."""
@@ -265,7 +289,7 @@ class _Planner:
         results = {name: moved(place) for name, place in outputs.items()}
         return Plan(
             (*self.items[:body], *head), body, tuple(self.marks), tuple(selections), inputs,
-            results, tuple(self.states), _longest(self.items),
+            results, tuple(self.states), _longest(self.items), tuple(self.constants),
         )  # fmt: skip
 
 

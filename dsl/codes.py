@@ -380,6 +380,15 @@ _CHECKPOINT: dict[str, Code] = {
         "A count, a length or a tensor reaches beyond the end of the file or into another tensor. The "
         "file is cut short or was made to harm its reader.",
     ),
+    "S580": Code(
+        "An operation departs from the original model",
+        "Given the reference's own values, the operation computes something that the reference does not. Look at the "
+        "line, its operands and its parameters; an operation that is missing shows at the one after it.",
+    ),
+    "S581": Code(
+        "The layers are not the original model's",
+        "Values are compared layer by layer, so the port must repeat as many layers as the original model has.",
+    ),
     "S530": Code("Cannot write", "The output could not be written; nothing was left half-written."),
     "S531": Code("Not a port", "A port is a folder with model.sohu, report.json and report.html."),
     "S532": Code(

@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     _fit(commands.add_parser("fit", help="whether a program fits a device, and how far it grows"))
     _run(commands.add_parser("run", help="run a port on given tokens"))
     _validate(commands.add_parser("validate", help="validate an existing port again"))
+    _diff(commands.add_parser("diff", help="name the first operation that departs"))
     _generate(commands.add_parser("generate", help="greedy text from a port"))
     _explain(commands.add_parser("explain", help="explain a diagnostic code"))
     return parser
@@ -114,6 +115,11 @@ def _run(parser: argparse.ArgumentParser) -> None:
 
 
 def _validate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    _json(parser)
+
+
+def _diff(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR")
     _json(parser)
 

@@ -5,7 +5,7 @@ Works on whatever `torch` it is handed and imports none itself: `porting.referen
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -69,3 +69,42 @@ def watch(torch: Any) -> Iterator[set[str]]:
 
     with Watch():
         yield found
+
+
+def recorder(torch: Any, held: Collection[int]) -> Any:
+    """Return a mode that keeps a copy of every result; `taken` gives and forgets them.
+
+    Left out are views of memory that starts at an address in `held`, such as weights, and what it has kept already.
+    """
+
+    class Recorder(torch.utils._python_dispatch.TorchDispatchMode):  # type: ignore[misc]  # noqa: SLF001 - its only home
+        def __init__(self) -> None:
+            super().__init__()
+            self._kept: list[Any] = []
+            self._known: set[tuple[object, ...]] = set()
+
+        def __torch_dispatch__(
+            self, func: Any, _types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            results = func(*args, **(kwargs or {}))
+            for result in results if isinstance(results, tuple | list) else (results,):
+                if isinstance(result, torch.Tensor) and result.dim() and result.numel():
+                    self._keep(result)
+            return results
+
+        def _keep(self, result: Any) -> None:
+            start = result.untyped_storage().data_ptr()
+            layout = (tuple(result.shape), result.stride(), result.dtype)
+            key = (result.data_ptr(), *layout, result._version)  # noqa: SLF001 - the only way to see a change in place
+            if start in held or key in self._known:
+                return
+            self._known.add(key)
+            self._kept.append(result.detach().clone())
+
+        def taken(self) -> list[Any]:
+            """Return what was kept since the last call."""
+            kept, self._kept = self._kept, []
+            self._known.clear()
+            return kept
+
+    return Recorder()

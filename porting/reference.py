@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +53,21 @@ class RowOutput:
 
     logits: Array
     hidden: tuple[Array, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What the reference computed between two layers' ends, over one row: its part `number` of `parts`.
+
+    Part 0 stands before the layers, the last one behind them. `entering` and `leaving` are the hidden states [S, D] at
+    both ends, where there are such. `values` holds every tensor on the way, weights aside.
+    """
+
+    number: int
+    parts: int
+    entering: Array | None
+    leaving: Array | None
+    values: tuple[npt.NDArray[Any], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,6 +129,43 @@ class Reference:
             outputs.append(self._row(row, hidden))
         progress(f"{self.precision} reference", len(rows), len(rows))
         return tuple(outputs)
+
+    def walk(self, row: Sequence[int], visit: Callable[[Stretch], None]) -> None:
+        """Run a row and hand over all values between the ends of its layers, one part at a time.
+
+        Only one part's values are held at once.
+        """
+        torch, _ = libraries()
+        layers = _decoder_layers(torch, self._model)
+        buffers = [_numpy(b) for b in self._model.buffers() if b.is_floating_point() and b.dim()]
+        held = {p.untyped_storage().data_ptr() for p in self._model.parameters()}
+        ends: list[Array | None] = [None]
+        recorder = float64.recorder(torch, held)
+
+        def hand_over(leaving: Array | None) -> None:
+            values = (*buffers, *(_numpy(x) for x in recorder.taken()))
+            visit(Stretch(len(ends) - 1, len(layers) + 2, ends[-1], leaving, values))
+            ends.append(leaving)
+
+        def enter(_module: Any, inputs: Any, named: Any) -> None:
+            if len(ends) == 1:
+                hand_over(_numpy((inputs[0] if inputs else named["hidden_states"])[0]))
+
+        def leave(_module: Any, _inputs: Any, output: Any) -> None:
+            first = output[0] if isinstance(output, tuple) else output
+            hand_over(_numpy(first[0]))
+
+        handles = [layer.register_forward_hook(leave) for layer in layers]
+        if layers:
+            handles.append(layers[0].register_forward_pre_hook(enter, with_kwargs=True))
+        try:
+            with torch.no_grad(), _as(torch, self.precision), recorder:
+                ids = torch.tensor([list(row)], dtype=torch.int64)
+                output = self._model(input_ids=ids, use_cache=False)
+                hand_over(_numpy(output.logits[0]))
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def rotary_frequencies(self) -> tuple[Array, ...]:
         """Return the tables of inverse frequencies that the model's rotary modules hold."""

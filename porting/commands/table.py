@@ -147,6 +147,19 @@ def validate(options: argparse.Namespace) -> int:
     return OK if report.verdict is Verdict.PASS else FAILED
 
 
+def diff(options: argparse.Namespace) -> int:
+    """Name the first operation of a port that departs from the original model."""
+    from porting.commands import diffing
+
+    with console.bars(quiet=options.json) as progress:
+        found = diffing.diff(options.folder, progress)
+    if options.json:
+        console.emit(found.as_dict())
+    else:
+        diffing.show(found)
+    return FAILED if found.sources else OK
+
+
 def generate(options: argparse.Namespace) -> int:
     """Stream greedy text from a port."""
     from porting.commands.running import generate as stream
@@ -188,6 +201,7 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "fit": fit,
     "run": run,
     "validate": validate,
+    "diff": diff,
     "generate": generate,
     "explain": explain,
 }

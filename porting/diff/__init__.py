@@ -1,0 +1,1 @@
+"""Where a port departs from the original model, and by which operation."""

@@ -1,0 +1,104 @@
+"""`sohu diff`: walk a port beside its original model and say where it departs, and by which operation.
+
+Matching is `matching`'s, the walk `search`'s. Only the f32 numerics is compared: lower precisions differ by rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from device_model.memory import TensorReader
+from device_model.numerics import NUMERICS
+from device_model.plan import plan
+from dsl.diagnostics import refuse
+from dsl.graph import Graph
+from porting.commands.progress import Progress, silent
+from porting.diff import reproduction
+from porting.diff.search import Guilty, Part, Search
+from porting.reference import Reference, Stretch
+from porting.validate import sample_rows
+
+FOLDER = "diff"
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """Every part of a port beside the reference; `reproduction` is the folder with the first guilty operation."""
+
+    parts: tuple[Part, ...]
+    reproduction: Path | None = None
+
+    @property
+    def sources(self) -> tuple[Part, ...]:
+        """Return the parts that depart although they got the reference's own values."""
+        return tuple(part for part in self.parts if part.guilty is not None)
+
+    def as_dict(self) -> dict[str, object]:
+        """Return it for `--json`."""
+        return {
+            "verdict": "fail" if self.sources else "pass",
+            "parts": [
+                {
+                    "part": p.name,
+                    "steps": p.steps,
+                    "error": p.error,
+                    "departs": p.guilty is not None,
+                }
+                for p in self.parts
+            ],
+            "guilty": [_described(p.guilty) for p in self.sources if p.guilty is not None],
+            "reproduction": str(self.reproduction) if self.reproduction else None,
+        }
+
+
+def compare(
+    graph: Graph, reader: TensorReader, model: Reference, progress: Progress = silent
+) -> Departure:
+    """Compare a port with a float64 reference over the first sample row."""
+    tokens = sample_rows(model.vocab_size)[0].tolist()
+    search = Search(plan(graph, reader, NUMERICS["f32"]), tokens)
+    parts: list[Part] = []
+
+    def visit(stretch: Stretch) -> None:
+        if search.parts != stretch.parts:
+            message = f"the port has {search.parts - 2} layers, the original {stretch.parts - 2}"
+            raise refuse("S581", message)
+        progress("compare", stretch.number, stretch.parts)
+        parts.append(search.compare(stretch))
+        progress("compare", stretch.number + 1, stretch.parts)
+
+    model.walk(tokens, visit)
+    return Departure(tuple(parts))
+
+
+def line_of(guilty: Guilty) -> str:
+    """Return the text of the guilty operation's first line."""
+    row, _ = guilty.span.source.position(guilty.span.start)
+    return guilty.span.source.line(row).strip()
+
+
+def place_of(guilty: Guilty) -> str:
+    """Return file, line and column of the guilty operation."""
+    row, column = guilty.span.source.position(guilty.span.start)
+    return f"{guilty.span.source.name}:{row + 1}:{column + 1}"
+
+
+def reproduced(found: Departure, folder: Path) -> Departure:
+    """Write the first guilty operation beside the port, where it can be written."""
+    first: Sequence[Guilty] = [p.guilty for p in found.sources if p.guilty is not None][:1]
+    target = folder / FOLDER
+    if first and reproduction.write(target, first[0], line_of(first[0])):
+        return Departure(found.parts, target)
+    return found
+
+
+def _described(guilty: Guilty) -> dict[str, object]:
+    return {
+        "op": guilty.op,
+        "layer": guilty.layer,
+        "place": place_of(guilty),
+        "text": line_of(guilty),
+        "nearest": guilty.nearest,
+    }

@@ -1,0 +1,92 @@
+"""Write a departing operation down so that it can be looked at alone: its operands, its result and what it was.
+
+`python -m porting.diff.reproduction FOLDER` computes it again. The reference is not needed for that.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from device_model.kernels.call import Call, Operand, Rows
+from device_model.kernels.table import KERNELS
+from device_model.numerics import NUMERICS, wide
+from device_model.packed import Packed
+from dsl.types import DTYPES, DType
+from porting.diff.search import Guilty
+from porting.report.atomic import replace_directory
+
+CASE, VALUES = "case.json", "values.npz"
+ROWS = ("sequence", "position", "starts", "lengths")
+
+
+def write(folder: Path, guilty: Guilty, text: str) -> bool:
+    """Write the operation into a folder; `text` is its line. False where an operand is packed as stored."""
+    seen = guilty.last
+    if seen is None or any(isinstance(operand, Packed) for operand in seen.operands):
+        return False
+    case = {
+        "op": guilty.op,
+        "layer": guilty.layer,
+        "text": text,
+        "operands": list(seen.item.operands),
+        "states": [isinstance(operand, tuple) for operand in seen.operands],
+        "attrs": {name: _written(value) for name, value in seen.item.attrs.items()},
+    }
+    arrays = {f"operand{i}": _array(operand) for i, operand in enumerate(seen.operands)}
+    arrays |= {f"rows_{name}": getattr(seen.rows, name) for name in ROWS}
+    arrays["result"] = wide(seen.result)
+    stored = io.BytesIO()
+    np.savez(stored, **arrays)  # type: ignore[arg-type]
+    text_of_case = json.dumps(case, indent=2) + "\n"
+    replace_directory(folder, {CASE: text_of_case.encode(), VALUES: stored.getvalue()})
+    return True
+
+
+def replay(folder: Path) -> float:
+    """Compute the operation again and return how far it is from what it gave, relative to that."""
+    case = json.loads((folder / CASE).read_text(encoding="utf-8"))
+    with np.load(folder / VALUES, allow_pickle=False) as values:
+        arrays = {name: values[name] for name in values.files}
+    operands: list[Operand] = []
+    for number, is_state in enumerate(case["states"]):
+        array = arrays[f"operand{number}"]
+        operands.append((array,) if is_state else array)
+    rows = Rows(*(arrays[f"rows_{name}"] for name in ROWS))
+    attrs = {name: _read(value) for name, value in case["attrs"].items()}
+    call = Call(tuple(operands), tuple(case["operands"]), attrs, rows, NUMERICS["f32"])
+    result = np.asarray(KERNELS[case["op"]].reference(call)[0], np.float64)
+    wanted = np.asarray(arrays["result"], np.float64)
+    length = float(np.sqrt((wanted**2).sum()))
+    return float(np.sqrt(((result.reshape(wanted.shape) - wanted) ** 2).sum())) / max(length, 1e-30)
+
+
+def _array(operand: Operand) -> np.ndarray[Any, np.dtype[Any]]:
+    if isinstance(operand, Packed):
+        raise TypeError("a packed weight is no array")
+    array = operand[0] if isinstance(operand, tuple) else operand
+    return wide(array) if array.dtype.kind not in "iub" else array
+
+
+def _written(value: object) -> object:
+    if isinstance(value, DType):
+        return {"dtype": value.name}
+    if isinstance(value, tuple):
+        return [_written(item) for item in value]
+    return value if isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def _read(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return DTYPES[value["dtype"]]
+    return tuple(_read(item) for item in value) if isinstance(value, list) else value
+
+
+if __name__ == "__main__":
+    print(f"distance from the recorded result: {replay(Path(sys.argv[1])):.2e}")

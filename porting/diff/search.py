@@ -1,0 +1,337 @@
+"""Run a port beside the reference, layer by layer, and name the first operation that departs.
+
+Every layer gets the reference's own input, so that a fault in one is not seen in the next: a layer that departs all the
+same is a source, the others only pass errors on. Nothing is written here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from device_model import interpreter
+from device_model.cache import Cache
+from device_model.kernels.call import Operand, Rows
+from device_model.numerics import NUMERICS, wide
+from device_model.packed import Packed
+from device_model.places import Buffer, Held, Item, Kept, Place
+from device_model.plan import Constant, Mark, Plan
+from dsl.source import Span
+from porting.diff.matching import TOLERANCE, Golden
+from porting.reference import Stretch
+
+Array = npt.NDArray[Any]
+
+CHUNK = 1
+"""Tokens a step where a port that is right at once may be wrong step by step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One evaluation of an operation: its operands, a state as of one sequence, and its first result."""
+
+    item: Item
+    operands: tuple[Operand, ...]
+    rows: Rows
+    result: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Guilty:
+    """An operation whose operands agree with the reference and whose result does not.
+
+    `nearest` is the distance to the reference's nearest value of that size. `last` is what it saw in the last step,
+    None for a constant.
+    """
+
+    op: str
+    span: Span
+    layer: int
+    nearest: float
+    last: Seen | None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One stretch of the program with the reference's input.
+
+    `error` is that of its result, relative; `guilty` is None where it agrees.
+    """
+
+    number: int
+    name: str
+    steps: str
+    error: float
+    guilty: Guilty | None
+
+
+@dataclass(slots=True)
+class _Flow:
+    """The results of a run of some operations, of all tokens, and what each of them saw last."""
+
+    results: dict[int, list[Array]] = field(default_factory=dict)
+    last: dict[int, Seen] = field(default_factory=dict)
+
+
+class Search:
+    """Compares the parts of one plan with the stretches of the reference over one row of tokens."""
+
+    def __init__(self, plan: Plan, tokens: Sequence[int]) -> None:
+        self._plan = plan
+        self._tokens = np.asarray(tokens, np.int64)
+        self._entering: dict[int, Array] = {}
+        self._bounds = _bounds(plan)
+
+    @property
+    def parts(self) -> int:
+        """Return the number of parts: the layers, what is before them and what is behind."""
+        return len(self._bounds)
+
+    def compare(self, stretch: Stretch) -> Part:
+        """Return how the port's part of the same number does: at once and, if that agrees, step by step."""
+        number = stretch.number
+        if stretch.entering is not None:
+            self._entering[number] = stretch.entering
+        golden = Golden(stretch.values)
+        whole = self._compare(stretch, golden, len(self._tokens), "at once")
+        if whole.guilty is not None:
+            return whole
+        stepwise = self._compare(stretch, golden, CHUNK, "token by token")
+        return stepwise if stepwise.guilty is not None else whole
+
+    def _compare(self, stretch: Stretch, golden: Golden, size: int, steps: str) -> Part:
+        number = stretch.number
+        flow = self._run(number, size)
+        out = self._result(number)
+        got = self._held(flow, out, number)
+        error = np.inf
+        if got is None and stretch.leaving is not None and isinstance(out, Buffer):
+            got = self._entering.get(number)
+        if got is not None and stretch.leaving is not None and got.size == stretch.leaving.size:
+            error = _distance(got.reshape(stretch.leaving.shape), stretch.leaving)
+        name = self._name(number)
+        if error <= TOLERANCE:
+            return Part(number, name, steps, error, None)
+        return Part(number, name, steps, error, self._guilty(number, flow, golden))
+
+    def _name(self, number: int) -> str:
+        if number == 0:
+            return "before the layers"
+        if number == self.parts - 1:
+            return "behind the layers"
+        return f"layer {number - 1}"
+
+    def _result(self, number: int) -> Place | None:
+        if number == self.parts - 1:
+            return self._plan.outputs.get("logits") or next(iter(self._plan.outputs.values()))
+        mark = self._mark(number)
+        places = mark.entering if number == 0 else mark.carried
+        return places[0]
+
+    def _held(self, flow: _Flow, place: Place | None, number: int) -> Array | None:
+        """Return what a place held after a part, None where the part did not write it."""
+        if not isinstance(place, Buffer):
+            return None
+        first, last = self._bounds[number]
+        for at in range(last - 1, first - 1, -1):
+            made = [p.index for p in self._plan.items[at].outputs if isinstance(p, Buffer)]
+            if place.index in made:
+                return flow.results[at][made.index(place.index)]
+        return None
+
+    def _mark(self, number: int) -> Mark:
+        return self._plan.marks[min(max(number - 1, 0), len(self._plan.marks) - 1)]
+
+    # Running
+
+    def _run(self, number: int, size: int) -> _Flow:
+        """Run one part on the reference's input, `size` tokens at a time."""
+        flow = _Flow()
+        cache = Cache(self._plan.states, 1)
+        needed = [*self._writers(number), number]
+        for start in range(0, len(self._tokens), size):
+            stop = min(len(self._tokens), start + size)
+            cache.extend(np.array([stop - start]))
+            rows = Rows(
+                np.zeros(stop - start, np.int64),
+                np.arange(start, stop),
+                np.array([0, stop - start]),
+                cache.lengths,
+            )
+            for part in needed:
+                self._step(part, rows, cache, flow if part == number else None)
+        return flow
+
+    def _step(self, number: int, rows: Rows, cache: Cache, flow: _Flow | None) -> None:
+        values: dict[int, Array] = {}
+
+        def read(place: Buffer) -> Array:
+            if place.index not in values:
+                self._early(place.index, values, rows, cache)
+            return values[place.index].reshape(-1, *place.shape)
+
+        def write(place: Buffer, array: Array) -> None:
+            values[place.index] = array
+
+        self._given(number, rows, write)
+        first, last = self._bounds[number]
+        for at in range(first, last):
+            if at == self._plan.body:
+                self._narrow(read, values)
+            item = self._plan.items[at]
+            operands = () if flow is None else _copies(item, read, cache)
+            interpreter.run(item, read, write, cache, rows, NUMERICS["f32"])
+            made = [read(p) for p in item.outputs if isinstance(p, Buffer)]
+            if flow is not None and made:
+                _keep(flow, at, Seen(item, operands, rows, np.array(made[0])), made)
+        if number == self.parts - 1 and self._plan.body == len(self._plan.items):
+            self._narrow(read, values)
+
+    def _given(self, number: int, rows: Rows, write: interpreter.Write) -> None:
+        """Write the tokens and, for a layer, the reference's hidden states."""
+        here = slice(int(rows.position[0]), int(rows.position[-1]) + 1)
+        for given in self._plan.inputs:
+            write(given, self._tokens[here].astype(given.dtype))
+        golden = self._entering.get(number)
+        if number == 0 or golden is None:
+            return
+        mark = self._mark(number)
+        carried = mark.carried if number == self.parts - 1 else mark.entering
+        place: Place = carried[0]
+        if isinstance(place, Buffer):
+            write(place, golden[here].astype(place.dtype).reshape(-1, *place.shape))
+
+    def _early(self, index: int, values: dict[int, Array], rows: Rows, cache: Cache) -> None:
+        """Compute what an earlier part made and this one reads besides the hidden states."""
+        makers = (i for i in self._plan.items if index in {_memory(p)[1] for p in i.outputs})
+        maker = next(makers)
+
+        def read(place: Buffer) -> Array:
+            if place.index not in values:
+                self._early(place.index, values, rows, cache)
+            return values[place.index].reshape(-1, *place.shape)
+
+        def write(place: Buffer, array: Array) -> None:
+            values[place.index] = array
+
+        interpreter.run(maker, read, write, cache, rows, NUMERICS["f32"])
+
+    def _narrow(self, read: interpreter.Read, values: dict[int, Array]) -> None:
+        for selection in self._plan.selections:
+            values[selection.target.index] = read(selection.source)
+
+    def _writers(self, number: int) -> list[int]:
+        """Return the earlier parts that fill a state which this one reads."""
+        states = {s.index for s in self._states(number)}
+        return [n for n in range(number) if states & {s.index for s in self._states(n)}]
+
+    def _states(self, number: int) -> list[Kept]:
+        first, last = self._bounds[number]
+        return [p for i in self._plan.items[first:last] for p in i.inputs if isinstance(p, Kept)]
+
+    # Blame
+
+    def _guilty(self, number: int, flow: _Flow, golden: Golden) -> Guilty | None:
+        first, last = self._bounds[number]
+        known = {at: all(map(golden.holds, flow.results.get(at, ()))) for at in range(first, last)}
+        sound = self._upstream_of_known(number, known)
+        suspects = [at for at in range(first, last) if flow.results.get(at) and at not in sound]
+        if not suspects:
+            # Every value is one of the reference's, so the last one is in the wrong place.
+            suspects = [at for at in range(first, last) if flow.results.get(at)][-1:]
+        if not suspects:
+            return None
+        return self._named(suspects[0], flow, golden)
+
+    def _upstream_of_known(self, number: int, known: Mapping[int, bool]) -> set[int]:
+        """Return the operations whose result the reference has, or something made from it."""
+        first, last = self._bounds[number]
+        sound: set[int] = set()
+        wanted: set[object] = set()
+        for at in range(last - 1, first - 1, -1):
+            item = self._plan.items[at]
+            makes = {_memory(p) for p in _made(item)}
+            if (known[at] and any(isinstance(p, Buffer) for p in item.outputs)) or makes & wanted:
+                sound.add(at)
+                wanted |= {_memory(p) for p in item.inputs if isinstance(p, Buffer | Kept)}
+        return sound
+
+    def _named(self, at: int, flow: _Flow, golden: Golden) -> Guilty | None:
+        item = self._plan.items[at]
+        if item.span is None:
+            return None
+        constant = self._unknown_constant(item, golden)
+        if constant is not None:
+            distance = golden.nearest(wide(constant.array))
+            return Guilty(constant.op, constant.span, constant.layer, distance, None)
+        distance = golden.nearest(flow.results[at][0])
+        return Guilty(item.op, item.span, item.layer, distance, flow.last[at])
+
+    def _unknown_constant(self, item: Item, golden: Golden) -> Constant | None:
+        """Return a constant among the operands that the reference does not have."""
+        held = [p.array for p in item.inputs if isinstance(p, Held)]
+        for constant in self._plan.constants:
+            if any(constant.array is array for array in held):
+                array = np.atleast_1d(np.asarray(wide(constant.array), np.float64))
+                if not golden.holds(array[None]):
+                    return constant
+        return None
+
+
+def _bounds(plan: Plan) -> list[tuple[int, int]]:
+    """Return the first and last operation of every part."""
+    ends = [mark.items for mark in plan.marks]
+    start = next((n for n, item in enumerate(plan.items) if item.layer >= 0), len(plan.items))
+    if not ends:
+        return [(0, 0), (0, len(plan.items))]
+    starts = [start, *ends]
+    return [(0, start), *zip(starts[:-1], ends, strict=True), (ends[-1], len(plan.items))]
+
+
+def _made(item: Item) -> tuple[Place, ...]:
+    """Return what an operation changes: its results, and the state that it writes."""
+    states = tuple(p for p in item.inputs if isinstance(p, Kept))
+    return (*item.outputs, *states) if not item.outputs else item.outputs
+
+
+def _memory(place: Place) -> tuple[str, int]:
+    """Return what tells two places' memory apart."""
+    if isinstance(place, Kept):
+        return "state", place.index
+    return "buffer", place.index if isinstance(place, Buffer) else id(place)
+
+
+def _copies(item: Item, read: interpreter.Read, cache: Cache) -> tuple[Operand, ...]:
+    """Return an operation's operands, those copied that may change."""
+
+    def copied(place: Place) -> Operand:
+        match place:
+            case Held(array):
+                return array
+            case Packed():
+                return place
+            case Kept():
+                return tuple(np.array(array) for array in cache.context(place))
+            case Buffer():
+                return np.array(read(place))
+
+    return tuple(map(copied, item.inputs))
+
+
+def _keep(flow: _Flow, at: int, seen: Seen, made: Sequence[Array]) -> None:
+    before = flow.results.get(at, [])
+    new = [np.array(wide(array)) for array in made]
+    pairs = zip(before, new, strict=True)
+    flow.results[at] = [np.concatenate(pair) for pair in pairs] if before else new
+    flow.last[at] = seen
+
+
+def _distance(got: Array, wanted: Array) -> float:
+    scale = float(np.sqrt(np.mean(wanted**2)))
+    if not np.isfinite(got).all() or not scale:
+        return float("inf")
+    return float(np.sqrt(np.mean((got - wanted) ** 2))) / scale
