@@ -62,6 +62,18 @@ def test_the_edited_operation_is_named(
         assert reproduction.replay(Path(found["reproduction"])) == 0.0
 
 
+def test_a_person_is_shown_the_line(
+    port: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = edited(port, tmp_path / "edited", *EDITS["scale"][:2])
+    capsys.readouterr()
+    assert main(["diff", str(folder)]) == 1
+    out = capsys.readouterr().out
+    assert "error[S580]: `attention` departs first, in layer 0, fed at once" in out
+    assert "q, append(keys, k)" in out or "a = attention(" in out
+    assert "python -m porting.diff.reproduction" in out
+
+
 def test_a_right_port_departs_nowhere(port: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert main(["diff", str(port), "--json"]) == 0
