@@ -148,7 +148,7 @@ class Expressions:
             case sx.Call(function=function):
                 if function.id in self.shared.blocks:
                     return self.call_block(self.shared.blocks[function.id], expr, scope)
-                if is_op(function.id):
+                if is_op(function.id) and self._is_tensor(expr, scope):
                     return self.operation(expr, scope)
                 if function.id not in FUNCTIONS:
                     names = [*OPS, *self.shared.blocks, *FUNCTIONS]
@@ -198,8 +198,11 @@ class Expressions:
         match expr:
             case sx.Name(id=name):
                 return isinstance(scope.names.get(name), (Tensor, Poison))
-            case sx.Call(function=function):
-                return function.id not in FUNCTIONS
+            case sx.Call(function=function, arguments=arguments):
+                # The square root of a number is a number, of a tensor a tensor.
+                return function.id not in FUNCTIONS or (
+                    is_op(function.id) and any(self._is_tensor(a, scope) for a in arguments)
+                )
             case sx.Binary(left=left, right=right):
                 return self._is_tensor(left, scope) or self._is_tensor(right, scope)
             case sx.Unary(operand=operand):

@@ -13,6 +13,7 @@ from typing import Any
 from llvmlite import ir
 
 from device_model.kernels import (
+    activations,
     attention,
     elementwise,
     layout,
@@ -23,6 +24,7 @@ from device_model.kernels import (
     position,
     product,
     recurrent,
+    reduction,
 )
 from device_model.kernels.compiled import doubles, integers
 from device_model.kernels.deferred import compiled, intrinsic, signature
@@ -102,6 +104,8 @@ def _execute_more(a: Any, r: Any, part: int, parts: int, scratch: int) -> None:
         )  # fmt: skip
     elif opcode == opcodes.SCALE_ROWS:
         position.scale_rows(a[1], a[2], a[3], a[4], a[5], a[6], a[7], part, parts, scratch)
+    elif opcode == opcodes.REDUCE:
+        reduction.reduce(a[1], a[2], a[3], a[4], a[5], a[6], a[7], part, parts, scratch)
     elif opcode == opcodes.COMBINE:
         moe.combine(a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], part, parts, scratch)
 
@@ -144,7 +148,9 @@ def _execute(a: Any, r: Any, part: int, parts: int, scratch: int) -> None:
             part, parts, scratch,
         )  # fmt: skip
     elif opcode == opcodes.UNARY:
-        elementwise.unary(a[1], a[2], a[3], a[4], a[5], a[6], r[0], part, parts, scratch)
+        activations.unary(
+            a[1], a[2], a[3], a[4], a[5], a[6], r[0], r[1], r[2], r[3], part, parts, scratch,
+        )  # fmt: skip
     elif opcode == opcodes.COLUMNS:
         layout.columns(a[1], a[2], a[3], a[4], a[5], a[6], part, parts, scratch)
     else:

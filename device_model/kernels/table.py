@@ -6,6 +6,7 @@ Adding an operation is adding a row. Nothing registers itself.
 from __future__ import annotations
 
 from device_model.kernels import (
+    activations,
     attention,
     collective,
     elementwise,
@@ -15,6 +16,7 @@ from device_model.kernels import (
     norm,
     position,
     recurrent,
+    reduction,
     rotary,
 )
 from device_model.kernels.kernel import Kernel
@@ -40,8 +42,10 @@ KERNELS: dict[str, Kernel] = {
     "reuse": layout.REUSE,
     "attention": attention.ATTENTION,
     **elementwise.ARITHMETIC,
-    **elementwise.FUNCTIONS,
-    "softcap": elementwise.SOFTCAP_KERNEL,
+    **activations.FUNCTIONS,
+    **activations.NUMBERED,
+    "sum": reduction.SUM,
+    "mean": reduction.MEAN,
     "cast": elementwise.CAST,
     "all_reduce": collective.ALONE,
     "all_gather": collective.ALONE,

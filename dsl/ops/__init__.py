@@ -3,7 +3,18 @@
 A new operation is a row in one of these modules, a kernel of the same name in the device model, and tests.
 """
 
-from dsl.ops import attention, collective, elementwise, layout, linear, moe, norm, position, state
+from dsl.ops import (
+    activation,
+    attention,
+    collective,
+    elementwise,
+    layout,
+    linear,
+    moe,
+    norm,
+    position,
+    state,
+)
 from dsl.ops.spec import OpSpec
 
 AREAS: dict[str, tuple[OpSpec, ...]] = {
@@ -12,6 +23,7 @@ AREAS: dict[str, tuple[OpSpec, ...]] = {
     "position": position.SPECS,
     "attention": attention.SPECS,
     "elementwise": elementwise.SPECS,
+    "activation": activation.SPECS,
     "layout": layout.SPECS,
     "moe": moe.SPECS,
     "state": state.SPECS,

@@ -136,6 +136,10 @@ FUNCTIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": np.tanh,
     "exp": np.exp,
     "softplus": lambda x: np.log1p(np.exp(x)),
+    "quick_gelu": lambda x: x / (1 + np.exp(-1.702 * x)),
+    "squared_relu": lambda x: np.maximum(x, 0) ** 2,
+    "mish": lambda x: x * np.tanh(np.log1p(np.exp(x))),
+    "abs": np.abs,
 }
 
 
@@ -163,7 +167,10 @@ def test_functions_at_the_ends_of_the_range() -> None:
         assert np.allclose(fast[0], plain[0], rtol=1e-5, atol=1e-37, equal_nan=True), op
 
 
-@pytest.mark.parametrize("op", ["add", "subtract", "multiply", "divide"])
+ARITHMETIC = ["add", "subtract", "multiply", "divide", "maximum", "minimum"]
+
+
+@pytest.mark.parametrize("op", ARITHMETIC)
 def test_arithmetic_with_a_row(op: str) -> None:
     apply = getattr(np, op)
     w = random(40, seed=8) + 3
@@ -173,7 +180,7 @@ def test_arithmetic_with_a_row(op: str) -> None:
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("op", ["add", "subtract", "multiply", "divide"])
+@pytest.mark.parametrize("op", ARITHMETIC)
 def test_arithmetic_with_a_literal(op: str, reverse: bool) -> None:
     x, fast, plain = both(op, 6, 40, 40, "f32", scalar=1.5, reverse=reverse)
     pair = (1.5, x) if reverse else (x, 1.5)

@@ -1,4 +1,4 @@
-"""Arithmetic and activations: every constraint violated alone, and the types of sound calls."""
+"""Arithmetic, bounds and sums of rows: every constraint violated alone, and the types of sound calls."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_add_c2() -> None:
 def test_add_c3() -> None:
     assert violated("x + y", x=X, y="bf16[B, S, F]") == "add_c3"
     assert violated("x + y", x=X, y="bf16[S]") == "add_c3"
-    assert violated("x + y", x=X, y="bf16[B, S, 1]") == "add_c3"
+    assert violated("x + y", x=X, y="bf16[B, 1, D]") == "add_c3"
 
 
 def test_add_c4() -> None:
@@ -74,7 +74,7 @@ def test_subtract_c2() -> None:
 def test_subtract_c3() -> None:
     assert violated("x - y", x=X, y="bf16[B, S, F]") == "subtract_c3"
     assert violated("x - y", x=X, y="bf16[S]") == "subtract_c3"
-    assert violated("x - y", x=X, y="bf16[B, S, 1]") == "subtract_c3"
+    assert violated("x - y", x=X, y="bf16[B, 1, D]") == "subtract_c3"
 
 
 def test_subtract_c4() -> None:
@@ -112,7 +112,7 @@ def test_multiply_c2() -> None:
 def test_multiply_c3() -> None:
     assert violated("x * y", x=X, y="bf16[B, S, F]") == "multiply_c3"
     assert violated("x * y", x=X, y="bf16[S]") == "multiply_c3"
-    assert violated("x * y", x=X, y="bf16[B, S, 1]") == "multiply_c3"
+    assert violated("x * y", x=X, y="bf16[B, 1, D]") == "multiply_c3"
 
 
 def test_multiply_c4() -> None:
@@ -149,7 +149,7 @@ def test_divide_c2() -> None:
 def test_divide_c3() -> None:
     assert violated("x / y", x=X, y="bf16[B, S, F]") == "divide_c3"
     assert violated("x / y", x=X, y="bf16[S]") == "divide_c3"
-    assert violated("x / y", x=X, y="bf16[B, S, 1]") == "divide_c3"
+    assert violated("x / y", x=X, y="bf16[B, 1, D]") == "divide_c3"
 
 
 def test_divide_c4() -> None:
@@ -162,76 +162,116 @@ def test_divide_of_partial_sums_is_refused() -> None:
     assert [d.code for d in found("x / 2", x=PARTIAL)] == ["S301"]
 
 
-def test_silu_type() -> None:
-    assert gives("silu(x)", "f32[B, F @tp]", x="f32[B, F @tp]")
+def test_maximum_type() -> None:
+    assert gives("maximum(x, y)", X, x=X, y=X)
+    assert gives("maximum(x, w)", X, x=X, w="bf16[D]")
+    assert gives("maximum(w, x)", X, x=X, w="bf16[D]")
+    assert gives("x * 0.5", X, x=X)
+    assert gives("maximum(x, scalar=2.0, reverse=true)", X, x=X)
+    split = "bf16[B, S, F @tp]"
+    assert gives("maximum(x, b)", split, x=split, b="bf16[F @tp]")
 
 
-def test_silu_c1() -> None:
-    assert violated("silu(x)", x=INTEGER) == "silu_c1"
+def test_maximum_c1() -> None:
+    assert violated("maximum(x, y)", x=INTEGER, y=INTEGER) == "maximum_c1"
+    assert violated("maximum(x, scalar=2.0)", x=INTEGER) == "maximum_c1"
+    assert violated("maximum(x)", x=X) == "maximum_c1"
+    assert violated("maximum(x, x, 2.0)", x=X) == "maximum_c1"
 
 
-def test_gelu_type() -> None:
-    assert gives("gelu(x)", "f32[B, F @tp]", x="f32[B, F @tp]")
+def test_maximum_c2() -> None:
+    assert violated("maximum(x, y)", x=X, y="f32[B, S, D]") == "maximum_c2"
 
 
-def test_gelu_c1() -> None:
-    assert violated("gelu(x)", x=INTEGER) == "gelu_c1"
+def test_maximum_c3() -> None:
+    assert violated("maximum(x, y)", x=X, y="bf16[B, S, F]") == "maximum_c3"
+    assert violated("maximum(x, y)", x=X, y="bf16[S]") == "maximum_c3"
+    assert violated("maximum(x, y)", x=X, y="bf16[B, 1, D]") == "maximum_c3"
 
 
-def test_gelu_tanh_type() -> None:
-    assert gives("gelu_tanh(x)", "f32[B, F @tp]", x="f32[B, F @tp]")
+def test_maximum_c4() -> None:
+    assert violated("maximum(x, y)", x=X, y="bf16[D @tp]") == "maximum_c4"
+    assert violated("maximum(x, y)", x="bf16[B, S, D @ep]", y="bf16[D @tp]") == "maximum_c4"
 
 
-def test_gelu_tanh_c1() -> None:
-    assert violated("gelu_tanh(x)", x=INTEGER) == "gelu_tanh_c1"
+def test_minimum_type() -> None:
+    assert gives("minimum(x, y)", X, x=X, y=X)
+    assert gives("minimum(x, w)", X, x=X, w="bf16[D]")
+    assert gives("minimum(w, x)", X, x=X, w="bf16[D]")
+    assert gives("x * 0.5", X, x=X)
+    assert gives("minimum(x, scalar=2.0, reverse=true)", X, x=X)
+    split = "bf16[B, S, F @tp]"
+    assert gives("minimum(x, b)", split, x=split, b="bf16[F @tp]")
 
 
-def test_relu_type() -> None:
-    assert gives("relu(x)", "f32[B, F @tp]", x="f32[B, F @tp]")
+def test_minimum_c1() -> None:
+    assert violated("minimum(x, y)", x=INTEGER, y=INTEGER) == "minimum_c1"
+    assert violated("minimum(x, scalar=2.0)", x=INTEGER) == "minimum_c1"
+    assert violated("minimum(x)", x=X) == "minimum_c1"
+    assert violated("minimum(x, x, 2.0)", x=X) == "minimum_c1"
 
 
-def test_relu_c1() -> None:
-    assert violated("relu(x)", x=INTEGER) == "relu_c1"
+def test_minimum_c2() -> None:
+    assert violated("minimum(x, y)", x=X, y="f32[B, S, D]") == "minimum_c2"
 
 
-def test_sigmoid_type() -> None:
-    assert gives("sigmoid(x)", "f32[B, F @tp]", x="f32[B, F @tp]")
+def test_minimum_c3() -> None:
+    assert violated("minimum(x, y)", x=X, y="bf16[B, S, F]") == "minimum_c3"
+    assert violated("minimum(x, y)", x=X, y="bf16[S]") == "minimum_c3"
+    assert violated("minimum(x, y)", x=X, y="bf16[B, 1, D]") == "minimum_c3"
 
 
-def test_sigmoid_c1() -> None:
-    assert violated("sigmoid(x)", x=INTEGER) == "sigmoid_c1"
+def test_minimum_c4() -> None:
+    assert violated("minimum(x, y)", x=X, y="bf16[D @tp]") == "minimum_c4"
+    assert violated("minimum(x, y)", x="bf16[B, S, D @ep]", y="bf16[D @tp]") == "minimum_c4"
 
 
-def test_tanh_type() -> None:
-    assert gives("tanh(x)", "f32[B, F @tp]", x="f32[B, F @tp]")
+def test_clamp_type() -> None:
+    assert gives("clamp(x, -1.0, 1.0)", "f32[B, F @tp]", x="f32[B, F @tp]")
+    assert gives("clamp(x, high=7.0)", X, x=X)
 
 
-def test_tanh_c1() -> None:
-    assert violated("tanh(x)", x=INTEGER) == "tanh_c1"
+def test_clamp_c1() -> None:
+    assert violated("clamp(x, low=0.0)", x=INTEGER) == "clamp_c1"
 
 
-def test_exp_type() -> None:
-    assert gives("exp(x)", "f32[B, F @tp]", x="f32[B, F @tp]")
+def test_clamp_c2() -> None:
+    assert violated("clamp(x)", x=X) == "clamp_c2"
+    assert violated("clamp(x, 1.0, -1.0)", x=X) == "clamp_c2"
 
 
-def test_exp_c1() -> None:
-    assert violated("exp(x)", x=INTEGER) == "exp_c1"
+def test_sum_type() -> None:
+    assert gives("sum(x)", "bf16[B, S, 1]", x=X)
+    assert gives("x - all_reduce(sum(y), tp)", X, x=X, y=PARTIAL)
 
 
-def test_softplus_type() -> None:
-    assert gives("softplus(x)", "f32[B, F @tp]", x="f32[B, F @tp]")
+def test_sum_c1() -> None:
+    assert violated("sum(x)", x=INTEGER) == "sum_c1"
 
 
-def test_softplus_c1() -> None:
-    assert violated("softplus(x)", x=INTEGER) == "softplus_c1"
+def test_sum_c2() -> None:
+    assert violated("sum(x)", x="bf16[B, S, D @tp]") == "sum_c2"
 
 
-def test_softcap_type() -> None:
-    assert gives("softcap(x, 30)", X, x=X)
+def test_mean_type() -> None:
+    assert gives("mean(x)", "f32[B, 1]", x="f32[B, D]")
 
 
-def test_softcap_c1() -> None:
-    assert violated("softcap(x, 30)", x=INTEGER) == "softcap_c1"
+def test_mean_c1() -> None:
+    assert violated("mean(x)", x=INTEGER) == "mean_c1"
+
+
+def test_mean_c2() -> None:
+    assert violated("mean(x)", x="bf16[B, S, D @tp]") == "mean_c2"
+
+
+def test_one_number_a_row_repeats() -> None:
+    assert gives("x * g", X, x=X, g="bf16[B, S, 1]")
+    assert gives("g / x", X, x=X, g="bf16[B, S, 1]")
+    assert gives("x * g", "bf16[B, S, F @tp]", x="bf16[B, S, F @tp]", g="bf16[B, S, 1]")
+    assert gives("x * g", X, x=X, g="bf16[1]")
+    assert violated("x * g", x=X, g="bf16[B, D, 1]") == "multiply_c3"
+    assert violated("x * g", x="bf16[B @ep, S, D]", g="bf16[B, S, 1]") == "multiply_c4"
 
 
 def test_cast_type() -> None:

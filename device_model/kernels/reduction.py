@@ -1,0 +1,66 @@
+"""Sums and means over the last axis, in float32 in the declared order of `lanes`, rounded once."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from device_model.kernels import lanes, opcodes, order
+from device_model.kernels.call import Call
+from device_model.kernels.compiled import floats, read, size_of, write
+from device_model.kernels.deferred import compiled
+from device_model.kernels.kernel import Kernel, as_first
+from device_model.kernels.lanes import F32
+from device_model.numerics import Array, wide
+from device_model.places import Buffer, Item
+from device_model.program import Builder, kind_of
+
+
+def reference_sum(call: Call) -> tuple[Array, ...]:
+    """Return the sum over the last axis, which stays as an axis of 1."""
+    return (order.total(wide(call.array(0)))[..., None],)
+
+
+def reference_mean(call: Call) -> tuple[Array, ...]:
+    """Return the mean over the last axis, which stays as an axis of 1."""
+    x = wide(call.array(0))
+    return (order.total(x)[..., None] / np.float32(x.shape[-1]),)
+
+
+_dot = lanes.dots(1, 1, F32)
+
+
+@compiled
+def reduce(
+    x: int, kind: int, out: int, out_kind: int, rows: int, width: int, divided: int,
+    part: int, parts: int, scratch: int,
+) -> None:  # fmt: skip
+    """Add up this part's rows."""
+    sums = floats(scratch, 16)
+    row_at = scratch + 64
+    ones_at = row_at + 4 * width
+    ones = floats(ones_at, width)
+    for i in range(width):
+        ones[i] = np.float32(1.0)
+    for index in range(rows * part // parts, rows * (part + 1) // parts):
+        read(x + index * width * size_of(kind), kind, row_at, width)
+        _dot(row_at, 0, ones_at, 0, width, scratch, 0)
+        if divided:
+            sums[0] = sums[0] / np.float32(width)
+        write(scratch, out + index * size_of(out_kind), out_kind, 1)
+
+
+def lower_reduction(target: Builder, item: Item) -> bool:
+    """Emit a sum, or a mean, of each row."""
+    (x,), (out,) = item.inputs, item.outputs
+    if not (isinstance(x, Buffer) and isinstance(out, Buffer)):
+        return False
+    target.reserve(64 + 2 * 4 * x.width)
+    target.emit(
+        opcodes.REDUCE, target.at(x), kind_of(x.dtype), target.at(out), kind_of(out.dtype),
+        target.rows(x.elements // x.width), x.width, int(item.op == "mean"),
+    )  # fmt: skip
+    return True
+
+
+SUM = Kernel(reference_sum, lower_reduction, as_first)
+MEAN = Kernel(reference_mean, lower_reduction, as_first)
