@@ -7,17 +7,15 @@ chunked, batched and token-by-token runs agree bit for bit. Paging is not here.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from device_model.kernels import compiled as c
-from device_model.kernels import lanes, opcodes, order
+from device_model.kernels import opcodes, order
 from device_model.kernels.call import Call, integer, number, word
 from device_model.kernels.compiled import floats, integers, read, size_of, write
 from device_model.kernels.deferred import compiled
 from device_model.kernels.kernel import Kernel, as_first
-from device_model.kernels.lanes import BF16, F32, LANES
+from device_model.kernels.vectors import LANES
+from device_model.kernels.weighing import score, softmax, weigh
 from device_model.numerics import F32 as F32_TYPE
 from device_model.numerics import Array, wide
 from device_model.places import Buffer, Held, Item, Kept
@@ -25,6 +23,8 @@ from device_model.program import Argument, Builder, kind_of
 
 GROUP = 3
 """Query heads of one key head that are computed together."""
+DEALT = 8
+"""Pairs of token and key head for each thread, from which on a pair is computed by one thread."""
 
 
 def reference_attention(call: Call) -> tuple[Array, ...]:
@@ -101,148 +101,6 @@ def _attend(
     return np.asarray(summed.astype(np.float32) / total)
 
 
-_k1b, _k2b, _k3b = (lanes.dots(r, 4, BF16) for r in (1, 2, 3))
-_k1f, _k2f, _k3f = (lanes.dots(r, 4, F32) for r in (1, 2, 3))
-_k1b1, _k1f1 = lanes.dots(1, 1, BF16), lanes.dots(1, 1, F32)
-_v1b, _v2b, _v3b = (lanes.weighted(r, 4, BF16) for r in (1, 2, 3))
-_v1f, _v2f, _v3f = (lanes.weighted(r, 4, F32) for r in (1, 2, 3))
-_v1b1, _v1f1 = lanes.weighted(1, 1, BF16), lanes.weighted(1, 1, F32)
-_v1bt, _v1ft = lanes.weighted(1, 0, BF16), lanes.weighted(1, 0, F32)
-
-
-@compiled
-def _score(
-    q: int, size: int, k: int, kind: int, step: int, keys: int, rows: int, scores: int, stride: int
-) -> None:
-    """Write the products of `rows` queries with `keys` keys `step` bytes apart; a row of scores is `stride` bytes."""
-    whole = keys // 4 * 4
-    for key in range(0, whole, 4):
-        at, to = k + key * step, scores + key * 4
-        if kind == BF16:
-            if rows == 3:
-                _k3b(q, size * 4, at, step, size, to, stride)
-            elif rows == 2:
-                _k2b(q, size * 4, at, step, size, to, stride)
-            else:
-                _k1b(q, size * 4, at, step, size, to, stride)
-        elif rows == 3:
-            _k3f(q, size * 4, at, step, size, to, stride)
-        elif rows == 2:
-            _k2f(q, size * 4, at, step, size, to, stride)
-        else:
-            _k1f(q, size * 4, at, step, size, to, stride)
-    for key in range(whole, keys):
-        for row in range(rows):
-            at, to = q + row * size * 4, scores + row * stride + key * 4
-            if kind == BF16:
-                _k1b1(at, 0, k + key * step, step, size, to, stride)
-            else:
-                _k1f1(at, 0, k + key * step, step, size, to, stride)
-
-
-@compiled
-def _value_block(
-    p: int, stride: int, v: int, kind: int, step: int, keys: int, rows: int, out: int, wide: int
-) -> None:
-    """Write the weighted sums of 32 columns of values."""
-    if kind == BF16:
-        if rows == 3:
-            _v3b(p, stride, v, step, keys, out, wide, 0)
-        elif rows == 2:
-            _v2b(p, stride, v, step, keys, out, wide, 0)
-        else:
-            _v1b(p, stride, v, step, keys, out, wide, 0)
-    elif rows == 3:
-        _v3f(p, stride, v, step, keys, out, wide, 0)
-    elif rows == 2:
-        _v2f(p, stride, v, step, keys, out, wide, 0)
-    else:
-        _v1f(p, stride, v, step, keys, out, wide, 0)
-
-
-@compiled
-def _value_tail(p: int, v: int, kind: int, step: int, keys: int, out: int, left: int) -> None:
-    """Write the weighted sums of up to 8 columns of values for one query."""
-    if kind == BF16:
-        if left >= LANES:
-            _v1b1(p, 0, v, step, keys, out, 0, 0)
-        else:
-            _v1bt(p, 0, v, step, keys, out, 0, left)
-    elif left >= LANES:
-        _v1f1(p, 0, v, step, keys, out, 0, 0)
-    else:
-        _v1ft(p, 0, v, step, keys, out, 0, left)
-
-
-@compiled
-def _weigh(
-    p: int, stride: int, v: int, kind: int, step: int, size: int, keys: int, rows: int, out: int,
-    wide: int,
-) -> None:  # fmt: skip
-    """Write weighted sums of values `step` bytes apart; a row of output is `wide` bytes, which whole vectors fit."""
-    item = size_of(kind)
-    e = 0
-    while e + 4 * LANES <= size:
-        _value_block(p, stride, v + e * item, kind, step, keys, rows, out + e * 4, wide)
-        e += 4 * LANES
-    while e < size:
-        for row in range(rows):
-            weights, to = p + row * stride, out + row * wide + e * 4
-            _value_tail(weights, v + e * item, kind, step, keys, to, size - e)
-        e += LANES
-
-
-@compiled
-def _softmax(
-    at: int,
-    count: int,
-    scale: Any,
-    cap: Any,
-    has_sink: int,
-    sink: Any,
-    slope: Any,
-    ahead: int,
-    bias: Any,
-    reach: int,
-) -> Any:
-    """Turn scores into exponentials in place and return their sum; the first key is `ahead` of the query."""
-    s = floats(at, count)
-    for i in range(count):
-        s[i] = s[i] * scale
-    if cap != 0:
-        for i in range(count):
-            s[i] = cap * c.tanh(s[i] / cap)
-    if slope != 0:
-        for i in range(count):
-            s[i] = s[i] + slope * np.float32(i + ahead)
-    if reach != 0:
-        for i in range(max(0, 1 - ahead - reach), min(count, 1 - ahead)):
-            s[i] = s[i] + bias[-(i + ahead)]
-    top = s[0]
-    for i in range(count):
-        top = s[i] if s[i] > top or s[i] != s[i] else top
-    if has_sink:
-        top = max(top, sink)
-    for i in range(count):
-        s[i] = c.exp(s[i] - top)
-    zero = np.float32(0)
-    a0, a1, a2, a3, a4, a5, a6, a7 = zero, zero, zero, zero, zero, zero, zero, zero
-    whole = count // LANES * LANES
-    for i in range(0, whole, LANES):
-        a0, a1, a2, a3 = a0 + s[i], a1 + s[i + 1], a2 + s[i + 2], a3 + s[i + 3]
-        a4, a5, a6, a7 = a4 + s[i + 4], a5 + s[i + 5], a6 + s[i + 6], a7 + s[i + 7]
-    left = count - whole
-    a0 = a0 + s[whole] if left > 0 else a0
-    a1 = a1 + s[whole + 1] if left > 1 else a1
-    a2 = a2 + s[whole + 2] if left > 2 else a2
-    a3 = a3 + s[whole + 3] if left > 3 else a3
-    a4 = a4 + s[whole + 4] if left > 4 else a4
-    a5 = a5 + s[whole + 5] if left > 5 else a5
-    a6 = a6 + s[whole + 6] if left > 6 else a6
-    total = ((a0 + a4) + (a2 + a6)) + ((a1 + a5) + (a3 + a7))
-    return total + c.exp(sink - top) if has_sink else total
-
-
 @compiled
 def attention(
     q: int, q_kind: int, keys: int, k_room: int, k_step: int, k_skip: int, values: int,
@@ -251,7 +109,10 @@ def attention(
     kv_heads: int, size: int, v_size: int, causal: int, window: int, slopes: int, chunk: int,
     bias: int, bias_kind: int, reach: int, scale: float, cap: float, part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Attend for this part's (token, key head) pairs, dealt out one by one: later tokens see more."""
+    """Attend for this part's (token, key head) pairs.
+
+    Many are dealt out one by one, as later tokens see more. Of few, each part has as many query heads.
+    """
     owner, place = integers(sequence, tokens), integers(position, tokens)
     group = heads // kv_heads
     wide = (v_size + LANES) * 4
@@ -264,7 +125,12 @@ def attention(
     bias_row = floats(bias_at, reach)
     sink = floats(sink_at, 1)
     out_row = floats(out_at, GROUP * (v_size + LANES))
-    for pair in range(part, tokens * kv_heads, parts):
+    pairs, rows_all = tokens * kv_heads, tokens * heads
+    first_row, last_row, start_pair, step = 0, rows_all, part, parts
+    if pairs < DEALT * parts:
+        first_row, last_row = rows_all * part // parts, rows_all * (part + 1) // parts
+        start_pair, step = first_row // group, 1
+    for pair in range(start_pair, (last_row + group - 1) // group, step):
         token, head = pair // kv_heads, pair % kv_heads
         b = owner[token]
         last = place[token] + 1 if causal else integers(length + 8 * b, 1)[0]
@@ -278,11 +144,12 @@ def attention(
         k = integers(keys + 8 * b, 1)[0] + k_skip + k_row * k_step
         v = integers(values + 8 * b, 1)[0] + v_skip + v_row * v_step
         stride = 4 * (count + LANES)
-        for start in range(0, group, GROUP):
-            rows = min(GROUP, group - start)
+        high = min(group, last_row - pair * group)
+        for start in range(max(0, first_row - pair * group), high, GROUP):
+            rows = min(GROUP, high - start)
             base = token * heads + head * group + start
             read(q + base * size * size_of(q_kind), q_kind, q_at, rows * size)
-            _score(q_at, size, k, kind, k_step, count, rows, scores_at, stride)
+            score(q_at, size, k, kind, k_step, count, rows, scores_at, stride)
             for row in range(rows):
                 if sinks != 0:
                     at = sinks + (head * group + start + row) * size_of(sinks_kind)
@@ -290,7 +157,7 @@ def attention(
                 if reach != 0:
                     at = bias + (base + row) * reach * size_of(bias_kind)
                     read(at, bias_kind, bias_at, reach)
-                total = _softmax(
+                total = softmax(
                     scores_at + row * stride, count, np.float32(scale), np.float32(cap),
                     1 if sinks != 0 else 0, sink[0],
                     slope[head * group + start + row] if slopes != 0 else np.float32(0),
@@ -298,7 +165,7 @@ def attention(
                 )  # fmt: skip
                 # The sum waits behind the row's scores until its values are added.
                 floats(scores_at + row * stride + 4 * count, 1)[0] = total
-            _weigh(scores_at, stride, v, kind, v_step, v_size, count, rows, out_at, wide)
+            weigh(scores_at, stride, v, kind, v_step, v_size, count, rows, out_at, wide)
             for row in range(rows):
                 total = floats(scores_at + row * stride + 4 * count, 1)[0]
                 shift = row * (v_size + LANES)

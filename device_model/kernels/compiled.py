@@ -13,7 +13,7 @@ import numpy as np
 from llvmlite import ir
 
 from device_model.kernels.deferred import carray, compiled, intrinsic, signature
-from device_model.kernels.lanes import F32
+from device_model.kernels.vectors import F32
 
 
 @intrinsic

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from device_model.kernels.lanes import LANES
+from device_model.kernels.vectors import LANES
 from device_model.numerics import BF16, Array, wide
 
 BLOCK = 1 << 20

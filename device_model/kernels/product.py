@@ -19,7 +19,7 @@ from device_model.kernels.compiled import (
     write,
 )
 from device_model.kernels.deferred import compiled
-from device_model.kernels.lanes import BF16, F32
+from device_model.kernels.vectors import BF16, F32
 
 BYTES, NIBBLES = 2, 3
 """Kinds of a packed weight: an element per byte with a float32 scale per block, or two with an exponent per 32."""
