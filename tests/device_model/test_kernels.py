@@ -80,7 +80,7 @@ def test_matmul(rows: int, k: int, stored: str) -> None:
 @pytest.mark.parametrize("k", WIDTHS)
 @pytest.mark.parametrize("rows", ROWS)
 def test_matmul_of_bf16_has_the_declared_bits(rows: int, k: int) -> None:
-    for n in (1, 4, 9, 37):
+    for n in (1, 4, 9, 37, 150):
         w = random(n, k, seed=n, dtype="bfloat16")
         _, fast, plain = both("matmul", rows, k, n, "bf16", w, dtype=DTYPES["f32"])
         assert np.array_equal(fast, plain)
