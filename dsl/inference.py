@@ -183,7 +183,7 @@ class _Inference:
         if faulty:
             return faulty
         self.blocks.globals = {n: symbol(n) for n in ("B", "S", "C")}
-        mesh = sorted({s.id for s in _shards(block)})
+        mesh = sorted({s.id for b in self._called(block) for s in _shards(b)})
         scope = Scope(dict(self.blocks.globals))
         symbolic_arguments(block, self.shared, scope, mesh)
         self.blocks.globals |= {m: MeshAxis(m) for m in mesh}
@@ -192,6 +192,14 @@ class _Inference:
         self.builder.close_frame()
         self.builder.close(unused_parameters(block))
         return tuple(self.builder.diagnostics.values())
+
+    def _called(self, block: sx.Block) -> list[sx.Block]:
+        """Return a block and all that it calls."""
+        found = [block]
+        for one in found:
+            made = (self.shared.blocks.get(call.function.id) for call in calls(one))
+            found += [b for b in dict.fromkeys(made) if b is not None and b not in found]
+        return found
 
     def _sources_of(self, block: sx.Block, scope: Scope) -> None:
         for param in block.params:

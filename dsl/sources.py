@@ -160,9 +160,10 @@ def _part(
 def _range(axis: int) -> SourceRule:
     def rule(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
         start, stop = r.number(expr.arguments[1]), r.number(expr.arguments[2])
-        at = axis % len(want.shape) if want.shape else 0
-        what = "rows" if axis == 0 else "columns"
-        holds = bool(want.shape) and equal(want.shape[at], stop - start)
+        there = len(want.shape) > (1 if axis == -2 else 0)
+        at = axis % len(want.shape) if there else 0
+        what = "columns" if axis == -1 else "rows"
+        holds = there and equal(want.shape[at], stop - start)
         r.need(holds, expr, f"{text(stop - start)} {what}", want)
         return _part(r, expr, want, loops, Region(at, start, stop), None)
 
@@ -326,6 +327,13 @@ SOURCES: Mapping[str, SourceSpec] = {
             "A range of the last axis of a fused tensor.",
             3,
             _range(-1),
+        ),
+        SourceSpec(
+            "matrix_rows",
+            "matrix_rows(source, start, stop)",
+            "A range of the rows of each matrix of a stack: of the axis before the last.",
+            3,
+            _range(-2),
         ),
         SourceSpec(
             "every",

@@ -45,6 +45,11 @@ def reference_merge(call: Call) -> tuple[Array, ...]:
     return (x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1]),)
 
 
+def reference_column(call: Call) -> tuple[Array, ...]:
+    """Add a last axis of 1."""
+    return (call.array(0)[..., None],)
+
+
 def reference_split(call: Call) -> tuple[Array, ...]:
     """Cut the last axis into pieces."""
     ends = np.cumsum(integers(call.attrs, "sizes"))
@@ -246,6 +251,7 @@ def _unchanged(inputs: DTypes, attrs: Mapping[str, Attr], numerics: Numerics) ->
 
 
 HEADS = Kernel(reference_heads, result=_unchanged, view=True)
+COLUMN = Kernel(reference_column, result=_unchanged, view=True)
 MERGE = Kernel(reference_merge, result=_unchanged, view=True)
 SPLIT = Kernel(reference_split, lower_split, _as_each)
 SLICE = Kernel(reference_slice, lower_split, _unchanged)

@@ -6,18 +6,21 @@ a row's bits do not depend on the other rows. Sparse and quantised weights are n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from device_model.kernels import opcodes, order
 from device_model.kernels.call import Call
 from device_model.kernels.compiled import read, size_of, words, write
 from device_model.kernels.deferred import compiled
-from device_model.kernels.kernel import Kernel, as_first, declared
+from device_model.kernels.kernel import DTypes, Kernel, as_first, declared, promoted
 from device_model.kernels.product import BYTES, NIBBLES, scratch_bytes
-from device_model.numerics import BF16, F32, Array, is_float
+from device_model.numerics import BF16, F32, Array, Numerics, is_float
 from device_model.packed import FP4, Packed
 from device_model.places import Buffer, Held, Item, Place
 from device_model.program import Argument, Builder, kind_of
+from dsl.graph import Attr
 
 PATTERNS = np.arange(256, dtype=np.uint8)
 PANEL = 256
@@ -109,21 +112,27 @@ def lower_matmul(target: Builder, item: Item) -> bool:
 
 
 def lower_gather(target: Builder, item: Item) -> bool:
-    """Emit a look-up of one row per token in a floating table."""
+    """Emit a look-up of rows in a floating table."""
     table, ids = item.inputs
     (out,) = item.outputs
     if not (isinstance(table, Held) and isinstance(ids, Buffer) and isinstance(out, Buffer)):
         return False
-    if not is_float(table.array.dtype) or ids.elements != 1:
+    if not is_float(table.array.dtype):
         return False
-    target.reserve(4 * out.elements)
+    width = out.elements // ids.elements
+    target.reserve(4 * width)
     target.emit(
         opcodes.GATHER, target.at(table), kind_of(table.array.dtype), target.at(ids),
-        target.at(out), kind_of(out.dtype), target.rows(), out.elements,
+        target.at(out), kind_of(out.dtype), target.rows(ids.elements), width,
     )  # fmt: skip
     return True
 
 
+def _as_table(inputs: DTypes, attrs: Mapping[str, Attr], numerics: Numerics) -> DTypes:
+    """Return the format of rows: whole numbers stay what they are."""
+    return promoted(inputs, attrs, numerics) if is_float(inputs[0]) else inputs[:1]
+
+
 MATMUL = Kernel(reference_matmul, lower_matmul, declared)
 HEAD_MATMUL = Kernel(reference_head_matmul, result=as_first)
-GATHER = Kernel(reference_gather, lower_gather)
+GATHER = Kernel(reference_gather, lower_gather, _as_table)

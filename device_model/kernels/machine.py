@@ -100,7 +100,11 @@ def _execute_more(a: Any, r: Any, part: int, parts: int, scratch: int) -> None:
     elif opcode == opcodes.ROUTE:
         moe.route(
             a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13],
-            a[14], a[15], r[0], part, parts, scratch,
+            a[14], a[15], a[16], r[0], r[1], r[2], r[3], part, parts, scratch,
+        )  # fmt: skip
+    elif opcode == opcodes.EXPERT_FINISH:
+        moe.finish(
+            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], part, parts, scratch,
         )  # fmt: skip
     elif opcode == opcodes.SCALE_ROWS:
         position.scale_rows(a[1], a[2], a[3], a[4], a[5], a[6], a[7], part, parts, scratch)

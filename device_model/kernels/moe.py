@@ -7,7 +7,7 @@ order of `lanes`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,43 +19,72 @@ from device_model.kernels.deferred import compiled
 from device_model.kernels.kernel import DTypes, Kernel, as_first, declared
 from device_model.kernels.linear import can_read, entry, product, stored
 from device_model.kernels.product import scratch_bytes
-from device_model.numerics import STORAGE, Array, Numerics, wide
+from device_model.numerics import STORAGE, Array, Numerics, cast, wide
 from device_model.packed import Packed
 from device_model.places import Buffer, Held, Item
 from device_model.program import Builder, kind_of
 from dsl.graph import Attr
-
-NORMALIZE_FLOOR = np.float32(1e-20)
 
 
 def reference_route(call: Call) -> tuple[Array, ...]:
     """Choose the best experts of each token and their shares."""
     scores = wide(call.array(0))
     top = integer(call.attrs, "top")
+    word_ = call.word("score", "softmax")
+    if word_ == "sparsemixer":
+        choice, share = _sparsemixer(scores, top, call.number("jitter", 0.0))
+    else:
+        choice, share = _ranked(call, scores, top, SCORES[word_][1])
+    if call.attrs.get("normalize", False):
+        total = share[..., 0]
+        for t in range(1, top):
+            total = total + share[..., t]
+        least, floor = (
+            np.float32(call.number(n, d)) for n, d in (("least", 0.0), ("floor", 1e-20))
+        )
+        share = share / (np.maximum(total, least) + floor)[..., None]
+    return choice, share * np.float32(call.number("scale", 1.0))
+
+
+def _ranked(
+    call: Call, scores: Array, top: int, score: Callable[[Array], Array]
+) -> tuple[Array, Array]:
+    """Choose the largest of all, or of the best groups."""
     before = call.word("order", "before") == "before"
-    score = _softmax if call.word("score", "softmax") == "softmax" else _sigmoid
     shares = score(scores) if before else scores
     bias = call.optional("bias")
     ranked = shares if bias is None else shares + wide(bias)
     ranked = _limit_groups(call, ranked, biased=bias is not None)
     choice = np.argsort(-ranked, axis=-1, kind="stable")[..., :top].astype(np.int32)
     share = np.take_along_axis(shares, choice.astype(np.int64), axis=-1)
-    share = share if before else score(share)
-    if call.attrs.get("normalize", False):
-        total = share[..., 0]
-        for t in range(1, top):
-            total = total + share[..., t]
-        share = share / (total + NORMALIZE_FLOOR)[..., None]
-    return choice, share * np.float32(call.number("scale", 1.0))
+    return choice, share if before else score(share)
+
+
+def _sparsemixer(scores: Array, top: int, jitter: float) -> tuple[Array, Array]:
+    """Choose one expert after the other, each with its share among those left that are near it."""
+    left, near = scores.copy(), np.float32(2.0 * jitter)
+    choice = np.empty((*scores.shape[:-1], top), np.int32)
+    share = np.empty(choice.shape, np.float32)
+    for t in range(top):
+        best = left.argmax(axis=-1)[..., None]
+        largest = np.take_along_axis(left, best, axis=-1)
+        factor = np.maximum(np.abs(scores), largest)
+        kept = np.where((largest - scores) / factor > near, -np.inf, left)
+        powers = np.exp(kept.astype(np.float64) - largest)
+        choice[..., t] = best[..., 0]
+        share[..., t] = 1.0 / powers.sum(axis=-1)
+        np.put_along_axis(left, best, -np.inf, axis=-1)
+    return choice, share
 
 
 def _limit_groups(call: Call, ranked: Array, *, biased: bool) -> Array:
-    """Rule out the experts of all but the best groups; a group counts by its best one or, with a bias, two."""
+    """Rule out the experts of all but the best groups."""
     groups, kept = integer(call.attrs, "groups", 1), integer(call.attrs, "top_groups", 1)
     if groups <= 1:
         return ranked
     grouped = ranked.reshape(*ranked.shape[:-1], groups, -1)
-    best = -np.sort(-grouped, axis=-1)[..., : 2 if biased else 1].sum(axis=-1)
+    counted = integer(call.attrs, "group_best", 0) or (2 if biased else 1)
+    best = -np.sort(-grouped, axis=-1)[..., :counted].sum(axis=-1)
     chosen = np.argsort(-best, axis=-1, kind="stable")[..., :kept]
     allowed = np.zeros(best.shape, np.bool_)
     np.put_along_axis(allowed, chosen, True, axis=-1)
@@ -71,21 +100,60 @@ def _sigmoid(x: Array) -> Array:
     return np.asarray((1.0 / (1.0 + np.exp(-x.astype(np.float64)))).astype(np.float32))
 
 
+def _sqrtsoftplus(x: Array) -> Array:
+    return np.asarray(np.sqrt(np.logaddexp(x.astype(np.float64), 0.0)).astype(np.float32))
+
+
+SOFTMAX, SIGMOID, SQRTSOFTPLUS, SPARSEMIXER = 0, 1, 2, 3
+SCORES: dict[str, tuple[int, Callable[[Array], Array]]] = {
+    "softmax": (SOFTMAX, _softmax),
+    "sigmoid": (SIGMOID, _sigmoid),
+    "sqrtsoftplus": (SQRTSOFTPLUS, _sqrtsoftplus),
+}
+
+
 def reference_expert_matmul(call: Call) -> tuple[Array, ...]:
-    """Multiply each token by the weights of its chosen experts."""
+    """Multiply each token by the weights of its chosen experts; what names no expert gives zeros."""
     x, w, choice = call.array(0), call.weight(1), call.array(2)
     tokens, top = choice.shape
     spread = np.broadcast_to(x[:, None], (tokens, top, x.shape[-1])) if x.ndim == 2 else x
     out = np.zeros((tokens, top, w.shape[1]), np.float32)
-    for expert in np.unique(choice):
+    for expert in np.unique(choice[(choice >= 0) & (choice < len(w))]):
         chosen = choice == expert
         out[chosen] = product(np.ascontiguousarray(spread[chosen]), entry(w, int(expert)))
+    share, bias = call.optional("share"), call.optional("bias")
+    if share is None and bias is None:
+        return (out,)
+    out = wide(cast(out, _routed_storage(call, x)))
+    factor = np.float32(1.0) if share is None else wide(share)[..., None]
+    out = out * factor
+    if bias is not None:
+        known = np.clip(choice, 0, len(w) - 1)
+        out = np.where((choice == known)[..., None], out + wide(bias)[known], out)
     return (out,)
+
+
+def _routed_storage(call: Call, x: Array) -> np.dtype[Any]:
+    """Return the format of a product, from which its share and bias go on."""
+    return declared((x.dtype,), call.attrs, call.numerics)[0]
+
+
+def reference_pick(call: Call) -> tuple[Array, ...]:
+    """Return the scores of what was chosen."""
+    return (np.take_along_axis(call.array(0), call.array(1).astype(np.int64), axis=-1),)
+
+
+def reference_within(call: Call) -> tuple[Array, ...]:
+    """Return the shares of a range of experts, 0 for the others."""
+    share, choice = wide(call.array(0)), call.array(1)
+    kept = (choice >= integer(call.attrs, "start")) & (choice < integer(call.attrs, "stop"))
+    return (np.where(kept, share, np.float32(0.0)),)
 
 
 def reference_combine(call: Call) -> tuple[Array, ...]:
     """Add the experts' results in the order in which they were chosen, weighted by their shares."""
-    y, share = wide(call.array(0)), wide(call.array(1))
+    y, given = wide(call.array(0)), call.optional("share")
+    share = np.ones(y.shape[:2], np.float32) if given is None else wide(given)
     out = np.zeros((y.shape[0], y.shape[2]), np.float32)
     for t in range(y.shape[1]):
         out = out + y[:, t] * share[:, t, None]
@@ -93,11 +161,16 @@ def reference_combine(call: Call) -> tuple[Array, ...]:
 
 
 @compiled
-def _score(p: Any, count: int, sigmoid: int) -> None:
+def _score(p: Any, count: int, function: int) -> None:
     """Turn scores into probabilities in place, in float64 and rounded once."""
-    if sigmoid:
+    if function == SIGMOID:
         for i in range(count):
             p[i] = np.float32(1.0 / (1.0 + math.exp(-np.float64(p[i]))))
+        return
+    if function == SQRTSOFTPLUS:
+        for i in range(count):
+            x = np.float64(p[i])
+            p[i] = np.float32(math.sqrt(max(x, 0.0) + math.log1p(math.exp(-abs(x)))))
         return
     top = p[0]
     for i in range(count):
@@ -140,10 +213,24 @@ def _keep_groups(ranked: Any, worth: Any, count: int, groups: int, kept: int, co
 
 
 @compiled
+def _mix(p: Any, left: Any, count: int, near: Any) -> int:
+    """Return the best expert left, and put its share among those near it into its place of `left`."""
+    best: int = _best(left, 0, count)
+    largest, total = left[best], 0.0
+    for i in range(count):
+        factor = max(abs(p[i]), largest)
+        if not (largest - p[i]) / factor > near:
+            total += math.exp(np.float64(left[i]) - np.float64(largest))
+    left[best] = np.float32(1.0 / total)
+    return best
+
+
+@compiled
 def route(
     scores: int, kind: int, bias: int, bias_kind: int, choice: int, share: int, share_kind: int,
-    tokens: int, count: int, top: int, sigmoid: int, before: int, normalize: int, groups: int,
-    kept: int, scale: float, part: int, parts: int, scratch: int,
+    tokens: int, count: int, top: int, function: int, before: int, normalize: int, groups: int,
+    kept: int, counted: int, scale: float, floor: float, least: float, near: float,
+    part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
     """Choose the experts of this part's tokens and their shares."""
     ranked_at, extra_at = scratch + 4 * count, scratch + 8 * count
@@ -152,8 +239,8 @@ def route(
     chosen = floats(chosen_at, top)
     for token in range(tokens * part // parts, tokens * (part + 1) // parts):
         read(scores + token * count * size_of(kind), kind, scratch, count)
-        if before:
-            _score(p, count, sigmoid)
+        if before and function != SPARSEMIXER:
+            _score(p, count, function)
         for i in range(count):
             ranked[i] = p[i]
         if bias != 0:
@@ -161,20 +248,24 @@ def route(
             for i in range(count):
                 ranked[i] = ranked[i] + extra[i]
         if groups > 1:
-            _keep_groups(ranked, extra, count, groups, kept, 2 if bias != 0 else 1)
+            _keep_groups(ranked, extra, count, groups, kept, counted)
         ids = words(choice + 4 * token * top, top)
         for t in range(top):
-            best = _best(ranked, 0, count)
+            if function == SPARSEMIXER:
+                best = _mix(p, ranked, count, np.float32(near))
+                chosen[t] = ranked[best]
+            else:
+                best = _best(ranked, 0, count)
+                chosen[t] = p[best]
             ids[t] = best
-            chosen[t] = p[best]
             ranked[best] = -np.inf
         if not before:
-            _score(chosen, top, sigmoid)
+            _score(chosen, top, function)
         if normalize:
             total = chosen[0]
             for t in range(1, top):
                 total = total + chosen[t]
-            total = total + NORMALIZE_FLOOR
+            total = max(total, np.float32(least)) + np.float32(floor)
             for t in range(top):
                 chosen[t] = chosen[t] / total
         for t in range(top):
@@ -187,13 +278,16 @@ def combine(
     y: int, kind: int, share: int, share_kind: int, out: int, out_kind: int, tokens: int,
     top: int, width: int, part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Add this part's columns of the experts' results, in the order in which they were chosen."""
+    """Add this part's columns of the experts' results, in the order in which they were chosen; a share of 0 is none."""
     first, last = width * part // parts, width * (part + 1) // parts
     count = last - first
     row_at, share_at = scratch + 4 * count, scratch + 8 * count
     total, row, shares = floats(scratch, count), floats(row_at, count), floats(share_at, top)
+    for t in range(top):
+        shares[t] = np.float32(1.0)
     for token in range(tokens):
-        read(share + token * top * size_of(share_kind), share_kind, share_at, top)
+        if share != 0:
+            read(share + token * top * size_of(share_kind), share_kind, share_at, top)
         for i in range(count):
             total[i] = np.float32(0.0)
         for t in range(top):
@@ -201,6 +295,30 @@ def combine(
             for i in range(count):
                 total[i] = total[i] + row[i] * shares[t]
         write(scratch, out + (token * width + first) * size_of(out_kind), out_kind, count)
+
+
+@compiled
+def finish(
+    out: int, kind: int, share: int, share_kind: int, bias: int, bias_kind: int, choice: int,
+    rows: int, experts: int, n: int, part: int, parts: int, scratch: int,
+) -> None:  # fmt: skip
+    """Multiply this part's rows of an expert product by their shares, and add the bias of their expert, in place."""
+    bias_at = scratch + 4 * n
+    row, extra, chosen = floats(scratch, n), floats(bias_at, n), words(choice, rows)
+    one = floats(bias_at + 4 * n, 1)
+    one[0] = np.float32(1.0)
+    for index in range(rows * part // parts, rows * (part + 1) // parts):
+        expert = np.int64(chosen[index])
+        read(out + index * n * size_of(kind), kind, scratch, n)
+        if share != 0:
+            read(share + index * size_of(share_kind), share_kind, bias_at + 4 * n, 1)
+        for i in range(n):
+            row[i] = row[i] * one[0]
+        if bias != 0 and 0 <= expert < experts:
+            read(bias + expert * n * size_of(bias_kind), bias_kind, bias_at, n)
+            for i in range(n):
+                row[i] = row[i] + extra[i]
+        write(scratch, out + index * n * size_of(kind), kind, n)
 
 
 def lower_route(target: Builder, item: Item) -> bool:
@@ -212,26 +330,35 @@ def lower_route(target: Builder, item: Item) -> bool:
     if not isinstance(share, Buffer) or not (bias is None or isinstance(bias, Held)):
         return False
     count, top = scores.width, integer(item.attrs, "top")
+    score = word(item.attrs, "score", "softmax")
     target.reserve(4 * (3 * count + top) + 64)
     target.emit(
         opcodes.ROUTE, target.at(scores), kind_of(scores.dtype),
         0 if bias is None else target.at(bias), 0 if bias is None else kind_of(bias.array.dtype),
         target.at(choice), target.at(share), kind_of(share.dtype), target.rows(), count, top,
-        int(word(item.attrs, "score", "softmax") == "sigmoid"),
+        SPARSEMIXER if score == "sparsemixer" else SCORES[score][0],
         int(word(item.attrs, "order", "before") == "before"),
         int(bool(item.attrs.get("normalize", False))), integer(item.attrs, "groups", 1),
-        integer(item.attrs, "top_groups", 1), reals=(number(item.attrs, "scale", 1.0),),
+        integer(item.attrs, "top_groups", 1),
+        integer(item.attrs, "group_best", 0) or (1 if bias is None else 2),
+        reals=(
+            number(item.attrs, "scale", 1.0), number(item.attrs, "floor", 1e-20),
+            number(item.attrs, "least", 0.0), 2.0 * number(item.attrs, "jitter", 0.0),
+        ),
     )  # fmt: skip
     return True
 
 
 def lower_expert_matmul(target: Builder, item: Item) -> bool:
     """Emit the products of every token with its experts."""
-    x, w, choice = item.inputs
+    x, w, choice = item.inputs[:3]
     (out,) = item.outputs
     if not (isinstance(x, Buffer) and isinstance(choice, Buffer) and isinstance(out, Buffer)):
         return False
     if not (isinstance(w, Held | Packed) and can_read(w)):
+        return False
+    share, bias = item.operand("share"), item.operand("bias")
+    if not isinstance(share, Buffer | None) or not isinstance(bias, Held | None):
         return False
     experts, n, k = w.array.shape if isinstance(w, Held) else w.shape
     values = w.array if isinstance(w, Held) else w.values
@@ -244,18 +371,28 @@ def lower_expert_matmul(target: Builder, item: Item) -> bool:
         values.nbytes // experts, rest[0], scales, *rest[1:], target.at(out),
         kind_of(out.dtype), target.rows(choice.width), experts, n, k,
     )  # fmt: skip
+    if share is not None or bias is not None:
+        target.reserve(8 * n + 64)
+        target.emit(
+            opcodes.EXPERT_FINISH, target.at(out), kind_of(out.dtype),
+            0 if share is None else target.at(share), 0 if share is None else kind_of(share.dtype),
+            0 if bias is None else target.at(bias), 0 if bias is None else kind_of(bias.array.dtype),
+            target.at(choice), target.rows(choice.width), experts, n,
+        )  # fmt: skip
     return True
 
 
 def lower_combine(target: Builder, item: Item) -> bool:
     """Emit the sum of the experts' results."""
-    (y, share), (out,) = item.inputs, item.outputs
-    if not (isinstance(y, Buffer) and isinstance(share, Buffer) and isinstance(out, Buffer)):
+    y, share, (out,) = item.inputs[0], item.operand("share"), item.outputs
+    if not (isinstance(y, Buffer) and isinstance(out, Buffer) and isinstance(share, Buffer | None)):
         return False
-    target.reserve(8 * y.width + 4 * share.width + 64)
+    top = y.elements // y.width
+    target.reserve(8 * y.width + 4 * top + 64)
     target.emit(
-        opcodes.COMBINE, target.at(y), kind_of(y.dtype), target.at(share), kind_of(share.dtype),
-        target.at(out), kind_of(out.dtype), target.rows(), share.width, y.width,
+        opcodes.COMBINE, target.at(y), kind_of(y.dtype), 0 if share is None else target.at(share),
+        0 if share is None else kind_of(share.dtype), target.at(out), kind_of(out.dtype),
+        target.rows(), top, y.width,
     )  # fmt: skip
     return True
 
@@ -267,3 +404,5 @@ def _routed(inputs: DTypes, attrs: Mapping[str, Attr], numerics: Numerics) -> DT
 ROUTE = Kernel(reference_route, lower_route, _routed)
 EXPERT_MATMUL = Kernel(reference_expert_matmul, lower_expert_matmul, declared)
 COMBINE = Kernel(reference_combine, lower_combine, as_first)
+PICK = Kernel(reference_pick, result=as_first)
+WITHIN = Kernel(reference_within, result=as_first)

@@ -246,6 +246,13 @@ def matmul(
 
 
 @compiled
+def _clear(at: int, size: int) -> None:
+    bytes_ = octets(at, size)
+    for i in range(size):
+        bytes_[i] = 0
+
+
+@compiled
 def expert_matmul(
     x: int, x_kind: int, repeats: int, choice: int, w: int, kind: int, entry: int, scales: int,
     scales_entry: int, block_rows: int, block_columns: int, table: int, rounds: int, out: int,
@@ -253,6 +260,7 @@ def expert_matmul(
 ) -> None:  # fmt: skip
     """Compute this part's columns of each row's product with its expert; `repeats` rows share a row of x.
 
+    A row that names no expert gives zeros.
     `entry` and `scales_entry` are the bytes of one expert's weight and scales.
     """
     first, last = _columns(n, part, parts)
@@ -260,6 +268,9 @@ def expert_matmul(
     numbers_at = scratch + TILE_BYTES + 4 * PANEL * block + 4 * TILE_COLUMNS * k
     block_at = numbers_at + 8 * block
     numbers, chosen = integers(numbers_at, block), words(choice, rows)
+    for row in range(rows):
+        if chosen[row] < 0 or chosen[row] >= experts:
+            _clear(out + (row * n + first) * size_of(out_kind), (last - first) * size_of(out_kind))
     for expert in range(experts):
         count = 0
         for row in range(rows):

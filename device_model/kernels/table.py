@@ -38,6 +38,7 @@ KERNELS: dict[str, Kernel] = {
     "split": layout.SPLIT,
     "slice": layout.SLICE,
     "concat": layout.CONCAT,
+    "column": layout.COLUMN,
     "append": layout.APPEND,
     "reuse": layout.REUSE,
     "attention": attention.ATTENTION,
@@ -57,4 +58,6 @@ KERNELS: dict[str, Kernel] = {
     "route": moe.ROUTE,
     "expert_matmul": moe.EXPERT_MATMUL,
     "combine": moe.COMBINE,
+    "pick": moe.PICK,
+    "within": moe.WITHIN,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dsl.graph import Attr
-from dsl.ops.spec import OpSpec, Param, Role, Site, same_dims
+from dsl.ops.spec import OpSpec, Param, Role, Site, no_traffic, same_dims
 from dsl.symbolic import Dim, Poly, at_least, equal, text
 from dsl.types import Axis, TensorType
 
@@ -54,6 +54,11 @@ def _concat(site: Site) -> tuple[TensorType, ...]:
     return (TensorType(first.dtype, (*first.axes[:-1], Axis(total)), first.partial),)
 
 
+def _column(site: Site) -> tuple[TensorType, ...]:
+    x = site.type("x")
+    return (TensorType(x.dtype, (*x.axes, Axis(1)), x.partial),)
+
+
 SPLIT = OpSpec(
     name="split",
     summary="Cut the last axis into parts of the given sizes.",
@@ -101,4 +106,18 @@ CONCAT = OpSpec(
     linear=True,
 )
 
-SPECS = (SPLIT, SLICE, CONCAT)
+COLUMN = OpSpec(
+    name="column",
+    summary="Add a last axis of 1, so that numbers repeat over what they are combined with.",
+    params=(Param("x"),),
+    result="[..., 1]",
+    constraints=(),
+    semantics="y[..., 0] = x[...]",
+    cost="0",
+    example="y = y * column(share)",
+    infer=_column,
+    traffic=no_traffic,
+    linear=True,
+)
+
+SPECS = (SPLIT, SLICE, CONCAT, COLUMN)

@@ -29,8 +29,35 @@ def _route(site: Site) -> tuple[TensorType, ...]:
     shown = f"{text(groups)} groups of {text(experts.dim)} experts, {text(kept)} of them chosen"
     site.need(site.divides(experts.dim, groups), 5, shown, "groups")
     site.need(not at_least(kept, groups + 1), 6, shown, "top_groups")
+    best = site.dim("group_best")
+    site.need(not at_least(best, 3), 7, f"group_best is {text(best)}", "group_best")
+    mixer = site.attrs.get("score") == "sparsemixer"
+    plain = bias is None and equal(groups, 1) and site.attrs.get("order") == "before"
+    site.need(not mixer or plain, 8, "sparsemixer chooses one expert after the other", "score")
     axes = (batch, seq, Axis(top))
     return TensorType(DTYPES["i32"], axes), TensorType(scores.dtype, axes)
+
+
+def _pick(site: Site) -> tuple[TensorType, ...]:
+    scores, choice = site.rank("scores", 3, 1), site.rank("choice", 3, 2)
+    site.need(choice.dtype.kind is Kind.INTEGER, 2, f"choice is {choice}", "choice")
+    shown = f"scores are {scores}, choice is {choice}"
+    site.need(same_dims(scores.dims[:2], choice.dims[:2]), 3, shown, "choice")
+    whole = not (scores.axes[2].shards or choice.axes[2].shards)
+    alike = [a.shards for a in scores.axes[:2]] == [a.shards for a in choice.axes[:2]]
+    site.need_shard(whole and alike, 4, shown, "choice")
+    return (TensorType(scores.dtype, choice.axes),)
+
+
+def _within(site: Site) -> tuple[TensorType, ...]:
+    share, choice = site.rank("share", 3, 1), site.rank("choice", 3, 1)
+    shown = f"share is {share}, choice is {choice}"
+    site.need(choice.dtype.kind is Kind.INTEGER and is_float(share), 1, shown, "choice")
+    site.need(same_dims(share.dims, choice.dims), 2, shown, "choice")
+    site.need_shard(share.axes == choice.axes, 2, shown, "choice")
+    start, stop = site.dim("start"), site.dim("stop")
+    site.need(not at_least(start, stop), 3, f"[{text(start)}, {text(stop)})", "stop")
+    return (share,)
 
 
 def _expert_matmul(site: Site) -> tuple[TensorType, ...]:
@@ -53,7 +80,25 @@ def _expert_matmul(site: Site) -> tuple[TensorType, ...]:
         owned = f"x is {x}; the experts are sharded on {', '.join(experts.shards) or 'nothing'}"
         site.need_shard(x.axes[2].shards == chosen.shards, 8, owned, "w")
     axes = (choice.axes[0], choice.axes[1], chosen, out)
-    return (TensorType(x.dtype, axes, frozenset(last.shards)),)
+    made = TensorType(x.dtype, axes, frozenset(last.shards))
+    _expert_extras(site, w, choice, made)
+    return (made,)
+
+
+def _expert_extras(site: Site, w: TensorType, choice: TensorType, made: TensorType) -> None:
+    """Check the share and the bias of an expert product."""
+    share, bias = site.optional("share"), site.optional("bias")
+    if share is not None:
+        shown = f"share is {share}, choice is {choice}"
+        fits = is_float(share) and same_dims(share.dims, choice.dims)
+        site.need(fits, 9, shown, "share")
+        site.need_shard(share.axes == choice.axes and not share.partial, 9, shown, "share")
+    if bias is not None:
+        shown = f"bias is {bias}, w is {w}"
+        fits = bias.rank == 2 and same_dims(bias.dims, w.dims[:2]) and bias.dtype == w.dtype
+        site.need(fits, 10, shown, "bias")
+        complete = bias.axes == w.axes[:2] and not made.partial
+        site.need_shard(complete, 10, shown, "bias", "add it to the complete sum")
 
 
 def _expert_flops(site: Site, results: tuple[TensorType, ...]) -> Dim:
@@ -70,7 +115,12 @@ def _expert_traffic(site: Site, results: tuple[TensorType, ...]) -> Dim:
 
 
 def _combine(site: Site) -> tuple[TensorType, ...]:
-    y, share = site.rank("y", 4, 1), site.rank("share", 3, 2)
+    y = site.rank("y", 4, 1)
+    partial = y.partial | set(y.axes[2].shards)
+    made = TensorType(y.dtype, (y.axes[0], y.axes[1], y.axes[3]), frozenset(partial))
+    if site.optional("share") is None:
+        return (made,)
+    share = site.rank("share", 3, 2)
     shown = f"y is {y}, share is {share}"
     site.need(same_dims(y.dims[:3], share.dims), 3, shown, "share")
     tokens = [a.shards for a in y.axes[:2]] == [a.shards for a in share.axes[:2]]
@@ -78,8 +128,7 @@ def _combine(site: Site) -> tuple[TensorType, ...]:
     kept = share.dtype in (y.dtype, DTYPES["f32"])
     site.need(kept, 4, f"y is {y}, share is {share}", "share")
     site.need_shard(not share.partial, 5, f"share is {share}", "share")
-    partial = y.partial | set(y.axes[2].shards)
-    return (TensorType(y.dtype, (y.axes[0], y.axes[1], y.axes[3]), frozenset(partial)),)
+    return (made,)
 
 
 def _combine_flops(site: Site, results: tuple[TensorType, ...]) -> Dim:
@@ -93,12 +142,16 @@ ROUTE = OpSpec(
         Param("scores"),
         Param("bias", default=None),
         Param("top", Role.DIM),
-        Param("score", Role.CHOICE, choices=("softmax", "sigmoid")),
+        Param("score", Role.CHOICE, choices=("softmax", "sigmoid", "sqrtsoftplus", "sparsemixer")),
         Param("order", Role.CHOICE, "before", ("before", "after")),
         Param("normalize", Role.BOOL, False),
         Param("scale", Role.FLOAT, 1.0),
         Param("groups", Role.DIM, 1),
         Param("top_groups", Role.DIM, 1),
+        Param("group_best", Role.DIM, 0),
+        Param("floor", Role.FLOAT, 1e-20),
+        Param("least", Role.FLOAT, 0.0),
+        Param("jitter", Role.FLOAT, 0.0),
     ),
     result="i32[B, S, top], [B, S, top]",
     constraints=(
@@ -108,12 +161,17 @@ ROUTE = OpSpec(
         "top lies between 1 and X",
         "the number of groups divides X",
         "top_groups is not larger than groups",
+        "a group counts by its best one or two",
+        "sparsemixer has neither bias nor groups, and its order is before",
     ),
     semantics=(
         "p = score(scores) (before) or the raw scores (after); choice = indices of the top largest p + bias, lowest "
-        "index first among equals, from the top_groups best groups where groups > 1 (a group counts by its best p, or "
-        "by its best two where there is a bias); share = p[choice] (or the softmax over the chosen scores, after), "
-        "divided by its sum where normalize, times scale"
+        "index first among equals, from the top_groups best groups where groups > 1 (a group counts by the sum of its "
+        "group_best best p + bias, 0 for two where there is a bias and one elsewhere); share = p[choice] (or the "
+        "score of the chosen alone, after), divided by max(its sum, least) + floor where normalize, times scale. "
+        "sqrtsoftplus is sqrt(log(1 + exp(s))). sparsemixer (arXiv:2409.12136) chooses one expert after the other, "
+        "the largest score m of those left, with the share that a softmax gives it over those left where "
+        "(m - s) / max(|s|, m) <= 2 * jitter"
     ),
     cost="0",
     example='choice, share = route(matmul(h, router), top=T, score="softmax")',
@@ -123,7 +181,14 @@ ROUTE = OpSpec(
 EXPERT_MATMUL = OpSpec(
     name="expert_matmul",
     summary="Multiply each token by the weights of the experts chosen for it.",
-    params=(Param("x"), Param("w"), Param("choice"), ACCUMULATE),
+    params=(
+        Param("x"),
+        Param("w"),
+        Param("choice"),
+        Param("share", default=None),
+        Param("bias", default=None),
+        ACCUMULATE,
+    ),
     result="[B, S, T, N]",
     constraints=(
         "x is float, [B, S, K] or [B, S, T, K]",
@@ -134,8 +199,13 @@ EXPERT_MATMUL = OpSpec(
         "the contracted axes are sharded alike",
         "x and choice agree on B and S, and on T where x has it",
         "x and choice are sharded alike on B and S, and where x has T it is owned as the experts are sharded",
+        "share is float and complete, with the axes of choice",
+        "bias has the first two axes of w, and no sum is partial",
     ),
-    semantics="y[b, s, t, n] = sum over k of x[b, s, (t,) k] * w[choice[b, s, t], n, k]",
+    semantics=(
+        "y[b, s, t, n] = share[b, s, t] * sum over k of x[b, s, (t,) k] * w[choice[b, s, t], n, k] + bias[choice[b, s, "
+        "t], n], without the factor or the term that is absent; 0 where choice names no expert of w"
+    ),
     cost="2 * B * S * T * N * K",
     example="m = silu(expert_matmul(x, gate, choice)) * expert_matmul(x, up, choice)",
     infer=_expert_matmul,
@@ -146,7 +216,7 @@ EXPERT_MATMUL = OpSpec(
 COMBINE = OpSpec(
     name="combine",
     summary="Add the results of a token's experts, weighted by their shares.",
-    params=(Param("y"), Param("share")),
+    params=(Param("y"), Param("share", default=None)),
     result="[B, S, D]",
     constraints=(
         "y has four axes, [B, S, T, D]",
@@ -155,7 +225,7 @@ COMBINE = OpSpec(
         "share has the dtype of y, or f32",
         "share is complete",
     ),
-    semantics="z[b, s, d] = sum over t of share[b, s, t] * y[b, s, t, d], in order of t",
+    semantics="z[b, s, d] = sum over t of share[b, s, t] * y[b, s, t, d], in order of t; a share that is absent is 1",
     cost="2 * B * S * T * D",
     example="x = x + all_reduce(combine(expert_matmul(m, down, choice), share), tp, ep)",
     infer=_combine,
@@ -163,4 +233,39 @@ COMBINE = OpSpec(
     linear=True,
 )
 
-SPECS = (ROUTE, EXPERT_MATMUL, COMBINE)
+PICK = OpSpec(
+    name="pick",
+    summary="The scores of experts that were chosen already.",
+    params=(Param("scores"), Param("choice")),
+    result="[B, S, T]",
+    constraints=(
+        "scores have three axes, [B, S, X]",
+        "choice is integer, with three axes, [B, S, T]",
+        "scores and choice agree on B and S",
+        "the last axes are not sharded, the others alike",
+    ),
+    semantics="y[b, s, t] = scores[b, s, choice[b, s, t]]",
+    cost="0",
+    example="share = pick(scores, gather(table, tokens))",
+    infer=_pick,
+)
+
+WITHIN = OpSpec(
+    name="within",
+    summary="Keep the shares of a range of experts.",
+    params=(
+        Param("share"), Param("choice"), Param("start", Role.DIM), Param("stop", Role.DIM),
+    ),
+    result="as share",
+    constraints=(
+        "share is float and choice integer, with three axes, [B, S, T]",
+        "share and choice have the same axes",
+        "start < stop",
+    ),
+    semantics="y[b, s, t] = share[b, s, t] where start <= choice[b, s, t] < stop, else 0",
+    cost="0",
+    example="kept = x * sum(within(share, choice, X, X + Z))",
+    infer=_within,
+)  # fmt: skip
+
+SPECS = (ROUTE, EXPERT_MATMUL, COMBINE, PICK, WITHIN)

@@ -65,3 +65,8 @@ def test_concat_c3() -> None:
 
 def test_concat_c4() -> None:
     assert violated("concat(x, y)", x=X, y="partial bf16[B, S, D]") == "concat_c4"
+
+
+def test_column_type() -> None:
+    assert gives("column(x)", "f32[B, S, T, 1]", x="f32[B, S, T]")
+    assert gives("y * column(x)", "f32[B, S, T, D]", y="f32[B, S, T, D]", x="f32[B, S, T]")

@@ -52,6 +52,19 @@ def test_route_c6() -> None:
     assert violated(call, x="bf16[B, S, 8]") == "route_c6"
 
 
+def test_route_c7() -> None:
+    call = 'route(x, top=T, score="softmax", groups=4, top_groups=2, group_best=3)'
+    assert violated(call, x="bf16[B, S, 8]") == "route_c7"
+
+
+def test_route_c8() -> None:
+    mixer = 'route(x, top=2, score="sparsemixer", jitter=0.01{})'
+    assert gives(mixer.format(""), "i32[B, S, 2]", "bf16[B, S, 2]", x=SCORES)
+    assert violated(mixer.format(', order="after"'), x=SCORES) == "route_c8"
+    biased = mixer.format("").replace("(x,", "(x, bias,")
+    assert violated(biased, x=SCORES, bias="bf16[X]") == "route_c8"
+
+
 def test_expert_matmul_type() -> None:
     assert gives(MATMUL, "bf16[B, S, T, N]", x=TOKENS, w=WEIGHTS, choice=CHOICE)
     assert gives(MATMUL, "bf16[B, S, T, N]", x=CHOSEN, w=WEIGHTS, choice=CHOICE)
@@ -99,7 +112,28 @@ def test_expert_matmul_c8() -> None:
     assert violated(MATMUL, x=x, w=WEIGHTS, choice=CHOICE) == "expert_matmul_c8"
 
 
+def test_expert_matmul_c9() -> None:
+    call = "expert_matmul(x, w, choice, share)"
+    y = "bf16[B, S, T, N]"
+    assert gives(call, y, x=TOKENS, w=WEIGHTS, choice=CHOICE, share="f32[B, S, T]")
+    for share in ("f32[B, S, X]", "i32[B, S, T]", "f32[B, S, T @tp]"):
+        said = violated(call, x=TOKENS, w=WEIGHTS, choice=CHOICE, share=share)
+        assert said == "expert_matmul_c9"
+
+
+def test_expert_matmul_c10() -> None:
+    call = "expert_matmul(x, w, choice, bias=b)"
+    y, split = "bf16[B, S, T @ep, N @tp]", "bf16[X @ep, N @tp, K]"
+    assert gives(call, y, x=TOKENS, w=split, choice=CHOICE, b="bf16[X @ep, N @tp]")
+    for bias in ("bf16[N, X]", "f32[X, N]", "bf16[X, N @tp]"):
+        said = violated(call, x=TOKENS, w=WEIGHTS, choice=CHOICE, b=bias)
+        assert said == "expert_matmul_c10"
+    x, w = "bf16[B, S, K @tp]", "bf16[X, N, K @tp]"
+    assert violated(call, x=x, w=w, choice=CHOICE, b="bf16[X, N]") == "expert_matmul_c10"
+
+
 def test_combine_type() -> None:
+    assert gives("combine(y)", "bf16[B, S, D]", y=Y)
     assert gives(COMBINE, "bf16[B, S, D]", y=Y, share=SHARE)
     assert gives(COMBINE, "bf16[B, S, D]", y=Y, share="f32[B, S, T]")
     owned = "bf16[B, S, T @ep, D]"
@@ -130,3 +164,47 @@ def test_combine_c4() -> None:
 
 def test_combine_c5() -> None:
     assert violated(COMBINE, y=Y, share="partial bf16[B, S, T]") == "combine_c5"
+
+
+PICK, WITHIN = "pick(x, choice)", "within(share, choice, 0, X)"
+
+
+def test_pick_type() -> None:
+    assert gives(PICK, "f32[B, S, T]", x="f32[B, S, X]", choice=CHOICE)
+
+
+def test_pick_c1() -> None:
+    assert violated(PICK, x="f32[B, X]", choice=CHOICE) == "pick_c1"
+
+
+def test_pick_c2() -> None:
+    assert violated(PICK, x="f32[B, S, X]", choice="f32[B, S, T]") == "pick_c2"
+    assert violated(PICK, x="f32[B, S, X]", choice="i32[B, S]") == "pick_c2"
+
+
+def test_pick_c3() -> None:
+    assert violated(PICK, x="f32[S, B, X]", choice=CHOICE) == "pick_c3"
+
+
+def test_pick_c4() -> None:
+    assert violated(PICK, x="f32[B, S, X @tp]", choice=CHOICE) == "pick_c4"
+    assert violated(PICK, x="f32[B @ep, S, X]", choice=CHOICE) == "pick_c4"
+
+
+def test_within_type() -> None:
+    assert gives(WITHIN, "f32[B, S, T]", share="f32[B, S, T]", choice=CHOICE)
+
+
+def test_within_c1() -> None:
+    assert violated(WITHIN, share="f32[B, S]", choice=CHOICE) == "within_c1"
+    assert violated(WITHIN, share="f32[B, S, T]", choice="f32[B, S, T]") == "within_c1"
+
+
+def test_within_c2() -> None:
+    assert violated(WITHIN, share="f32[B, S, D]", choice=CHOICE) == "within_c2"
+    assert violated(WITHIN, share="f32[B, S, T @tp]", choice=CHOICE) == "within_c2"
+
+
+def test_within_c3() -> None:
+    call = "within(share, choice, 3, 3)"
+    assert violated(call, share="f32[B, S, T]", choice=CHOICE) == "within_c3"
