@@ -23,7 +23,7 @@ COUNTS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_blocks"
 TOKEN_SUFFIXES = ("_token_id", "_token_index")
 TOKENS = frozenset({"pad_index", "eos_index", "bos_index", "unk_index", "mask_index"})
 
-NOTES = frozenset({"base", "drop", "none", "router_gain"})
+NOTES = frozenset({"drop", "none", "router_gain"})
 
 Config = dict[str, Any]
 
@@ -50,9 +50,8 @@ def shrunk(model_type: str) -> Config:
     """Return the keys that make the type's default config tiny."""
     _, transformers = libraries()
     special = table().get("types", {}).get(model_type, {})
-    base = special.get("base", {})
-    default = transformers.AutoConfig.for_model(model_type, **base).to_dict()
-    keys = _merged(_merged(base, _section(default, _absent_tokens())), special)
+    default = transformers.AutoConfig.for_model(model_type).to_dict()
+    keys = _merged(_section(default, _absent_tokens()), special)
     dropped = {*NOTES, *special.get("drop", ())}
     return {k: v for k, v in keys.items() if k not in dropped} | dict.fromkeys(
         special.get("none", ())
