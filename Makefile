@@ -5,7 +5,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .ONESHELL:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help demo install test lint fmt clean
+.PHONY: help demo install test farm status lint fmt clean
 
 PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3) python3)
 VENV := .venv
@@ -34,6 +34,12 @@ install: $(VENV)/.installed  ## Install this checkout with all that the demo nee
 
 test: $(VENV)/.tox  ## Check everything: lint, types, tests, conformance (tox)
 	@$(BIN)/tox
+
+farm: $(VENV)/.installed  ## Port and validate a tiny oracle of every covered type, the whole matrix
+	@$(BIN)/python -m farm run --jobs $$(nproc)
+
+status: farm  ## Write docs/status.md and docs/status.html from the farm's results
+	@$(BIN)/python -m farm status
 
 lint: $(VENV)/.tox  ## Check style and types only
 	@$(BIN)/tox -e lint,types

@@ -88,6 +88,7 @@ def validate(
     progress: Progress = silent,
     stage: Callable[[str], AbstractContextManager[object]] = nullcontext,
     numerics: Sequence[str] = NUMERICS,
+    modes: Sequence[Mode] = MODES,
 ) -> Validation:
     """Return every case of the rule for a port of the checkpoint in a directory; `stage` times the parts."""
     with stage(COMPILING):
@@ -105,8 +106,8 @@ def validate(
             own = _reference(directory, name, rows, progress)
         with stage(f"device {name}"):
             engine = Engine(graph, reader, numerics=name)
-            outputs = dict(_run_modes(engine, name, rows, progress))
-        cases += [_case(m, name, outputs[m.name], truth, own) for m in MODES]
+            outputs = dict(_run_modes(engine, name, modes, rows, progress))
+        cases += [_case(m, name, outputs[m.name], truth, own) for m in modes]
         layers += _layer_errors(engine, name, rows[0], truth[0], own)
         notes.append(_agreement(name, outputs))
     return Validation(tuple(cases), tuple(layers), tuple(notes))
@@ -141,12 +142,16 @@ def _reference(
 
 
 def _run_modes(
-    engine: Engine, numerics: str, rows: Sequence[Tokens], progress: Progress
+    engine: Engine,
+    numerics: str,
+    modes: Sequence[Mode],
+    rows: Sequence[Tokens],
+    progress: Progress,
 ) -> Iterator[tuple[str, list[Array]]]:
-    for number, mode in enumerate(MODES):
-        progress(f"device {numerics}", number, len(MODES))
+    for number, mode in enumerate(modes):
+        progress(f"device {numerics}", number, len(modes))
         yield mode.name, mode.feed(engine.session(sequences=mode.rows), rows)
-    progress(f"device {numerics}", len(MODES), len(MODES))
+    progress(f"device {numerics}", len(modes), len(modes))
 
 
 def _case(
@@ -159,16 +164,17 @@ def _case(
     wanted = np.concatenate([t.logits for t in truth[: mode.rows]]).astype(np.float64)
     got = np.concatenate(outputs)
     error = relative_rmse(got, wanted)
-    agreement = top1(got, wanted)
+    agreement, likeness = top1(got, wanted), correlation(got, wanted)
     if own is None:
         sure = _sure_top1(got, wanted)
         passed_ = error <= F32_LIMIT and sure
-        return Case(mode.name, numerics, error, F32_LIMIT, passed_, None, agreement)
+        return Case(mode.name, numerics, error, F32_LIMIT, passed_, None, agreement, likeness)
     reference = relative_rmse(
         np.concatenate([r.logits for r in own[: mode.rows]]).astype(np.float64), wanted
     )
     limit = LOWER_PRECISION_FACTOR * reference
-    return Case(mode.name, numerics, error, limit, error <= limit, reference, agreement)
+    passed_ = error <= limit
+    return Case(mode.name, numerics, error, limit, passed_, reference, agreement, likeness)
 
 
 def relative_rmse(got: Array, truth: Array) -> float:
@@ -177,6 +183,15 @@ def relative_rmse(got: Array, truth: Array) -> float:
         return float("inf")
     scale = float(np.sqrt(np.mean(truth**2)))
     return float(np.sqrt(np.mean((got - truth) ** 2))) / scale if scale else float("inf")
+
+
+def correlation(got: Array, truth: Array) -> float | None:
+    """Return Pearson's correlation, which others judge by; blind to scale and offset, so it decides nothing here."""
+    if got.shape != truth.shape or not np.isfinite(got).all():
+        return None
+    one, other = got - got.mean(), truth - truth.mean()
+    scale = float(np.sqrt(np.sum(one**2) * np.sum(other**2)))
+    return float(np.sum(one * other)) / scale if scale else None
 
 
 def top1(got: Array, truth: Array) -> float:
@@ -220,7 +235,7 @@ def _layer_errors(
 
 def _agreement(numerics: str, outputs: Mapping[str, list[Array]]) -> str:
     """Return a sentence on how far the modes differ from prefill on the row they share."""
-    base = outputs[MODES[0].name][0]
+    base = next(iter(outputs.values()))[0]
     furthest = max(float(np.abs(o[0] - base).max()) for o in outputs.values())
     if furthest == 0.0:
         return f"{numerics}: all modes give identical bits on the row they share"

@@ -177,7 +177,8 @@ class Memory:
 class Case:
     """One comparison of logits: errors are RMSE relative to the float64 truth.
 
-    `top1` is the share of positions, of those that count, where both prefer the same token.
+    `top1` is the share of positions, of those that count, where both prefer the same token; `pcc` is Pearson's
+    correlation, shown because others judge by it.
     """
 
     mode: str
@@ -187,6 +188,7 @@ class Case:
     passed: bool
     reference_rmse: float | None = None
     top1: float | None = None
+    pcc: float | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Return the case as JSON data."""
@@ -197,6 +199,7 @@ class Case:
             "reference_rmse": self.reference_rmse,
             "limit": self.limit,
             "top1": self.top1,
+            "pcc": self.pcc,
             "pass": self.passed,
         }
 

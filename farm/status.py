@@ -1,0 +1,159 @@
+"""Write what the zoo covers and how well: one page as Markdown, the same as HTML, from the farm's results alone."""
+
+from __future__ import annotations
+
+import statistics
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from farm.cells import Cell, Result, key_of
+from farm.registry import family_types, spec_lines, uncovered_types
+from farm.shrink import causal_types
+from farm.store import Store, newest
+from porting.library import families, write_text
+from porting.validate import F32_LIMIT, LOWER_PRECISION_FACTOR
+
+HERE = Path(__file__).parent
+STYLE = HERE.parent / "porting" / "report" / "templates" / "report.css"
+HEADS = (
+    "type", "family", "verdict", "f32 error", "bf16 error", "÷ reference's", "PCC f32", "PCC bf16", "modes",
+    "tokens", "weights", "a token of context", "lines", "seconds",
+)  # fmt: skip
+RULE = (
+    "A tiny random checkpoint of each type, every kind of layer in it, against transformers in float64, in every "
+    f"mode. f32 passes within {F32_LIMIT:.0e}, bf16 within {LOWER_PRECISION_FACTOR} times transformers' own bf16 error; the "
+    "figures are the worst of all modes. PCC decides nothing: it is what others judge by. Lines are those of the "
+    "family's own file, without comments."
+)
+NOT_RUN = "not run"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the page shows; `rows` are in the order of `HEADS`."""
+
+    types: int
+    passing: int
+    facts: tuple[tuple[str, str], ...]
+    rows: tuple[tuple[str, ...], ...]
+    problems: tuple[tuple[str, str], ...]
+    missing: tuple[tuple[str, tuple[str, ...]], ...]
+
+    @property
+    def share(self) -> int:
+        """Return the share of types that pass, in percent."""
+        return 100 * self.passing // self.types if self.types else 0
+
+
+def write_status(store: Store, directory: Path) -> tuple[Path, Path]:
+    """Write `status.md` and `status.html` from the current results of whole cells."""
+    covered = family_types()
+    found = newest(store.load(), [key_of(Cell(model_type)) for model_type in covered])
+    status = status_of(found)
+    markdown, page = directory / "status.md", directory / "status.html"
+    write_text(markdown, as_markdown(status))
+    write_text(page, as_html(status))
+    return markdown, page
+
+
+def status_of(results: Mapping[str, Result]) -> Status:
+    """Return the status of every type, given the results by type."""
+    covered = family_types()
+    lines = {path: spec_lines(path) for path in families().values()}
+    passing = sum(result.passed for result in results.values())
+    longest = max(lines, key=lambda path: lines[path])
+    facts = (
+        ("covered", f"{len(covered)}"),
+        ("pass", f"{passing}"),
+        ("families", f"{len(lines)}"),
+        ("median family", f"{statistics.median(lines.values()):.0f} lines"),
+        ("longest family", f"{lines[longest]} lines ({longest.stem})"),
+        ("transformers", _version(results)),
+    )
+    rows = tuple(
+        _row(name, path.stem, lines[path], results.get(name))
+        for name, path in sorted(covered.items())
+    )
+    problems = tuple(
+        (name, result.problem or "outside of the limit")
+        for name, result in sorted(results.items())
+        if not result.passed
+    )
+    return Status(len(causal_types()), passing, facts, rows, problems, _missing())
+
+
+@lru_cache(maxsize=1)
+def reasons() -> Mapping[str, str]:
+    """Return what each uncovered type lacks, by type."""
+    data = tomllib.loads((HERE / "missing.toml").read_text(encoding="utf-8"))
+    return {name: reason for reason, names in data["lacks"].items() for name in names}
+
+
+def as_markdown(status: Status) -> str:
+    """Return the page as Markdown."""
+    facts = "; ".join(f"{name}: {value}" for name, value in status.facts)
+    parts = [f"# {status.passing} of {status.types} causal types pass", RULE, f"{facts}."]
+    parts += ["## Covered", _table(HEADS, status.rows, left=3)]
+    if status.problems:
+        parts.append("## What does not pass")
+        parts += [f"### {name}\n\n```\n{text}\n```" for name, text in status.problems]
+    missing = [(reason, ", ".join(names)) for reason, names in status.missing]
+    parts += ["## Not covered", _table(("lacks", "types"), missing, left=2)]
+    return "\n\n".join(parts) + "\n"
+
+
+def as_html(status: Status) -> str:
+    """Return the page as HTML that needs no other file."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string((HERE / "status.html").read_text(encoding="utf-8"))
+    style = Markup(STYLE.read_text(encoding="utf-8"))  # noqa: S704 - our own file
+    return template.render(status=status, heads=HEADS, rule=RULE, style=style)
+
+
+def _row(name: str, family: str, lines: int, result: Result | None) -> tuple[str, ...]:
+    if result is None:
+        return (name, family, NOT_RUN, *("",) * 9, str(lines), "")
+    f32, bf16 = (_of(result.cases, numerics) for numerics in ("f32", "bf16"))
+    ratios = [c["rmse"] / c["reference_rmse"] for c in bf16 if c["reference_rmse"]]
+    modes = {case["mode"] for case in result.cases}
+    return (
+        name, family, result.verdict, _worst(f32, "rmse", max, ".1e"), _worst(bf16, "rmse", max, ".1e"),
+        f"{max(ratios):.2f}" if ratios else "", _worst(f32, "pcc", min, ".7f"), _worst(bf16, "pcc", min, ".5f"),
+        str(len(modes)), str(result.tokens), f"{result.weights_bytes:,}", f"{result.state_bytes_per_token:,}",
+        str(lines), f"{result.seconds:.1f}",
+    )  # fmt: skip
+
+
+def _of(cases: Sequence[Mapping[str, Any]], numerics: str) -> list[Mapping[str, Any]]:
+    return [case for case in cases if case["numerics"] == numerics]
+
+
+def _worst(cases: Sequence[Mapping[str, Any]], key: str, pick: Any, form: str) -> str:
+    values = [case[key] for case in cases if case[key] is not None]
+    return f"{pick(values):{form}}" if values else ""
+
+
+def _missing() -> tuple[tuple[str, tuple[str, ...]], ...]:
+    by_reason: dict[str, list[str]] = {}
+    known = reasons()
+    for name in uncovered_types():
+        by_reason.setdefault(known.get(name, "not looked at yet"), []).append(name)
+    return tuple((reason, tuple(names)) for reason, names in by_reason.items())
+
+
+def _version(results: Mapping[str, Result]) -> str:
+    versions = {result.versions.get("transformers", "") for result in results.values()}
+    return ", ".join(sorted(versions)) or NOT_RUN
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
+    marks = [":--" if i < left else "--:" for i in range(len(heads))]
+    lines = [heads, marks, *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
