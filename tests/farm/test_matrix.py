@@ -103,7 +103,7 @@ def test_the_page_shows_passing_failing_and_missing_types() -> None:
         assert "why" in shown
         assert "reformer" in shown
     assert "prefers-color-scheme: dark" in page
-    assert {len(row) for row in status.rows} == {14}
+    assert {len(row) for row in status.rows} == {13}
 
 
 def test_lines_of_a_family_are_those_that_say_something(tmp_path: Path) -> None:
