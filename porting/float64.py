@@ -74,14 +74,14 @@ def watch(torch: Any) -> Iterator[set[str]]:
 def recorder(torch: Any, held: Collection[int]) -> Any:
     """Return a mode that keeps a copy of every result; `taken` gives and forgets them.
 
-    Left out are views of memory that starts at an address in `held`, such as weights, and what it has kept already.
+    Left out are views of memory that starts at an address in `held`, such as weights, and what is done while `paused`.
     """
 
     class Recorder(torch.utils._python_dispatch.TorchDispatchMode):  # type: ignore[misc]  # noqa: SLF001 - its only home
         def __init__(self) -> None:
             super().__init__()
             self._kept: list[Any] = []
-            self._known: set[tuple[object, ...]] = set()
+            self.paused = False
 
         def __torch_dispatch__(
             self, func: Any, _types: Any, args: Any = (), kwargs: Any = None
@@ -93,18 +93,13 @@ def recorder(torch: Any, held: Collection[int]) -> Any:
             return results
 
         def _keep(self, result: Any) -> None:
-            start = result.untyped_storage().data_ptr()
-            layout = (tuple(result.shape), result.stride(), result.dtype)
-            key = (result.data_ptr(), *layout, result._version)  # noqa: SLF001 - the only way to see a change in place
-            if start in held or key in self._known:
-                return
-            self._known.add(key)
-            self._kept.append(result.detach().clone())
+            # A copy, since memory may be written to in place or used again.
+            if not self.paused and result.untyped_storage().data_ptr() not in held:
+                self._kept.append(result.detach().clone())
 
         def taken(self) -> list[Any]:
             """Return what was kept since the last call."""
             kept, self._kept = self._kept, []
-            self._known.clear()
             return kept
 
     return Recorder()

@@ -142,18 +142,20 @@ class Reference:
         ends: list[Array | None] = [None]
         recorder = float64.recorder(torch, held)
 
-        def hand_over(leaving: Array | None) -> None:
+        def hand_over(result: Any) -> None:
+            recorder.paused = True
+            leaving = _numpy(result[0])
             values = (*buffers, *(_numpy(x) for x in recorder.taken()))
             visit(Stretch(len(ends) - 1, len(layers) + 2, ends[-1], leaving, values))
             ends.append(leaving)
+            recorder.paused = False
 
         def enter(_module: Any, inputs: Any, named: Any) -> None:
             if len(ends) == 1:
-                hand_over(_numpy((inputs[0] if inputs else named["hidden_states"])[0]))
+                hand_over(inputs[0] if inputs else named["hidden_states"])
 
         def leave(_module: Any, _inputs: Any, output: Any) -> None:
-            first = output[0] if isinstance(output, tuple) else output
-            hand_over(_numpy(first[0]))
+            hand_over(output[0] if isinstance(output, tuple) else output)
 
         handles = [layer.register_forward_hook(leave) for layer in layers]
         if layers:
@@ -162,7 +164,7 @@ class Reference:
             with torch.no_grad(), _as(torch, self.precision), recorder:
                 ids = torch.tensor([list(row)], dtype=torch.int64)
                 output = self._model(input_ids=ids, use_cache=False)
-                hand_over(_numpy(output.logits[0]))
+                hand_over(output.logits)
         finally:
             for handle in handles:
                 handle.remove()

@@ -20,6 +20,8 @@ TOLERANCE = 3e-5
 """Distance of two equal rows, relative to their length; the device computes in float32 from exact operands."""
 CANDIDATES = 32
 """Rows with nearly the same projection that are looked at."""
+LARGEST = 1e30
+"""Rows with larger numbers are masks."""
 DEVIATIONS = 5.0
 """How far the projections of equal rows may lie apart, in allowed distances: the direction is random."""
 
@@ -74,7 +76,7 @@ class _Table:
 
     def __init__(self, rows: Rows, ordered: bool) -> None:
         self._ordered = ordered
-        finite = rows[np.isfinite(rows).all(axis=1)]
+        finite = rows[(np.abs(rows) < LARGEST).all(axis=1)]
         rows = finite if ordered else np.sort(finite, axis=1)
         rng = np.random.default_rng(rows.shape[1])
         self._direction = rng.standard_normal(rows.shape[1])

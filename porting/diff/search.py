@@ -30,6 +30,12 @@ CHUNK = 1
 """Tokens a step where a port that is right at once may be wrong step by step."""
 
 
+MOVING = frozenset({"cast", "concat", "gather", "slice", "split"})
+"""Operations that only move values: what they move is right or wrong before them."""
+ABSORBED = frozenset({"head_matmul"})
+"""Products with weights that the reference multiplies elsewhere, so that it has no such value even where all is right."""
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """One evaluation of an operation: its operands, a state as of one sequence, and its first result."""
@@ -240,6 +246,12 @@ class Search:
         known = {at: all(map(golden.holds, flow.results.get(at, ()))) for at in range(first, last)}
         sound = self._upstream_of_known(number, known)
         suspects = [at for at in range(first, last) if flow.results.get(at) and at not in sound]
+        ops = self._plan.items
+        suspects = (
+            [at for at in suspects if ops[at].op not in MOVING | ABSORBED]
+            or [at for at in suspects if ops[at].op not in MOVING]
+            or suspects
+        )
         if not suspects:
             # Every value is one of the reference's, so the last one is in the wrong place.
             suspects = [at for at in range(first, last) if flow.results.get(at)][-1:]

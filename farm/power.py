@@ -1,0 +1,148 @@
+"""Measure the harness: how many of the bugs that ports have had the rule notices and `sohu diff` names.
+
+`python -m farm.power TYPE …` seeds every operator of `farm.bugs` into each type. A bug is caught when a mode
+fails the rule in f32. Beside it stands what a correlation of 0.99, as others use it, would have noticed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from device_model.engine import Engine
+from device_model.memory import TensorReader
+from device_model.numerics import NUMERICS
+from device_model.plan import plan as planned
+from dsl.diagnostics import Refused
+from dsl.graph import Graph
+from farm.bugs import Bug, bugs
+from farm.oracles import tiny
+from porting.checkpoint.tensors import Checkpoint
+from porting.config.reader import read_config
+from porting.diff.search import Search
+from porting.origin.resolve import resolve
+from porting.plan import plan
+from porting.reference import Reference, RowOutput, Stretch
+from porting.validate import F32_LIMIT, MODES, relative_rmse, sample_rows
+
+CORRELATION = 0.99
+
+Tokens = Sequence[np.ndarray[Any, np.dtype[np.int64]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What became of one bug.
+
+    `mode` is the first mode that failed the rule, empty where none did; `correlation` the least over the modes that
+    ran; `named` the operation that `sohu diff` blames, and `right` whether it stands where the bug is.
+    """
+
+    model_type: str
+    operator: str
+    mode: str
+    error: float
+    correlation: float
+    named: str
+    right: bool
+
+    @property
+    def caught(self) -> bool:
+        """Tell whether the rule noticed it."""
+        return bool(self.mode)
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """A sound port of one type, with all that its bugs are compared with."""
+
+    model_type: str
+    graph: Graph
+    reader: TensorReader
+    rows: Tokens
+    truth: tuple[RowOutput, ...]
+    stretches: tuple[Stretch, ...]
+
+
+def examine(model_type: str, each: int = 1) -> Iterator[Finding]:
+    """Yield what becomes of every bug in one type."""
+    with tempfile.TemporaryDirectory() as folder:
+        subject = _subject(model_type, Path(folder))
+        for bug in bugs(subject.graph, each):
+            yield _finding(subject, bug)
+
+
+def _subject(model_type: str, folder: Path) -> _Subject:
+    tiny(folder, model_type)
+    checkpoint = Checkpoint.open(folder)
+    graph = plan(resolve(str(folder)), read_config(folder), checkpoint).graph
+    model = Reference.load(folder, "float64")
+    rows = sample_rows(model.vocab_size)
+    truth = model.logits([row.tolist() for row in rows])
+    stretches: list[Stretch] = []
+    model.walk(rows[0].tolist(), stretches.append)
+    return _Subject(model_type, graph, checkpoint, rows, truth, tuple(stretches))
+
+
+def _finding(subject: _Subject, bug: Bug) -> Finding:
+    mode, error, correlation = _by_rule(subject, bug)
+    named, right = _by_diff(subject, bug) if mode else ("", False)
+    return Finding(subject.model_type, bug.operator, mode, error, correlation, named, right)
+
+
+def _by_rule(subject: _Subject, bug: Bug) -> tuple[str, float, float]:
+    """Return the first mode that fails, the largest error and the least correlation so far."""
+    try:
+        engine = Engine(bug.graph, subject.reader, numerics="f32")
+    except (Refused, ValueError) as refusal:
+        return f"refused: {type(refusal).__name__}", float("inf"), 0.0
+    worst, least = 0.0, 1.0
+    for mode in MODES:
+        outputs = mode.feed(engine.session(sequences=mode.rows), subject.rows)
+        got = np.concatenate(outputs)
+        wanted = np.concatenate([t.logits for t in subject.truth[: mode.rows]]).astype(np.float64)
+        error = relative_rmse(got, wanted)
+        worst, least = max(worst, error), min(least, _correlation(got, wanted))
+        if error > F32_LIMIT:
+            return mode.name, worst, least
+    return "", worst, least
+
+
+def _by_diff(subject: _Subject, bug: Bug) -> tuple[str, bool]:
+    """Return the operation that the comparison blames first, and whether that is where the bug is."""
+    search = Search(planned(bug.graph, subject.reader, NUMERICS["f32"]), subject.rows[0].tolist())
+    for stretch in subject.stretches:
+        guilty = search.compare(stretch).guilty
+        if guilty is not None:
+            return guilty.op, guilty.span in bug.places
+    return "", False
+
+
+def _correlation(got: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any]) -> float:
+    if not np.isfinite(got).all():
+        return 0.0
+    return float(np.corrcoef(got.ravel(), wanted.ravel())[0, 1])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Examine types and print a line for every bug, as JSON."""
+    parser = argparse.ArgumentParser(prog="python -m farm.power", description=__doc__)
+    parser.add_argument("types", nargs="+", metavar="TYPE")
+    parser.add_argument("--each", type=int, default=1, help="lines of a type per operator")
+    options = parser.parse_args(arguments)
+    for model_type in options.types:
+        for finding in examine(model_type, options.each):
+            print(json.dumps(asdict(finding)), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
