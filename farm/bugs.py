@@ -279,7 +279,8 @@ def _other_score(site: Site) -> Graph | None:
 
 def _other_order(site: Site) -> Graph | None:
     other = {"before": "after", "after": "before"}.get(str(site.node.attrs["order"]))
-    if other is None or site.node.attrs["score"] == "sigmoid":
+    # Shares that are normalised afterwards are the same in either order.
+    if other is None or site.node.attrs["score"] != "softmax" or site.node.attrs["normalize"]:
         return None
     return with_attrs(site, order=other)
 

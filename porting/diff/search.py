@@ -33,7 +33,7 @@ CHUNK = 1
 MOVING = frozenset({"cast", "concat", "gather", "slice", "split"})
 """Operations that only move values: what they move is right or wrong before them."""
 ABSORBED = frozenset({"head_matmul"})
-"""Products with weights that the reference multiplies elsewhere, so that it has no such value even where all is right."""
+"""Products with weights that the reference multiplies elsewhere: it has no such value even where all is right."""
 
 
 @dataclass(frozen=True, slots=True)
