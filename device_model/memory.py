@@ -188,6 +188,12 @@ def _fold(parts: Parts, attrs: Mapping[str, Attr]) -> Array:
     return x.reshape(groups, -1, *x.shape[1:])
 
 
+def _flat(parts: Parts, attrs: Mapping[str, Attr]) -> Array:
+    """Join the two leading axes."""
+    (x,) = _plain(parts)
+    return x.reshape(-1, *x.shape[2:])
+
+
 def _half_pairs(parts: Parts, attrs: Mapping[str, Attr]) -> Array:
     """Turn rows of neighbouring rotary pairs into two halves, per head."""
     (x,), heads = _plain(parts), integer(attrs, "heads")
@@ -202,6 +208,7 @@ TRANSFORMS: dict[str, Callable[[Parts, Mapping[str, Attr]], Array | Packed]] = {
     "transpose": _transpose,
     "part": _part,
     "fold": _fold,
+    "flat": _flat,
     "half_pairs": _half_pairs,
     "scaled": _scaled,
     "mxfp4": _mxfp4,

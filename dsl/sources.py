@@ -202,6 +202,17 @@ def _fold(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> W
     return Transform("fold", (part,), {"groups": groups}, expr.span)
 
 
+def _flat(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
+    """The two leading axes as one, of which the second has a size."""
+    size = r.count(expr.arguments[1])
+    outer = quotient(want.shape[0], size) if want.shape else None
+    r.need(outer is not None, expr, f"a multiple of {text(size)} rows", want)
+    r.plain(expr, want)
+    shape = (0 if outer is None else outer, size, *want.shape[1:])
+    part = r.source(expr.arguments[0], Want(shape, shape, dtype=want.dtype), loops)
+    return Transform("flat", (part,), {}, expr.span)
+
+
 def _join(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
     """Sources one after the other along the leading axis, each followed by its rows: join(a, n, b, m)."""
     pairs = list(zip(expr.arguments[::2], expr.arguments[1::2], strict=False))
@@ -355,6 +366,13 @@ SOURCES: Mapping[str, SourceSpec] = {
             "The leading axis as two: groups, and the rows of each.",
             2,
             _fold,
+        ),
+        SourceSpec(
+            "flat",
+            "flat(source, size)",
+            "The two leading axes as one; the second of them has this size.",
+            2,
+            _flat,
         ),
         SourceSpec(
             "join",

@@ -50,6 +50,20 @@ def reference_column(call: Call) -> tuple[Array, ...]:
     return (call.array(0)[..., None],)
 
 
+def reference_expert_heads(call: Call) -> tuple[Array, ...]:
+    """Make heads of what each expert gave, the heads of one key side by side."""
+    x, count = call.array(0), integer(call.attrs, "count")
+    split = x.reshape(*x.shape[:-1], count, -1).swapaxes(-3, -2)
+    return (np.ascontiguousarray(split).reshape(len(x), -1, split.shape[-1]),)
+
+
+def reference_expert_merge(call: Call) -> tuple[Array, ...]:
+    """Give each expert back its heads."""
+    x, chosen = call.array(0), integer(call.attrs, "chosen")
+    split = x.reshape(len(x), -1, chosen, x.shape[-1]).swapaxes(-3, -2)
+    return (np.ascontiguousarray(split).reshape(len(x), chosen, -1),)
+
+
 def reference_split(call: Call) -> tuple[Array, ...]:
     """Cut the last axis into pieces."""
     ends = np.cumsum(integers(call.attrs, "sizes"))
@@ -253,6 +267,8 @@ def _unchanged(inputs: DTypes, attrs: Mapping[str, Attr], numerics: Numerics) ->
 HEADS = Kernel(reference_heads, result=_unchanged, view=True)
 COLUMN = Kernel(reference_column, result=_unchanged, view=True)
 MERGE = Kernel(reference_merge, result=_unchanged, view=True)
+EXPERT_HEADS = Kernel(reference_expert_heads, result=_unchanged)
+EXPERT_MERGE = Kernel(reference_expert_merge, result=_unchanged)
 SPLIT = Kernel(reference_split, lower_split, _as_each)
 SLICE = Kernel(reference_slice, lower_split, _unchanged)
 CONCAT = Kernel(reference_concat, lower_concat)

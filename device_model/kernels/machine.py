@@ -25,6 +25,7 @@ from device_model.kernels import (
     product,
     recurrent,
     reduction,
+    routing,
 )
 from device_model.kernels.compiled import doubles, integers
 from device_model.kernels.deferred import compiled, intrinsic, signature
@@ -98,7 +99,7 @@ def _execute_more(a: Any, r: Any, part: int, parts: int, scratch: int) -> None:
             a[14], a[15], a[16], a[17], a[18], a[19], part, parts, scratch,
         )  # fmt: skip
     elif opcode == opcodes.ROUTE:
-        moe.route(
+        routing.route(
             a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13],
             a[14], a[15], a[16], r[0], r[1], r[2], r[3], part, parts, scratch,
         )  # fmt: skip

@@ -1,115 +1,26 @@
-"""Mixtures of experts: choosing experts, multiplying by theirs, and adding up.
+"""Experts: multiplying by the weights of those chosen, and adding up.
 
-Ties go to the lowest index. Tokens are grouped by expert to share a weight's bytes; a row's sum is its own, in the
+Tokens are grouped by expert to share a weight's bytes; a row's sum is its own, in the
 order of `lanes`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from device_model.kernels import opcodes
-from device_model.kernels.call import Call, integer, number, word
+from device_model.kernels.call import Call
 from device_model.kernels.compiled import floats, read, size_of, words, write
 from device_model.kernels.deferred import compiled
-from device_model.kernels.kernel import DTypes, Kernel, as_first, declared
+from device_model.kernels.kernel import Kernel, as_first, declared
 from device_model.kernels.linear import can_read, entry, product, stored
 from device_model.kernels.product import scratch_bytes
-from device_model.numerics import STORAGE, Array, Numerics, cast, wide
+from device_model.numerics import Array, cast, wide
 from device_model.packed import Packed
 from device_model.places import Buffer, Held, Item
 from device_model.program import Builder, kind_of
-from dsl.graph import Attr
-
-
-def reference_route(call: Call) -> tuple[Array, ...]:
-    """Choose the best experts of each token and their shares."""
-    scores = wide(call.array(0))
-    top = integer(call.attrs, "top")
-    word_ = call.word("score", "softmax")
-    if word_ == "sparsemixer":
-        choice, share = _sparsemixer(scores, top, call.number("jitter", 0.0))
-    else:
-        choice, share = _ranked(call, scores, top, SCORES[word_][1])
-    if call.attrs.get("normalize", False):
-        total = share[..., 0]
-        for t in range(1, top):
-            total = total + share[..., t]
-        least, floor = (
-            np.float32(call.number(n, d)) for n, d in (("least", 0.0), ("floor", 1e-20))
-        )
-        share = share / (np.maximum(total, least) + floor)[..., None]
-    return choice, share * np.float32(call.number("scale", 1.0))
-
-
-def _ranked(
-    call: Call, scores: Array, top: int, score: Callable[[Array], Array]
-) -> tuple[Array, Array]:
-    """Choose the largest of all, or of the best groups."""
-    before = call.word("order", "before") == "before"
-    shares = score(scores) if before else scores
-    bias = call.optional("bias")
-    ranked = shares if bias is None else shares + wide(bias)
-    ranked = _limit_groups(call, ranked, biased=bias is not None)
-    choice = np.argsort(-ranked, axis=-1, kind="stable")[..., :top].astype(np.int32)
-    share = np.take_along_axis(shares, choice.astype(np.int64), axis=-1)
-    return choice, share if before else score(share)
-
-
-def _sparsemixer(scores: Array, top: int, jitter: float) -> tuple[Array, Array]:
-    """Choose one expert after the other, each with its share among those left that are near it."""
-    left, near = scores.copy(), np.float32(2.0 * jitter)
-    choice = np.empty((*scores.shape[:-1], top), np.int32)
-    share = np.empty(choice.shape, np.float32)
-    for t in range(top):
-        best = left.argmax(axis=-1)[..., None]
-        largest = np.take_along_axis(left, best, axis=-1)
-        factor = np.maximum(np.abs(scores), largest)
-        kept = np.where((largest - scores) / factor > near, -np.inf, left)
-        powers = np.exp(kept.astype(np.float64) - largest)
-        choice[..., t] = best[..., 0]
-        share[..., t] = 1.0 / powers.sum(axis=-1)
-        np.put_along_axis(left, best, -np.inf, axis=-1)
-    return choice, share
-
-
-def _limit_groups(call: Call, ranked: Array, *, biased: bool) -> Array:
-    """Rule out the experts of all but the best groups."""
-    groups, kept = integer(call.attrs, "groups", 1), integer(call.attrs, "top_groups", 1)
-    if groups <= 1:
-        return ranked
-    grouped = ranked.reshape(*ranked.shape[:-1], groups, -1)
-    counted = integer(call.attrs, "group_best", 0) or (2 if biased else 1)
-    best = -np.sort(-grouped, axis=-1)[..., :counted].sum(axis=-1)
-    chosen = np.argsort(-best, axis=-1, kind="stable")[..., :kept]
-    allowed = np.zeros(best.shape, np.bool_)
-    np.put_along_axis(allowed, chosen, True, axis=-1)
-    return np.where(allowed[..., None], grouped, -np.inf).reshape(ranked.shape)
-
-
-def _softmax(x: Array) -> Array:
-    shifted = np.exp(x.astype(np.float64) - x.max(axis=-1, keepdims=True))
-    return np.asarray((shifted / shifted.sum(axis=-1, keepdims=True)).astype(np.float32))
-
-
-def _sigmoid(x: Array) -> Array:
-    return np.asarray((1.0 / (1.0 + np.exp(-x.astype(np.float64)))).astype(np.float32))
-
-
-def _sqrtsoftplus(x: Array) -> Array:
-    return np.asarray(np.sqrt(np.logaddexp(x.astype(np.float64), 0.0)).astype(np.float32))
-
-
-SOFTMAX, SIGMOID, SQRTSOFTPLUS, SPARSEMIXER = 0, 1, 2, 3
-SCORES: dict[str, tuple[int, Callable[[Array], Array]]] = {
-    "softmax": (SOFTMAX, _softmax),
-    "sigmoid": (SIGMOID, _sigmoid),
-    "sqrtsoftplus": (SQRTSOFTPLUS, _sqrtsoftplus),
-}
 
 
 def reference_expert_matmul(call: Call) -> tuple[Array, ...]:
@@ -138,18 +49,6 @@ def _routed_storage(call: Call, x: Array) -> np.dtype[Any]:
     return declared((x.dtype,), call.attrs, call.numerics)[0]
 
 
-def reference_pick(call: Call) -> tuple[Array, ...]:
-    """Return the scores of what was chosen."""
-    return (np.take_along_axis(call.array(0), call.array(1).astype(np.int64), axis=-1),)
-
-
-def reference_within(call: Call) -> tuple[Array, ...]:
-    """Return the shares of a range of experts, 0 for the others."""
-    share, choice = wide(call.array(0)), call.array(1)
-    kept = (choice >= integer(call.attrs, "start")) & (choice < integer(call.attrs, "stop"))
-    return (np.where(kept, share, np.float32(0.0)),)
-
-
 def reference_combine(call: Call) -> tuple[Array, ...]:
     """Add the experts' results in the order in which they were chosen, weighted by their shares."""
     y, given = wide(call.array(0)), call.optional("share")
@@ -158,119 +57,6 @@ def reference_combine(call: Call) -> tuple[Array, ...]:
     for t in range(y.shape[1]):
         out = out + y[:, t] * share[:, t, None]
     return (out,)
-
-
-@compiled
-def _score(p: Any, count: int, function: int) -> None:
-    """Turn scores into probabilities in place, in float64 and rounded once."""
-    if function == SIGMOID:
-        for i in range(count):
-            p[i] = np.float32(1.0 / (1.0 + math.exp(-np.float64(p[i]))))
-        return
-    if function == SQRTSOFTPLUS:
-        for i in range(count):
-            x = np.float64(p[i])
-            p[i] = np.float32(math.sqrt(max(x, 0.0) + math.log1p(math.exp(-abs(x)))))
-        return
-    top = p[0]
-    for i in range(count):
-        top = max(top, p[i])
-    total = 0.0
-    for i in range(count):
-        total += math.exp(np.float64(p[i]) - np.float64(top))
-    for i in range(count):
-        p[i] = np.float32(math.exp(np.float64(p[i]) - np.float64(top)) / total)
-
-
-@compiled
-def _best(x: Any, first: int, last: int) -> int:
-    """Return the place of the largest number, the first among equals."""
-    best = first
-    for i in range(first + 1, last):
-        best = i if x[i] > x[best] else best
-    return best
-
-
-@compiled
-def _keep_groups(ranked: Any, worth: Any, count: int, groups: int, kept: int, counted: int) -> None:
-    """Rule out the members of all but the best groups; a group is worth its `counted` best ones."""
-    size = count // groups
-    for g in range(groups):
-        best = _best(ranked, g * size, (g + 1) * size)
-        worth[g] = ranked[best]
-        if counted == 2 and size > 1:
-            held = ranked[best]
-            ranked[best] = -np.inf
-            worth[g] = worth[g] + ranked[_best(ranked, g * size, (g + 1) * size)]
-            ranked[best] = held
-    for _ in range(kept):
-        worth[_best(worth, 0, groups)] = -np.inf
-    # What was chosen is marked by minus infinity; the rest is ruled out.
-    for g in range(groups):
-        if worth[g] != -np.inf:
-            for i in range(g * size, (g + 1) * size):
-                ranked[i] = -np.inf
-
-
-@compiled
-def _mix(p: Any, left: Any, count: int, near: Any) -> int:
-    """Return the best expert left, and put its share among those near it into its place of `left`."""
-    best: int = _best(left, 0, count)
-    largest, total = left[best], 0.0
-    for i in range(count):
-        factor = max(abs(p[i]), largest)
-        if not (largest - p[i]) / factor > near:
-            total += math.exp(np.float64(left[i]) - np.float64(largest))
-    left[best] = np.float32(1.0 / total)
-    return best
-
-
-@compiled
-def route(
-    scores: int, kind: int, bias: int, bias_kind: int, choice: int, share: int, share_kind: int,
-    tokens: int, count: int, top: int, function: int, before: int, normalize: int, groups: int,
-    kept: int, counted: int, scale: float, floor: float, least: float, near: float,
-    part: int, parts: int, scratch: int,
-) -> None:  # fmt: skip
-    """Choose the experts of this part's tokens and their shares."""
-    ranked_at, extra_at = scratch + 4 * count, scratch + 8 * count
-    chosen_at = extra_at + 4 * count
-    p, ranked, extra = floats(scratch, count), floats(ranked_at, count), floats(extra_at, count)
-    chosen = floats(chosen_at, top)
-    for token in range(tokens * part // parts, tokens * (part + 1) // parts):
-        read(scores + token * count * size_of(kind), kind, scratch, count)
-        if before and function != SPARSEMIXER:
-            _score(p, count, function)
-        for i in range(count):
-            ranked[i] = p[i]
-        if bias != 0:
-            read(bias, bias_kind, extra_at, count)
-            for i in range(count):
-                ranked[i] = ranked[i] + extra[i]
-        if groups > 1:
-            _keep_groups(ranked, extra, count, groups, kept, counted)
-        ids = words(choice + 4 * token * top, top)
-        for t in range(top):
-            if function == SPARSEMIXER:
-                best = _mix(p, ranked, count, np.float32(near))
-                chosen[t] = ranked[best]
-            else:
-                best = _best(ranked, 0, count)
-                chosen[t] = p[best]
-            ids[t] = best
-            ranked[best] = -np.inf
-        if not before:
-            _score(chosen, top, function)
-        if normalize:
-            total = chosen[0]
-            for t in range(1, top):
-                total = total + chosen[t]
-            total = max(total, np.float32(least)) + np.float32(floor)
-            for t in range(top):
-                chosen[t] = chosen[t] / total
-        for t in range(top):
-            chosen[t] = chosen[t] * np.float32(scale)
-        write(chosen_at, share + token * top * size_of(share_kind), share_kind, top)
 
 
 @compiled
@@ -321,34 +107,6 @@ def finish(
         write(scratch, out + index * n * size_of(kind), kind, n)
 
 
-def lower_route(target: Builder, item: Item) -> bool:
-    """Emit the choice of experts."""
-    scores, bias = item.inputs[0], item.operand("bias")
-    choice, share = item.outputs
-    if not (isinstance(scores, Buffer) and isinstance(choice, Buffer)):
-        return False
-    if not isinstance(share, Buffer) or not (bias is None or isinstance(bias, Held)):
-        return False
-    count, top = scores.width, integer(item.attrs, "top")
-    score = word(item.attrs, "score", "softmax")
-    target.reserve(4 * (3 * count + top) + 64)
-    target.emit(
-        opcodes.ROUTE, target.at(scores), kind_of(scores.dtype),
-        0 if bias is None else target.at(bias), 0 if bias is None else kind_of(bias.array.dtype),
-        target.at(choice), target.at(share), kind_of(share.dtype), target.rows(), count, top,
-        SPARSEMIXER if score == "sparsemixer" else SCORES[score][0],
-        int(word(item.attrs, "order", "before") == "before"),
-        int(bool(item.attrs.get("normalize", False))), integer(item.attrs, "groups", 1),
-        integer(item.attrs, "top_groups", 1),
-        integer(item.attrs, "group_best", 0) or (1 if bias is None else 2),
-        reals=(
-            number(item.attrs, "scale", 1.0), number(item.attrs, "floor", 1e-20),
-            number(item.attrs, "least", 0.0), 2.0 * number(item.attrs, "jitter", 0.0),
-        ),
-    )  # fmt: skip
-    return True
-
-
 def lower_expert_matmul(target: Builder, item: Item) -> bool:
     """Emit the products of every token with its experts."""
     x, w, choice = item.inputs[:3]
@@ -397,12 +155,5 @@ def lower_combine(target: Builder, item: Item) -> bool:
     return True
 
 
-def _routed(inputs: DTypes, attrs: Mapping[str, Attr], numerics: Numerics) -> DTypes:
-    return (STORAGE["i32"], numerics.promote(inputs[:1]))
-
-
-ROUTE = Kernel(reference_route, lower_route, _routed)
 EXPERT_MATMUL = Kernel(reference_expert_matmul, lower_expert_matmul, declared)
 COMBINE = Kernel(reference_combine, lower_combine, as_first)
-PICK = Kernel(reference_pick, result=as_first)
-WITHIN = Kernel(reference_within, result=as_first)

@@ -18,6 +18,7 @@ from device_model.kernels import (
     recurrent,
     reduction,
     rotary,
+    routing,
 )
 from device_model.kernels.kernel import Kernel
 
@@ -39,6 +40,8 @@ KERNELS: dict[str, Kernel] = {
     "slice": layout.SLICE,
     "concat": layout.CONCAT,
     "column": layout.COLUMN,
+    "expert_heads": layout.EXPERT_HEADS,
+    "expert_merge": layout.EXPERT_MERGE,
     "append": layout.APPEND,
     "reuse": layout.REUSE,
     "attention": attention.ATTENTION,
@@ -55,9 +58,9 @@ KERNELS: dict[str, Kernel] = {
     "write": recurrent.WRITE,
     "causal_conv": recurrent.CAUSAL_CONV,
     "linear_attention": recurrent.LINEAR_ATTENTION,
-    "route": moe.ROUTE,
+    "route": routing.ROUTE,
     "expert_matmul": moe.EXPERT_MATMUL,
     "combine": moe.COMBINE,
-    "pick": moe.PICK,
-    "within": moe.WITHIN,
+    "pick": routing.PICK,
+    "within": routing.WITHIN,
 }

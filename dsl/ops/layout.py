@@ -106,6 +106,61 @@ CONCAT = OpSpec(
     linear=True,
 )
 
+
+def _expert_heads(site: Site) -> tuple[TensorType, ...]:
+    x = site.rank("x", 4, 1)
+    batch, seq, chosen, width = x.axes
+    count = site.dim("count")
+    size = site.divide(width.dim, count, 2, "count")
+    site.need_shard(not (chosen.shards or width.shards), 3, f"x is {x}", "x")
+    axes = (batch, Axis(count * chosen.dim), seq, Axis(size))
+    return (TensorType(x.dtype, axes, x.partial),)
+
+
+def _expert_merge(site: Site) -> tuple[TensorType, ...]:
+    x = site.rank("x", 4, 1)
+    batch, heads, seq, size = x.axes
+    chosen = site.dim("chosen")
+    count = site.divide(heads.dim, chosen, 2, "chosen")
+    site.need_shard(not (heads.shards or size.shards), 3, f"x is {x}", "x")
+    axes = (batch, seq, Axis(chosen), Axis(count * size.dim))
+    return (TensorType(x.dtype, axes, x.partial),)
+
+
+EXPERT_HEADS = OpSpec(
+    name="expert_heads",
+    summary="Heads of queries that experts made, those that share a key side by side.",
+    params=(Param("x"), Param("count", Role.DIM)),
+    result="[B, count * T, S, N // count]",
+    constraints=(
+        "x has four axes, [B, S, T, N]",
+        "count divides N",
+        "neither T nor N is sharded",
+    ),
+    semantics="y[b, k * T + t, s, e] = x[b, s, t, k * E + e], with E = N // count",
+    cost="0",
+    example="q = expert_heads(expert_matmul(h, wq, choice), K)",
+    infer=_expert_heads,
+    linear=True,
+)
+
+EXPERT_MERGE = OpSpec(
+    name="expert_merge",
+    summary="The inverse of expert_heads: what each expert goes on with.",
+    params=(Param("x"), Param("chosen", Role.DIM)),
+    result="[B, S, T, H // chosen * E]",
+    constraints=(
+        "x has four axes, [B, H, S, E]",
+        "chosen divides H",
+        "neither H nor E is sharded",
+    ),
+    semantics="y[b, s, t, k * E + e] = x[b, k * T + t, s, e], with T = chosen",
+    cost="0",
+    example="y = combine(expert_matmul(expert_merge(a, T), wo, choice), share)",
+    infer=_expert_merge,
+    linear=True,
+)
+
 COLUMN = OpSpec(
     name="column",
     summary="Add a last axis of 1, so that numbers repeat over what they are combined with.",
@@ -120,4 +175,4 @@ COLUMN = OpSpec(
     linear=True,
 )
 
-SPECS = (SPLIT, SLICE, CONCAT, COLUMN)
+SPECS = (SPLIT, SLICE, CONCAT, COLUMN, EXPERT_HEADS, EXPERT_MERGE)

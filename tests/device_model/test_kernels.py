@@ -346,3 +346,15 @@ family small for "Small" {
             continue
         with pytest.raises(Refused, match="S604"):
             Engine(graph, reader)
+
+
+def test_heads_of_experts_stand_beside_those_of_their_key() -> None:
+    x = random(5, 2, 12)
+    (heads,) = call("expert_heads", x, count=3)
+    # As JetMoE has them, keys repeated as a whole for each expert: head t * K + k reads key k.
+    theirs = x.reshape(5, 2 * 3, 4)
+    for t in range(2):
+        for k in range(3):
+            assert np.array_equal(heads[:, k * 2 + t], theirs[:, t * 3 + k])
+    (back,) = call("expert_merge", heads, chosen=2)
+    assert np.array_equal(back, x)

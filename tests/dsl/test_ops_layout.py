@@ -70,3 +70,38 @@ def test_concat_c4() -> None:
 def test_column_type() -> None:
     assert gives("column(x)", "f32[B, S, T, 1]", x="f32[B, S, T]")
     assert gives("y * column(x)", "f32[B, S, T, D]", y="f32[B, S, T, D]", x="f32[B, S, T]")
+
+
+CHOSEN, HEADS = "bf16[B, S, 2, 12]", "bf16[B, 6, S, 4]"
+
+
+def test_expert_heads_type() -> None:
+    assert gives("expert_heads(x, 3)", HEADS, x=CHOSEN)
+
+
+def test_expert_heads_c1() -> None:
+    assert violated("expert_heads(x, 3)", x="bf16[B, S, 12]") == "expert_heads_c1"
+
+
+def test_expert_heads_c2() -> None:
+    assert violated("expert_heads(x, 5)", x=CHOSEN) == "expert_heads_c2"
+
+
+def test_expert_heads_c3() -> None:
+    assert violated("expert_heads(x, 3)", x="bf16[B, S, 2 @ep, 12]") == "expert_heads_c3"
+
+
+def test_expert_merge_type() -> None:
+    assert gives("expert_merge(x, 2)", CHOSEN, x=HEADS)
+
+
+def test_expert_merge_c1() -> None:
+    assert violated("expert_merge(x, 2)", x="bf16[B, S, 12]") == "expert_merge_c1"
+
+
+def test_expert_merge_c2() -> None:
+    assert violated("expert_merge(x, 4)", x=HEADS) == "expert_merge_c2"
+
+
+def test_expert_merge_c3() -> None:
+    assert violated("expert_merge(x, 2)", x="bf16[B, 6 @tp, S, 4]") == "expert_merge_c3"
