@@ -5,7 +5,6 @@ A `use` is looked up beside the file that names it, then in the zoo; never outsi
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -51,7 +50,10 @@ def write_text(path: Path, text: str) -> None:
 
 def load_program(path: Path) -> Program:
     """Return the program in a file, linked with what it uses."""
-    file = parse(read_source(path, _shown(path)))
+    return _linked(path, _parsed(path))
+
+
+def _linked(path: Path, file: sx.File) -> Program:
     return link(file, lambda use: _used(use, path.parent))
 
 
@@ -80,24 +82,31 @@ def _parsed(path: Path) -> sx.File:
     return parse(read_source(path, _shown(path)))
 
 
-@lru_cache(maxsize=1)
-def families() -> dict[str, Path]:
-    """Return the zoo's families by the architecture they claim."""
-    claimed: dict[str, Path] = {}
+def families(mentioned: str = "") -> dict[str, tuple[Path, sx.File]]:
+    """Return the zoo's families by the architecture they claim; raises `Refused` where two claim one.
+
+    Only texts with the word `mentioned` are parsed: a port needs one of many.
+    """
+    claimed: dict[str, tuple[Path, sx.File]] = {}
     for path in sorted((ZOO / "families").glob(f"*{SUFFIX}")):
-        for architecture in (a for f in _parsed(path).families for a in f.architectures):
+        source = read_source(path, _shown(path))
+        if mentioned not in source.text:
+            continue
+        file = parse(source)
+        for architecture in (a for f in file.families for a in f.architectures):
             if architecture.value in claimed:
                 message = f"two families claim {architecture.value}"
                 raise Refused((Diagnostic("S228", message, architecture.span),))
-            claimed[architecture.value] = path
+            claimed[architecture.value] = path, file
     return claimed
 
 
 def family_for(architecture: str) -> Program:
     """Return the program of the family that claims an architecture."""
-    known = families()
-    if architecture not in known:
+    found = families(architecture).get(architecture)
+    if found is None:
+        known = families()
         help_ = did_you_mean(architecture, known) or f"the zoo has {', '.join(sorted(known))}"
         message = f"no family claims {architecture}"
         raise refuse("S404", message, place="config.json: architectures", help=help_)
-    return load_program(known[architecture])
+    return _linked(*found)
