@@ -96,13 +96,18 @@ def _gguf(model: str, path: Path | None, progress: Progress) -> Origin:
     return Origin(converted.directory, model, converted.sha256, OriginKind.GGUF, converted.notes)
 
 
-def _demo(progress: Progress) -> Origin:
+def demo_file() -> Path:
+    """Return the demo's weights as they are shipped; raises `Refused` where they are not installed."""
     spec = importlib.util.find_spec(DEMO_PACKAGE)
     folders = spec.submodule_search_locations if spec is not None else None
     file = next((Path(folder) / DEMO_FILE for folder in folders or ()), None)
     if file is None or not file.is_file():
         raise refuse("S516", "the demo's weights are not installed", help=DEMO_INSTALL)
-    converted = gguf.convert(file, progress)
+    return file
+
+
+def _demo(progress: Progress) -> Origin:
+    converted = gguf.convert(demo_file(), progress)
     return Origin(converted.directory, DEMO, converted.sha256, OriginKind.DEMO, converted.notes)
 
 

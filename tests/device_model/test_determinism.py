@@ -7,12 +7,14 @@ from device_model.engine import Engine
 from device_model.memory import RandomReader, shapes_of
 from dsl.inference import infer
 from porting.library import family_for
+from tests.packing import assert_batch_equals, assert_chunks_equal, ragged, tokens
 
+VOCABULARY = 4096
 CONFIG: dict[str, object] = {
     "hidden_size": 576,
     "intermediate_size": 1536,
     "num_hidden_layers": 2,
-    "vocab_size": 4096,
+    "vocab_size": VOCABULARY,
     "num_attention_heads": 9,
     "num_key_value_heads": 3,
     "rms_norm_eps": 1e-5,
@@ -39,40 +41,29 @@ def devices(request: pytest.FixtureRequest) -> dict[int, Engine]:
 
 @pytest.fixture(scope="module")
 def whole(devices: dict[int, Engine]) -> np.ndarray:
-    return devices[2].session().step([tokens(LENGTH)])[0]
-
-
-def tokens(length: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, CONFIG["vocab_size"], LENGTH)[:length]
+    return devices[2].session().step([tokens(VOCABULARY, LENGTH)])[0]
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("chunk", [1, 7, 64, LENGTH])
 def test_chunks(devices: dict[int, Engine], whole: np.ndarray, chunk: int, threads: int) -> None:
-    session, ids = devices[threads].session(), tokens(LENGTH)
-    pieces = [session.step([ids[i : i + chunk]])[0] for i in range(0, LENGTH, chunk)]
-    assert np.array_equal(np.concatenate(pieces), whole)
+    assert_chunks_equal(devices[threads], tokens(VOCABULARY, LENGTH), chunk, whole)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_ragged_batch_of_eight(
     devices: dict[int, Engine], whole: np.ndarray, threads: int
 ) -> None:
-    rows = [tokens(length, seed) for seed, length in enumerate(RAGGED)]
-    rows[1] = tokens(LENGTH)
-    results = devices[threads].session(len(rows)).step(rows)
-    assert np.array_equal(results[1], whole)
-    for row, result in zip(rows, results, strict=True):
-        assert np.array_equal(result, devices[2].session().step([row])[0])
+    assert_batch_equals(devices[threads], devices[2], ragged(VOCABULARY, RAGGED), whole)
 
 
 def test_a_decode_step_reuses_the_memory_of_the_last_one(devices: dict[int, Engine]) -> None:
     session = devices[2].session()
-    session.step([tokens(20)], logits="last")
-    session.step([tokens(1)], logits="last")
+    session.step([tokens(VOCABULARY, 20)], logits="last")
+    session.step([tokens(VOCABULARY, 1)], logits="last")
     held = {region: array.ctypes.data for region, array in session._executor._arenas.items()}
     states = session.cache.table.copy()
     for _ in range(5):
-        session.step([tokens(1)], logits="last")
+        session.step([tokens(VOCABULARY, 1)], logits="last")
     assert held == {r: array.ctypes.data for r, array in session._executor._arenas.items()}
     assert np.array_equal(states[1:], session.cache.table[1:])

@@ -56,6 +56,8 @@ def mismatches(values: np.ndarray, name: str, overflow: Overflow) -> int:
     ours, theirs = encode(values, FORMATS[name], overflow), expected(values, name, overflow)
     missing = np.isnan(values)
     assert np.isnan(decode(ours[missing], FORMATS[name])).all()
+    signs = ours[missing] >> (FORMATS[name].bits - 1)
+    assert np.array_equal(signs == 1, np.signbit(values[missing]))
     return int(np.count_nonzero(ours[~missing] != theirs[~missing]))
 
 

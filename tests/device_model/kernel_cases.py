@@ -1,0 +1,249 @@
+"""The table of cases: a drawn graph and a formula for every operation of the device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from device_model.numerics import Array
+from dsl.graph import Attr
+from dsl.types import DTYPES
+from tests.device_model import kernel_cases_experts as experts
+from tests.device_model import kernel_cases_sequence as sequence
+from tests.device_model.graphs import B, S
+from tests.device_model.kernel_draw import WIDTHS, Case, Draw, sums_are_exact
+
+
+def gather(d: Draw) -> Case:
+    x, table = d.rows(d.size(*WIDTHS))
+    return d.case(x, lambda ids: table[ids])
+
+
+def matmul(d: Draw) -> Case:
+    k, n = d.size(*WIDTHS), d.size()
+    (x, table), (w, weight) = d.rows(k), d.weight(n, k)
+    attrs: dict[str, Attr] = {"dtype": DTYPES["f32"]} if d.chance() else {}
+    y = d.flow.op("matmul", (x, w), B, S, n, **attrs)
+    return d.case(
+        y, lambda ids: table[ids] @ weight.T, 1e-6 * math.sqrt(k), exact=sums_are_exact(d)
+    )
+
+
+def head_matmul(d: Draw) -> Case:
+    h, k, n = d.size(1, 2, 5), d.size(), d.size()
+    (x, table), (w, weight) = d.rows(h, k), d.weight(h, n, k)
+    y = d.flow.op("head_matmul", (x, w), B, h, S, n)
+    return d.case(y, lambda ids: np.einsum("shk,hnk->shn", table[ids], weight), 1e-6 * math.sqrt(k))
+
+
+def rms_norm(d: Draw) -> Case:
+    width = d.size(*WIDTHS)
+    (x, table), (w, weight) = d.rows(width), d.weight(width)
+    offset, eps, scaled = d.size(0, 1), d.size(1, 2) * 1e-4, d.chance()
+    inputs = (x, w) if scaled else (x,)
+    y = d.flow.op("rms_norm", inputs, B, S, width, eps=eps, offset=float(offset))
+
+    def formula(ids: Array) -> Array:
+        x = table[ids]
+        normed = x / np.sqrt((x * x).mean(-1, keepdims=True) + eps)
+        return normed * (offset + weight) if scaled else normed
+
+    return d.case(y, formula, 2e-6)
+
+
+def layer_norm(d: Draw) -> Case:
+    width = d.size(*WIDTHS)
+    (x, table), (w, weight), (b, bias) = d.rows(width), d.weight(width), d.weight(width)
+    count = d.size(1, 2, 3)
+    y = d.flow.op("layer_norm", (x, w, b)[:count], B, S, width, eps=1e-3)
+
+    def formula(ids: Array) -> Array:
+        x = table[ids] - table[ids].mean(-1, keepdims=True)
+        x = x / np.sqrt((x * x).mean(-1, keepdims=True) + 1e-3)
+        return x * (weight if count > 1 else 1) + (bias if count > 2 else 0)
+
+    # One number less its mean is 0, whatever eps: what is left is the rounding of the sum.
+    return d.case(y, formula, 4e-6)
+
+
+def heads(d: Draw) -> Case:
+    x, table = d.rows(d.size(), d.size())
+    return d.case(x, lambda ids: table[ids])
+
+
+def merge(d: Draw) -> Case:
+    h, e = d.size(), d.size()
+    x, table = d.rows(h, e)
+    return d.case(d.flow.op("merge", (x,), B, S, h * e), lambda ids: table[ids].reshape(-1, h * e))
+
+
+def _columned(d: Draw, width: int) -> tuple[int, Array, tuple[int, ...]]:
+    """Return a value with or without heads, its table and the axes before its last."""
+    if d.chance():
+        h = d.size(1, 3)
+        return *d.rows(h, width), (B, h, S)
+    return *d.rows(width), (B, S)
+
+
+def split(d: Draw) -> Case:
+    sizes = tuple(d.size(*WIDTHS[:-2]) for _ in range(d.size(1, 2, 4)))
+    x, table, ahead = _columned(d, sum(sizes))
+    parts = d.flow.ops("split", (x,), *((*ahead, n) for n in sizes), sizes=sizes)
+    kept = d.size(*range(len(sizes)))
+    start = sum(sizes[:kept])
+    return d.case(parts[kept], lambda ids: table[ids][..., start : start + sizes[kept]])
+
+
+def slice_(d: Draw) -> Case:
+    start, width, rest = d.size(0, 1, 9), d.size(*WIDTHS), d.size(0, 1, 9)
+    x, table, ahead = _columned(d, start + width + rest)
+    y = d.flow.op("slice", (x,), *ahead, width, start=start, stop=start + width)
+    return d.case(y, lambda ids: table[ids][..., start : start + width])
+
+
+def concat(d: Draw) -> Case:
+    h = d.size(1, 3)
+    parts = [d.rows(h, d.size()) for _ in range(d.size(1, 2, 4))]
+    width = sum(table.shape[-1] for _, table in parts)
+    y = d.flow.op("concat", tuple(value for value, _ in parts), B, h, S, width)
+    return d.case(y, lambda ids: np.concatenate([table[ids] for _, table in parts], -1))
+
+
+BINARIES: dict[str, Callable[[Array, Array], Array]] = {
+    "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.divide,
+}  # fmt: skip
+
+
+def binary(op: str) -> Callable[[Draw], Case]:
+    """Return the row of an arithmetic operation: of two values, of a value and a weight, or of a number."""
+
+    def draw(d: Draw) -> Case:
+        h, e = d.size(1, 3), d.size(*WIDTHS[:-1])
+        x, table = d.rows(h, e)
+        kind = d.size(0, 1, 2, 3, 4)
+        if kind == 0:
+            reverse = d.chance()
+            z = d.flow.op(op, (x,), B, h, S, e, scalar=1.5, reverse=reverse)
+            pair = (lambda a: (1.5, a)) if reverse else (lambda a: (a, 1.5))
+            return d.case(z, lambda ids: BINARIES[op](*pair(table[ids])))
+        if kind == 1:
+            y, other = d.rows(h, e, shift=3.0)
+            z = d.flow.op(op, (x, y), B, h, S, e)
+            return d.case(z, lambda ids: BINARIES[op](table[ids], other[ids]))
+        if kind == 2:
+            # A value without heads against a weight that is as long.
+            x, table = d.rows(e, shift=3.0)
+            y, row = d.weight(e, shift=3.0)
+            z = d.flow.op(op, (y, x), B, S, e)
+            return d.case(z, lambda ids: BINARIES[op](row, table[ids]))
+        if kind == 3:
+            y, row = d.weight(e, shift=3.0)
+            merged, flat = d.rows(e)
+            z = d.flow.op(op, (merged, y), B, S, e)
+            return d.case(z, lambda ids: BINARIES[op](flat[ids], row))
+        z = d.flow.op(op, (x, x), B, h, S, e)
+        return d.case(z, lambda ids: BINARIES[op](table[ids], table[ids]))
+
+    return draw
+
+
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+UNARIES: dict[str, Callable[[Array], Array]] = {
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "gelu": lambda x: x / 2 * (1 + _erf(x / math.sqrt(2))),
+    "gelu_tanh": lambda x: x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "relu": lambda x: np.maximum(x, 0),
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "tanh": np.tanh,
+    "exp": np.exp,
+    "softplus": lambda x: np.log1p(np.exp(-np.abs(x))) + np.maximum(x, 0),
+}
+
+
+def unary(op: str) -> Callable[[Draw], Case]:
+    """Return the row of a function of single elements."""
+
+    def draw(d: Draw) -> Case:
+        x, table, ahead = _columned(d, d.size(*WIDTHS))
+        y = d.flow.op(op, (x,), *ahead, table.shape[-1])
+        return d.case(y, lambda ids: UNARIES[op](table[ids]), exact=False)
+
+    return draw
+
+
+def softcap(d: Draw) -> Case:
+    x, table, ahead = _columned(d, d.size(*WIDTHS))
+    cap = d.size(1, 30) * 0.7
+    y = d.flow.op("softcap", (x,), *ahead, table.shape[-1], cap=cap)
+    return d.case(y, lambda ids: cap * np.tanh(table[ids] / cap), exact=False)
+
+
+def cast(d: Draw) -> Case:
+    width = d.size(*WIDTHS)
+    x, table = d.rows(width)
+    y = d.flow.op("cast", (x,), B, S, width, dtype=DTYPES["f32"])
+    z = d.flow.op("multiply", (y,), B, S, width, scalar=1.25)
+    return d.case(z, lambda ids: table[ids] * 1.25)
+
+
+def alone(op: str, axes: Attr) -> Callable[[Draw], Case]:
+    """Return the row of a collective of one chip."""
+
+    def draw(d: Draw) -> Case:
+        x, table = d.rows(d.size(*WIDTHS))
+        y = d.flow.op(op, (x,), B, S, table.shape[-1], axes=axes)
+        return d.case(y, lambda ids: table[ids])
+
+    return draw
+
+
+def read(d: Draw) -> Case:
+    """Count the steps of each sequence in a state; the result is of the tokens alone."""
+    width = d.size()
+    count = d.flow.state(B, width)
+    more = d.flow.op("add", (d.flow.op("read", (count,), B, width),), B, width, scalar=1.0)
+    d.flow.op("write", (count, more), B, width)
+    case = gather(d)
+    return replace(case, kept=lambda steps: np.full(width, float(steps)))
+
+
+CASES: dict[str, Callable[[Draw], Case]] = {
+    "gather": gather,
+    "matmul": matmul,
+    "head_matmul": head_matmul,
+    "rms_norm": rms_norm,
+    "layer_norm": layer_norm,
+    "rope_frequencies": sequence.rope,
+    "rope": sequence.rope,
+    "heads": heads,
+    "merge": merge,
+    "split": split,
+    "slice": slice_,
+    "concat": concat,
+    "append": sequence.append,
+    "reuse": sequence.reuse,
+    "attention": sequence.attention,
+    **{op: binary(op) for op in BINARIES},
+    **{op: unary(op) for op in UNARIES},
+    "softcap": softcap,
+    "cast": cast,
+    "all_reduce": alone("all_reduce", ("tp",)),
+    "all_gather": alone("all_gather", "tp"),
+    "reduce_scatter": alone("reduce_scatter", "tp"),
+    "read": read,
+    "write": read,
+    "causal_conv": sequence.causal_conv,
+    "linear_attention": sequence.linear_attention,
+    "route": experts.route,
+    "expert_matmul": experts.expert_matmul,
+    "combine": experts.combine,
+}
+
+
+def drawn(op: str, stored: str, seed: int) -> Case:
+    """Return the case of an operation, a stored format and a seed."""
+    generator = np.random.default_rng([seed, *op.encode()])
+    return CASES[op](Draw(generator, stored))
