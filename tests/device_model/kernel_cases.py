@@ -12,6 +12,7 @@ from device_model.numerics import Array
 from dsl.graph import Attr
 from dsl.types import DTYPES
 from tests.device_model import kernel_cases_experts as experts
+from tests.device_model import kernel_cases_position as position
 from tests.device_model import kernel_cases_sequence as sequence
 from tests.device_model.graphs import B, S
 from tests.device_model.kernel_draw import WIDTHS, Case, Draw, sums_are_exact
@@ -216,8 +217,12 @@ CASES: dict[str, Callable[[Draw], Case]] = {
     "head_matmul": head_matmul,
     "rms_norm": rms_norm,
     "layer_norm": layer_norm,
-    "rope_frequencies": sequence.rope,
-    "rope": sequence.rope,
+    "rope_frequencies": position.rope,
+    "rope": position.rope,
+    "positions": position.positions,
+    "sinusoids": position.sinusoids,
+    "alibi_slopes": sequence.alibi_slopes,
+    "position_scale": position.position_scale,
     "heads": heads,
     "merge": merge,
     "split": split,

@@ -3,79 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from device_model.numerics import Array
-from dsl.graph import Attr
 from dsl.symbolic import opaque
 from tests.device_model.graphs import B, C, S
 from tests.device_model.kernel_draw import ROWS, SIZES, Case, Draw
 
 
-def frequencies(attrs: dict[str, Attr], width: int, theta: float, factor: float) -> list[float]:
-    """Return rotary frequencies one by one."""
-    found = []
-    for j in range(width // 2):
-        f = theta ** (-2 * j / width)
-        if attrs["scaling"] == "linear":
-            f /= factor
-        if attrs["scaling"] == "llama3":
-            smooth = min(max((512 * f / (2 * math.pi) - 1) / 3, 0), 1)
-            f = (1 - smooth) * f / factor + smooth * f
-        if attrs["scaling"] == "yarn":
-            first, last = (
-                width * math.log(512 / (turns * 2 * math.pi)) / (2 * math.log(theta))
-                for turns in (32, 1)
-            )
-            first, last = max(math.floor(first), 0), min(math.ceil(last), width - 1)
-            ramp = min(max((j - first) / (last - first or 0.001), 0), 1)
-            f = f * (1 - ramp) + f / factor * ramp
-        found.append(f)
-    return found
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """Which positions see which: none of its limits applies where it is 0."""
 
+    causal: bool
+    window: int
+    chunk: int
 
-def rope(d: Draw) -> Case:
-    h, half = d.size(1, 2, 5), d.size(1, 2, 4, 16, 32)
-    e = 2 * half + d.size(0, 0, 1, 6)
-    theta, scale, factor = d.size(100, 10000), d.size(1, 2) * 0.75, d.size(2, 8)
-    pairing = "half" if d.chance() else "interleaved"
-    attrs: dict[str, Attr] = {
-        "scaling": ("default", "linear", "llama3", "yarn")[d.size(0, 1, 2, 3)],
-        "factor": float(factor), "original_max_position_embeddings": 512.0,
-        "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-    }  # fmt: skip
-    x, table = d.rows(h, e)
-    (freqs,) = d.flow.ops(
-        "rope_frequencies", (), (half,), width=2 * half, theta=float(theta), **attrs
-    )
-    y = d.flow.op("rope", (x, freqs), B, h, S, e, at=C, scale=scale, pairing=pairing)
-    inverse = np.array(frequencies(attrs, 2 * half, theta, factor))
-
-    def formula(ids: Array) -> Array:
-        turn = scale * np.exp(1j * np.arange(len(ids))[:, None] * inverse)[:, None]
-        out = table[ids].copy()
-        if pairing == "half":
-            z = (out[..., :half] + 1j * out[..., half : 2 * half]) * turn
-            out[..., : 2 * half] = np.concatenate([z.real, z.imag], -1)
-        else:
-            z = (out[..., 0 : 2 * half : 2] + 1j * out[..., 1 : 2 * half : 2]) * turn
-            out[..., 0 : 2 * half : 2], out[..., 1 : 2 * half : 2] = z.real, z.imag
-        return out
-
-    return d.case(y, formula, exact=False)
-
-
-def _attend(q: Array, k: Array, v: Array, logits: Callable[[Array], Array], mask: Array) -> Array:
-    """Return softmax attention of q[S, H, E] over k[S, K, E] and v[S, K, Ev] in float64."""
-    group = q.shape[1] // k.shape[1]
-    scores = logits(np.einsum("she,the->hst", q, np.repeat(k, group, 1)))
-    scores = np.where(mask, scores, -np.inf)
-    weights = np.exp(scores - scores.max(-1, keepdims=True))
-    weights /= weights.sum(-1, keepdims=True)
-    return np.asarray(np.einsum("hst,the->she", weights, np.repeat(v, group, 1)))
+    def seen(self, at: Array) -> Array:
+        """Return for each query, by row, whether it sees each key."""
+        far = at[:, None] - at[None]
+        seen = far >= 0 if self.causal else np.full(far.shape, True)
+        if self.window:
+            seen &= far < self.window
+        if self.chunk:
+            seen &= at[:, None] // self.chunk == at[None] // self.chunk
+        return seen
 
 
 def _kept(d: Draw, k: int, heads: int, width: int, ring: int = 0) -> int:
@@ -83,48 +37,57 @@ def _kept(d: Draw, k: int, heads: int, width: int, ring: int = 0) -> int:
     return d.flow.op("append", (d.flow.state(B, heads, kept, width), k), B, heads, kept + S, width)
 
 
-def attention(d: Draw) -> Case:
+def _masked(d: Draw) -> tuple[Mask, int]:
+    """Return a mask, and the ring that keeps enough for it, 0 for the whole context."""
+    if d.size(0, 1, 2) == 0:
+        return Mask(causal=False, window=0, chunk=0), 0
+    mask = Mask(causal=True, window=d.size(0, 1, 2, 9, 39, 40, 41), chunk=d.size(0, 0, 5, 16))
+    spans = [span for span in (mask.window, mask.chunk) if span > 1]
+    return mask, min(spans) - 1 + d.size(0, 3) if spans and d.chance() else 0
+
+
+def attention(d: Draw, *, sloped: bool = False) -> Case:
     kv, group, e, ev = d.size(1, 2, 3), d.size(1, 2, 3, 4, 7), d.size(), d.size()
     h = kv * group
     (q, qs), (k, ks), (v, vs) = d.rows(h, e), d.rows(kv, e), d.rows(kv, ev)
-    window, ring = d.size(0, 1, 2, 9, 39, 40, 41), 0
-    if window > 1 and d.chance():
-        ring = window - 1 + d.size(0, 3)
-    causal, stored = d.size(0, 1, 2) > 0, True
-    if not causal:
-        window, ring, stored = 0, 0, d.chance()
-    if stored:
+    mask, ring = _masked(d)
+    if mask.causal or d.chance():
         k, v = _kept(d, k, kv, e, ring), _kept(d, v, kv, ev, ring)
     scale, cap = e**-0.5, float(d.size(0, 0, 2))
-    inputs, sinks = (q, k, v), None
+    inputs, slopes, sinks = {"q": q, "k": k, "v": v}, np.zeros(h), np.full(h, -np.inf)
     if d.chance():
-        sink, sinks = d.weight(h)
-        inputs = (*inputs, sink)
+        inputs["sinks"], sinks = d.weight(h)
+    if sloped:
+        (inputs["slopes"],) = d.flow.ops("alibi_slopes", (), (h,), count=h, scale=0.5)
+        slopes = np.array([0.5 * slope for slope in _slopes(h)])
     a = d.flow.op(
-        "attention", inputs, B, h, S, ev, mask="causal" if causal else "none", scale=scale,
-        window=window, softcap=cap,
+        "attention", tuple(inputs.values()), B, h, S, ev, scale=scale, softcap=cap,
+        mask="causal" if mask.causal else "none", window=mask.window, chunk=mask.chunk,
     )  # fmt: skip
+    node = d.flow.steps[-1][-1]
+    d.flow.steps[-1][-1] = replace(node, operands=tuple(inputs))
 
     def formula(ids: Array) -> Array:
         at = np.arange(len(ids))
-        far = at[:, None] - at[None]
-        mask = (far >= 0) & (far < (window or len(ids))) if causal else np.full(far.shape, True)
-        left, right, values = qs[ids], ks[ids], vs[ids]
-        if sinks is not None:
-            # A sink is a key that every token sees, of its own score and without a value.
-            mask = np.concatenate([np.ones((len(ids), 1), bool), mask], 1)
-            right = np.concatenate([np.zeros((1, kv, e)), right])
-            values = np.concatenate([np.zeros((1, kv, ev)), values])
+        scores = scale * np.einsum("she,the->hst", qs[ids], np.repeat(ks[ids], group, 1))
+        scores = cap * np.tanh(scores / cap) if cap else scores
+        scores = scores + slopes[:, None, None] * (at[None] - at[:, None])
+        weights = np.exp(np.where(mask.seen(at), scores, -np.inf))
+        weights /= weights.sum(-1, keepdims=True) + np.exp(sinks)[:, None, None]
+        return np.einsum("hst,the->she", weights, np.repeat(vs[ids], group, 1))
 
-        def logits(scores: Array) -> Array:
-            scores = cap * np.tanh(scores * scale / cap) if cap else scores * scale
-            if sinks is not None:
-                scores[..., 0] = sinks[:, None]
-            return scores
+    return d.case(a, formula, 4e-6, exact=False, causal=mask.causal)
 
-        return _attend(left, right, values, logits, mask)
 
-    return d.case(a, formula, 4e-6, exact=False, causal=causal)
+def _slopes(heads: int) -> list[float]:
+    """Return the slopes of the paper: a geometric row, then every other one of the row twice as fine."""
+    power = 2 ** math.floor(math.log2(heads))
+    fine = [2 ** (-8 * (i + 1) / (2 * power)) for i in range(2 * power)]
+    return [*fine[1::2], *fine[0::2]][:heads]
+
+
+def alibi_slopes(d: Draw) -> Case:
+    return attention(d, sloped=True)
 
 
 def _means(d: Draw, k: int, v: int, kv: int, e: int, ev: int, vs: Array) -> Case:
