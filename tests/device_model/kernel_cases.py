@@ -11,11 +11,12 @@ import numpy as np
 from device_model.numerics import Array
 from dsl.graph import Attr
 from dsl.types import DTYPES
+from tests.device_model import kernel_cases_elements as elements
 from tests.device_model import kernel_cases_experts as experts
 from tests.device_model import kernel_cases_position as position
 from tests.device_model import kernel_cases_sequence as sequence
 from tests.device_model.graphs import B, S
-from tests.device_model.kernel_draw import WIDTHS, Case, Draw, sums_are_exact
+from tests.device_model.kernel_draw import WIDTHS, Case, Draw, columned, sums_are_exact
 
 
 def gather(d: Draw) -> Case:
@@ -81,17 +82,9 @@ def merge(d: Draw) -> Case:
     return d.case(d.flow.op("merge", (x,), B, S, h * e), lambda ids: table[ids].reshape(-1, h * e))
 
 
-def _columned(d: Draw, width: int) -> tuple[int, Array, tuple[int, ...]]:
-    """Return a value with or without heads, its table and the axes before its last."""
-    if d.chance():
-        h = d.size(1, 3)
-        return *d.rows(h, width), (B, h, S)
-    return *d.rows(width), (B, S)
-
-
 def split(d: Draw) -> Case:
     sizes = tuple(d.size(*WIDTHS[:-2]) for _ in range(d.size(1, 2, 4)))
-    x, table, ahead = _columned(d, sum(sizes))
+    x, table, ahead = columned(d, sum(sizes))
     parts = d.flow.ops("split", (x,), *((*ahead, n) for n in sizes), sizes=sizes)
     kept = d.size(*range(len(sizes)))
     start = sum(sizes[:kept])
@@ -100,7 +93,7 @@ def split(d: Draw) -> Case:
 
 def slice_(d: Draw) -> Case:
     start, width, rest = d.size(0, 1, 9), d.size(*WIDTHS), d.size(0, 1, 9)
-    x, table, ahead = _columned(d, start + width + rest)
+    x, table, ahead = columned(d, start + width + rest)
     y = d.flow.op("slice", (x,), *ahead, width, start=start, stop=start + width)
     return d.case(y, lambda ids: table[ids][..., start : start + width])
 
@@ -111,75 +104,6 @@ def concat(d: Draw) -> Case:
     width = sum(table.shape[-1] for _, table in parts)
     y = d.flow.op("concat", tuple(value for value, _ in parts), B, h, S, width)
     return d.case(y, lambda ids: np.concatenate([table[ids] for _, table in parts], -1))
-
-
-BINARIES: dict[str, Callable[[Array, Array], Array]] = {
-    "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.divide,
-}  # fmt: skip
-
-
-def binary(op: str) -> Callable[[Draw], Case]:
-    """Return the row of an arithmetic operation: of two values, of a value and a weight, or of a number."""
-
-    def draw(d: Draw) -> Case:
-        h, e = d.size(1, 3), d.size(*WIDTHS[:-1])
-        x, table = d.rows(h, e)
-        kind = d.size(0, 1, 2, 3, 4)
-        if kind == 0:
-            reverse = d.chance()
-            z = d.flow.op(op, (x,), B, h, S, e, scalar=1.5, reverse=reverse)
-            pair = (lambda a: (1.5, a)) if reverse else (lambda a: (a, 1.5))
-            return d.case(z, lambda ids: BINARIES[op](*pair(table[ids])))
-        if kind == 1:
-            y, other = d.rows(h, e, shift=3.0)
-            z = d.flow.op(op, (x, y), B, h, S, e)
-            return d.case(z, lambda ids: BINARIES[op](table[ids], other[ids]))
-        if kind == 2:
-            # A value without heads against a weight that is as long.
-            x, table = d.rows(e, shift=3.0)
-            y, row = d.weight(e, shift=3.0)
-            z = d.flow.op(op, (y, x), B, S, e)
-            return d.case(z, lambda ids: BINARIES[op](row, table[ids]))
-        if kind == 3:
-            y, row = d.weight(e, shift=3.0)
-            merged, flat = d.rows(e)
-            z = d.flow.op(op, (merged, y), B, S, e)
-            return d.case(z, lambda ids: BINARIES[op](flat[ids], row))
-        z = d.flow.op(op, (x, x), B, h, S, e)
-        return d.case(z, lambda ids: BINARIES[op](table[ids], table[ids]))
-
-    return draw
-
-
-_erf = np.vectorize(math.erf, otypes=[np.float64])
-UNARIES: dict[str, Callable[[Array], Array]] = {
-    "silu": lambda x: x / (1 + np.exp(-x)),
-    "gelu": lambda x: x / 2 * (1 + _erf(x / math.sqrt(2))),
-    "gelu_tanh": lambda x: x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
-    "relu": lambda x: np.maximum(x, 0),
-    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
-    "tanh": np.tanh,
-    "exp": np.exp,
-    "softplus": lambda x: np.log1p(np.exp(-np.abs(x))) + np.maximum(x, 0),
-}
-
-
-def unary(op: str) -> Callable[[Draw], Case]:
-    """Return the row of a function of single elements."""
-
-    def draw(d: Draw) -> Case:
-        x, table, ahead = _columned(d, d.size(*WIDTHS))
-        y = d.flow.op(op, (x,), *ahead, table.shape[-1])
-        return d.case(y, lambda ids: UNARIES[op](table[ids]), exact=False)
-
-    return draw
-
-
-def softcap(d: Draw) -> Case:
-    x, table, ahead = _columned(d, d.size(*WIDTHS))
-    cap = d.size(1, 30) * 0.7
-    y = d.flow.op("softcap", (x,), *ahead, table.shape[-1], cap=cap)
-    return d.case(y, lambda ids: cap * np.tanh(table[ids] / cap), exact=False)
 
 
 def cast(d: Draw) -> Case:
@@ -231,9 +155,15 @@ CASES: dict[str, Callable[[Draw], Case]] = {
     "append": sequence.append,
     "reuse": sequence.reuse,
     "attention": sequence.attention,
-    **{op: binary(op) for op in BINARIES},
-    **{op: unary(op) for op in UNARIES},
-    "softcap": softcap,
+    **{op: elements.binary(op) for op in elements.BINARIES},
+    **{op: elements.unary(op) for op in elements.UNARIES},
+    "softcap": elements.softcap,
+    "activation": elements.activation,
+    "clamp": elements.clamp,
+    "leaky_relu": elements.leaky_relu,
+    "xielu": elements.xielu,
+    "sum": elements.reduction("sum"),
+    "mean": elements.reduction("mean"),
     "cast": cast,
     "all_reduce": alone("all_reduce", ("tp",)),
     "all_gather": alone("all_gather", "tp"),

@@ -93,3 +93,11 @@ class Draw:
 def sums_are_exact(d: Draw) -> bool:
     """Tell whether products are exact in float32, so that both kernels have the declared bits."""
     return d.stored == "bf16"
+
+
+def columned(d: Draw, width: int, shift: float = 0.0) -> tuple[int, Array, tuple[int, ...]]:
+    """Return a value with or without heads, its table and the axes before its last."""
+    if d.chance():
+        h = d.size(1, 3)
+        return *d.rows(h, width, shift=shift), (B, h, S)
+    return *d.rows(width, shift=shift), (B, S)
