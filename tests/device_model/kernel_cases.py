@@ -106,6 +106,12 @@ def concat(d: Draw) -> Case:
     return d.case(y, lambda ids: np.concatenate([table[ids] for _, table in parts], -1))
 
 
+def column(d: Draw) -> Case:
+    x, table, ahead = columned(d, d.size(*WIDTHS))
+    y = d.flow.op("column", (x,), *ahead, table.shape[-1], 1)
+    return d.case(y, lambda ids: table[ids][..., None])
+
+
 def cast(d: Draw) -> Case:
     width = d.size(*WIDTHS)
     x, table = d.rows(width)
@@ -152,6 +158,7 @@ CASES: dict[str, Callable[[Draw], Case]] = {
     "split": split,
     "slice": slice_,
     "concat": concat,
+    "column": column,
     "append": sequence.append,
     "reuse": sequence.reuse,
     "attention": sequence.attention,
@@ -175,6 +182,8 @@ CASES: dict[str, Callable[[Draw], Case]] = {
     "route": experts.route,
     "expert_matmul": experts.expert_matmul,
     "combine": experts.combine,
+    "pick": experts.pick,
+    "within": experts.within,
 }
 
 

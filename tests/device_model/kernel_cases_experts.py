@@ -94,3 +94,24 @@ def combine(d: Draw) -> Case:
         return np.einsum("s,stn,st->sn", table[ids][:, 0], weight[found][..., 0], shares)
 
     return replace(d.case(z, total, exact=False), roundings=3 * top)
+
+
+def pick(d: Draw) -> Case:
+    choice, _, experts, top, formula = _routed(d)
+    x, table = d.rows(experts)
+    y = d.flow.op("pick", (x, choice), B, S, top)
+    return d.case(y, lambda ids: np.take_along_axis(table[ids], formula(ids)[0], -1))
+
+
+def within(d: Draw) -> Case:
+    choice, _, experts, top, formula = _routed(d)
+    x, table = d.rows(top)
+    start = d.size(*range(experts))
+    stop = d.size(*range(start + 1, experts + 1))
+    y = d.flow.op("within", (x, choice), B, S, top, start=start, stop=stop)
+
+    def kept(ids: Array) -> Array:
+        found = formula(ids)[0]
+        return table[ids] * ((found >= start) & (found < stop))
+
+    return d.case(y, kept)
