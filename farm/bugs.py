@@ -419,14 +419,19 @@ def bugs(graph: Graph, each: int = 1) -> Iterator[Bug]:
             if changed is None:
                 continue
             seen.add(site.node.span)
-            yield Bug(operator.name, changed, frozenset(_places(site)))
+            missing = all(other.node is not site.node for other in sites(changed))
+            places = frozenset(_places(site, missing=missing))
+            yield Bug(operator.name, changed, places)
 
 
-def _places(site: Site) -> Iterator[Span]:
-    """Yield where a change of an operation can be noticed first: there, or where its result is used."""
+def _places(site: Site, *, missing: bool = False) -> Iterator[Span]:
+    """Yield where a change of an operation can be noticed first: there, or where its result is used.
+
+    What is missing shows in what it should have been applied to as well: a product without its bias is a wrong product.
+    """
     yield site.node.span
     users = site.users()
-    if not users:
+    if missing or not users:
         makers = (site.maker(value) for value in site.node.inputs)
         yield from (maker.node.span for maker in makers if maker is not None)
     for user in users:

@@ -31,7 +31,7 @@ from porting.diff.search import Search
 from porting.origin.resolve import resolve
 from porting.plan import plan
 from porting.reference import Reference, RowOutput, Stretch
-from porting.validate import F32_LIMIT, MODES, relative_rmse, sample_rows
+from porting.validate import CHUNK, F32_LIMIT, MODES, relative_rmse, sample_rows
 
 CORRELATION = 0.99
 
@@ -119,10 +119,11 @@ def _by_rule(subject: _Subject, bug: Bug) -> tuple[str, float, float]:
 def _by_diff(subject: _Subject, bug: Bug) -> tuple[str, bool]:
     """Return the operation that the comparison blames first, and whether that is where the bug is."""
     search = Search(planned(bug.graph, subject.reader, NUMERICS["f32"]), subject.rows[0].tolist())
-    for stretch in subject.stretches:
-        guilty = search.compare(stretch).guilty
-        if guilty is not None:
-            return guilty.op, guilty.span in bug.places
+    for chunk in (0, CHUNK):
+        for stretch in subject.stretches:
+            guilty = search.compare(stretch, chunk).guilty
+            if guilty is not None:
+                return guilty.op, guilty.span in bug.places
     return "", False
 
 

@@ -18,7 +18,7 @@ from porting.commands.progress import Progress, silent
 from porting.diff import reproduction
 from porting.diff.search import Guilty, Part, Search
 from porting.reference import Reference, Stretch
-from porting.validate import sample_rows
+from porting.validate import CHUNK, sample_rows
 
 FOLDER = "diff"
 
@@ -56,21 +56,32 @@ class Departure:
 def compare(
     graph: Graph, reader: TensorReader, model: Reference, progress: Progress = silent
 ) -> Departure:
-    """Compare a port with a float64 reference over the first sample row."""
+    """Compare a port with a float64 reference over the first sample row: at once and, if that agrees, in chunks."""
     tokens = sample_rows(model.vocab_size)[0].tolist()
     search = Search(plan(graph, reader, NUMERICS["f32"]), tokens)
+    at_once = Departure(_walk(search, model, tokens, 0, progress))
+    if at_once.sources:
+        return at_once
+    in_chunks = Departure(_walk(search, model, tokens, CHUNK, progress))
+    return in_chunks if in_chunks.sources else at_once
+
+
+def _walk(
+    search: Search, model: Reference, tokens: Sequence[int], chunk: int, progress: Progress
+) -> tuple[Part, ...]:
     parts: list[Part] = []
+    stage = "compare in chunks" if chunk else "compare"
 
     def visit(stretch: Stretch) -> None:
         if search.parts != stretch.parts:
             message = f"the port has {search.parts - 2} layers, the original {stretch.parts - 2}"
             raise refuse("S581", message)
-        progress("compare", stretch.number, stretch.parts)
-        parts.append(search.compare(stretch))
-        progress("compare", stretch.number + 1, stretch.parts)
+        progress(stage, stretch.number, stretch.parts)
+        parts.append(search.compare(stretch, chunk))
+        progress(stage, stretch.number + 1, stretch.parts)
 
     model.walk(tokens, visit)
-    return Departure(tuple(parts))
+    return tuple(parts)
 
 
 def line_of(guilty: Guilty) -> str:

@@ -26,9 +26,6 @@ from porting.reference import Stretch
 
 Array = npt.NDArray[Any]
 
-CHUNK = 1
-"""Tokens a step where a port that is right at once may be wrong step by step."""
-
 
 MOVING = frozenset({"cast", "concat", "gather", "slice", "split"})
 """Operations that only move values: what they move is right or wrong before them."""
@@ -97,21 +94,14 @@ class Search:
         """Return the number of parts: the layers, what is before them and what is behind."""
         return len(self._bounds)
 
-    def compare(self, stretch: Stretch) -> Part:
-        """Return how the port's part of the same number does: at once and, if that agrees, step by step."""
+    def compare(self, stretch: Stretch, chunk: int = 0) -> Part:
+        """Return how the port's part of the same number does: fed at once, or `chunk` tokens a step."""
         number = stretch.number
         if stretch.entering is not None:
             self._entering[number] = stretch.entering
         golden = Golden(stretch.values)
-        whole = self._compare(stretch, golden, len(self._tokens), "at once")
-        if whole.guilty is not None:
-            return whole
-        stepwise = self._compare(stretch, golden, CHUNK, "token by token")
-        return stepwise if stepwise.guilty is not None else whole
-
-    def _compare(self, stretch: Stretch, golden: Golden, size: int, steps: str) -> Part:
-        number = stretch.number
-        flow = self._run(number, size)
+        steps = f"{chunk} a step" if chunk else "at once"
+        flow = self._run(number, chunk or len(self._tokens))
         out = self._result(number)
         got = self._held(flow, out, number)
         error = np.inf
