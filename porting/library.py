@@ -82,11 +82,13 @@ def _parsed(path: Path) -> sx.File:
     return parse(read_source(path, _shown(path)))
 
 
-def families(mentioned: str = "") -> dict[str, tuple[Path, sx.File]]:
-    """Return the zoo's families by the architecture they claim; raises `Refused` where two claim one.
+def families() -> dict[str, Path]:
+    """Return the zoo's families by the architecture they claim; raises `Refused` where two claim one."""
+    return {architecture: path for architecture, (path, _) in _claimed("").items()}
 
-    Only texts with the word `mentioned` are parsed: a port needs one of many.
-    """
+
+def _claimed(mentioned: str) -> dict[str, tuple[Path, sx.File]]:
+    """Return families by architecture; only texts with the word `mentioned` are parsed: a port needs one of many."""
     claimed: dict[str, tuple[Path, sx.File]] = {}
     for path in sorted((ZOO / "families").glob(f"*{SUFFIX}")):
         source = read_source(path, _shown(path))
@@ -103,7 +105,7 @@ def families(mentioned: str = "") -> dict[str, tuple[Path, sx.File]]:
 
 def family_for(architecture: str) -> Program:
     """Return the program of the family that claims an architecture."""
-    found = families(architecture).get(architecture)
+    found = _claimed(architecture).get(architecture)
     if found is None:
         known = families()
         help_ = did_you_mean(architecture, known) or f"the zoo has {', '.join(sorted(known))}"

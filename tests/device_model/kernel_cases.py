@@ -184,6 +184,8 @@ CASES: dict[str, Callable[[Draw], Case]] = {
     "combine": experts.combine,
     "pick": experts.pick,
     "within": experts.within,
+    "expert_heads": experts.expert_heads,
+    "expert_merge": experts.expert_merge,
 }
 
 

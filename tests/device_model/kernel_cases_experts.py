@@ -115,3 +115,34 @@ def within(d: Draw) -> Case:
         return table[ids] * ((found >= start) & (found < stop))
 
     return d.case(y, kept)
+
+
+def expert_heads(d: Draw) -> Case:
+    top, count, e = d.size(1, 2, 3), d.size(1, 2, 5), d.size()
+    # As heads, what each expert gave is [T, count * E].
+    x, table = d.rows(top, count * e)
+    y = d.flow.op("expert_heads", (x,), B, count * top, S, e, count=count)
+
+    def formula(ids: Array) -> Array:
+        out = np.empty((len(ids), count * top, e))
+        for k in range(count):
+            for t in range(top):
+                out[:, k * top + t] = table[ids][:, t, k * e : (k + 1) * e]
+        return out
+
+    return d.case(y, formula)
+
+
+def expert_merge(d: Draw) -> Case:
+    top, count, e = d.size(1, 2, 3), d.size(1, 2, 5), d.size()
+    x, table = d.rows(count * top, e)
+    y = d.flow.op("expert_merge", (x,), B, S, top, count * e, chosen=top)
+
+    def formula(ids: Array) -> Array:
+        out = np.empty((len(ids), top, count * e))
+        for k in range(count):
+            for t in range(top):
+                out[:, t, k * e : (k + 1) * e] = table[ids][:, k * top + t]
+        return out
+
+    return d.case(y, formula)
