@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dsl.ops.spec import OpSpec, Param, Role, Site, is_float, local_bytes
 from dsl.symbolic import Dim, equal, text
-from dsl.types import Axis, DType, Kind, TensorType
+from dsl.types import DType, Kind, TensorType
 
 
 def result_dtype(site: Site, default: DType) -> DType:
@@ -42,14 +42,15 @@ def _gather_traffic(site: Site, results: tuple[TensorType, ...]) -> Dim:
 
 
 def _gather(site: Site) -> tuple[TensorType, ...]:
-    table = site.rank("table", 2, 1)
+    table = site.type("table")
+    site.need(table.rank in (1, 2), 1, f"table is {table}", "table")
     ids = site.type("ids")
     site.need(ids.dtype.kind is Kind.INTEGER, 2, f"ids are {ids}", "ids")
-    rows, width = table.axes
+    rows, *width = table.axes
     split = {name for axis in table.axes for name in axis.shards}
     taken = {name for axis in ids.axes for name in axis.shards}
     site.need_shard(taken.isdisjoint(split), 3, f"table is {table}, ids are {ids}", "ids")
-    axes = (*ids.axes, Axis(width.dim, width.shards))
+    axes = (*ids.axes, *width)
     return (TensorType(table.dtype, axes, frozenset(rows.shards)),)
 
 
@@ -121,11 +122,11 @@ GATHER = OpSpec(
     params=(Param("table"), Param("ids")),
     result="[..., D]",
     constraints=(
-        "table has two axes, [V, D]",
+        "table has two axes, [V, D], or one, [V]",
         "ids are integers",
         "no mesh axis shards both table and ids",
     ),
-    semantics="y[..., d] = table[ids[...], d]",
+    semantics="y[..., d] = table[ids[...], d], or y[...] = table[ids[...]]",
     cost="0",
     example="x = gather(embed, tokens)",
     infer=_gather,

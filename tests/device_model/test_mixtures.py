@@ -251,6 +251,26 @@ def test_experts_that_do_nothing_keep_their_share(tmp_path: Path) -> None:
     assert near(run(tmp_path, body, held), truth)
 
 
+def test_a_scale_of_each_expert(tmp_path: Path) -> None:
+    generator = np.random.default_rng(4)
+    held = {
+        "w": generator.normal(size=(X, D)).astype(np.float32),
+        "scale": generator.normal(size=X).astype(np.float32),
+        "eye": np.eye(X, dtype=np.float32),
+    }
+    body = """weight w: f32[X, D] from "w"
+    weight eye: f32[X, X] from "eye"
+    weight scale: f32[X] from "scale"
+    choice, share = route(matmul(h, w), top=_T, score="softmax", normalize=true)
+    y = combine(gather(eye, choice), share * gather(scale, choice))"""
+    # As in Gemma 4: shares of one, then a factor for each expert.
+    scores = torch.softmax(torch.from_numpy(ROWS @ held["w"].T).double(), -1)
+    share, choice = scores.topk(T)
+    share = share / share.sum(-1, keepdim=True) * torch.from_numpy(held["scale"])[choice]
+    dense = torch.zeros(len(ROWS), X, dtype=torch.float64).scatter_(1, choice, share)
+    assert near(run(tmp_path, body, held, "X"), dense)
+
+
 def test_plain_experts_and_scores_of_a_given_choice(tmp_path: Path) -> None:
     config = AutoConfig.for_model(
         "nemotron_h", hidden_size=D, n_routed_experts=X, num_experts_per_tok=T,

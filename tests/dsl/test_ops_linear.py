@@ -95,7 +95,8 @@ def test_gather_type() -> None:
 
 
 def test_gather_c1() -> None:
-    assert violated("gather(t, ids)", t="bf16[V]", ids="i32[B, S]") == "gather_c1"
+    assert violated("gather(t, ids)", t="bf16[V, D, D]", ids="i32[B, S]") == "gather_c1"
+    assert gives("gather(t, ids)", "f32[B, S, T]", t="f32[X]", ids="i32[B, S, T]")
 
 
 def test_gather_c2() -> None:
