@@ -10,6 +10,7 @@ import numpy as np
 
 from dsl.diagnostics import Refused
 from farm.oracles import tiny
+from farm.shrink import runs_in
 from porting.checkpoint.tensors import Checkpoint
 from porting.reference import Precision, Reference, refusing
 from porting.validate import relative_rmse, sample_rows
@@ -71,7 +72,8 @@ def _examine(model_type: str, directory: Path) -> Outcome:
             model_type, f"a token sees what comes after it ({seen:.1e})", weights, layers
         )
     errors: list[tuple[Precision, float]] = []
-    for precision in ("float32", "bfloat16"):
+    wanted: tuple[Precision, ...] = ("float32", "bfloat16")
+    for precision in wanted if runs_in(model_type, "bf16") else wanted[:1]:
         with refusing("S551", f"run this model in {precision}"):
             lower = Reference.load(directory, precision)
             (got,) = lower.logits(rows[:1])

@@ -13,14 +13,16 @@ from concurrent.futures.process import BrokenProcessPool
 
 from farm.cells import Cell, Result, judge, key_of
 from farm.registry import family_types
+from farm.shrink import runs_in
 from farm.store import Store
 from porting.reference import libraries
-from porting.validate import MODES, compile_kernels
+from porting.validate import MODES, NUMERICS, compile_kernels
 
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 CELLS_PER_WORKER = 40
 """A worker is replaced after this many cells: torch and the linker of kernels keep what they once allocated."""
 
+ALL_MODES = tuple(mode.name for mode in MODES)
 QUICK = (MODES[0].name, MODES[-1].name)
 
 
@@ -35,7 +37,15 @@ def cells(
     wanted = [name for name in covered if not types or name in types]
     if families:
         wanted = [name for name in wanted if covered[name].stem in families]
-    return [Cell(name, tuple(numerics), tuple(modes)) for name in wanted]
+    made = [whole(name, numerics, modes) for name in wanted]
+    return [cell for cell in made if cell.numerics]
+
+
+def whole(
+    model_type: str, numerics: Sequence[str] = NUMERICS, modes: Sequence[str] = ALL_MODES
+) -> Cell:
+    """Return the cell of a type, without the numerics in which the original does not run."""
+    return Cell(model_type, tuple(n for n in numerics if runs_in(model_type, n)), tuple(modes))
 
 
 def run(

@@ -46,12 +46,18 @@ def outside() -> Mapping[str, str]:
     return cast("Mapping[str, str]", table()["outside"])
 
 
+def runs_in(model_type: str, numerics: str) -> bool:
+    """Tell whether transformers' own code runs in these numerics."""
+    return model_type not in table()["lacks"].get(numerics, ())
+
+
 def shrunk(model_type: str) -> Config:
     """Return the keys that make the type's default config tiny."""
     _, transformers = libraries()
     special = table().get("types", {}).get(model_type, {})
     default = transformers.AutoConfig.for_model(model_type).to_dict()
-    keys = _merged(_section(default, _absent_tokens()), special)
+    vocabulary = special.get("vocab_size", table()["fields"]["vocab_size"])
+    keys = _merged(_section(default, _absent_tokens(vocabulary)), special)
     dropped = {*NOTES, *special.get("drop", ())}
     return {k: v for k, v in keys.items() if k not in dropped} | dict.fromkeys(
         special.get("none", ())
@@ -130,8 +136,7 @@ def _lead(kinds: list[str], layers: int) -> list[str]:
     return distinct + distinct[-1:] * (layers - len(distinct))
 
 
-def _absent_tokens() -> Iterator[int]:
+def _absent_tokens(vocabulary: int) -> Iterator[int]:
     """Yield token ids that occur in no row of validation, so that none acts as padding or as a picture."""
-    vocabulary = table()["fields"]["vocab_size"]
     used = {int(token) for row in sample_rows(vocabulary) for token in row}
     yield from (token for token in range(vocabulary) if token not in used)

@@ -13,7 +13,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from farm.cells import Cell, Result, key_of
+from farm.cells import Result, key_of
+from farm.matrix import whole
 from farm.registry import family_types, spec_lines, uncovered_types
 from farm.shrink import causal_types
 from farm.store import Store, newest
@@ -55,7 +56,7 @@ class Status:
 def write_status(store: Store, directory: Path) -> tuple[Path, Path]:
     """Write `status.md` and `status.html` from the current results of whole cells."""
     covered = family_types()
-    found = newest(store.load(), [key_of(Cell(model_type)) for model_type in covered])
+    found = newest(store.load(), [key_of(whole(model_type)) for model_type in covered])
     status = status_of(found)
     markdown, page = directory / "status.md", directory / "status.html"
     write_text(markdown, as_markdown(status))

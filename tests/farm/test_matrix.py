@@ -10,7 +10,7 @@ import pytest
 from farm import cells as farm_cells
 from farm.__main__ import line, main
 from farm.cells import Cell, Result, key_of
-from farm.matrix import QUICK, cells, run
+from farm.matrix import QUICK, cells, run, whole
 from farm.registry import family_types, spec_lines, uncovered_types
 from farm.shrink import causal_types
 from farm.status import as_html, as_markdown, reasons, status_of
@@ -116,3 +116,8 @@ def test_tox_names_the_same_modes_as_the_farm() -> None:
     text = (ROOT / "toxfile.py").read_text(encoding="utf-8")
     names = tuple(mode.name.split()[0] for mode in MODES)
     assert f"MODES = {names!r}".replace("'", '"') in text
+
+
+def test_numerics_that_the_original_lacks_are_not_asked_for() -> None:
+    assert whole("xlstm").numerics == ("f32",)
+    assert whole("llama").numerics == ("f32", "bf16")
