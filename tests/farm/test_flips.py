@@ -1,0 +1,18 @@
+"""Flipped config keys: what changes the original changes the port alike, or is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from farm.flips import DEAD, FOLLOWED, REFUSED, flips
+
+
+@pytest.mark.f32
+def test_no_live_key_of_a_config_is_ignored() -> None:
+    found = list(flips("qwen3"))
+    assert [flip for flip in found if flip.faulty] == []
+    verdicts = {flip.key: flip.verdict for flip in found}
+    assert verdicts["rope_parameters.rope_theta"] == FOLLOWED
+    assert verdicts["rms_norm_eps"] == FOLLOWED
+    assert verdicts["hidden_act"] == REFUSED
+    assert verdicts["use_cache"] == DEAD
