@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
 
@@ -36,11 +36,15 @@ class Quantity:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A chip by name, with what is known of it."""
+    """A chip by name, with what is known of it.
+
+    `numerics` names what it computes in, each with its own accumulator where it has one.
+    """
 
     id: str
     name: str
     quantities: Mapping[str, Quantity]
+    numerics: Mapping[str, str] = field(default_factory=dict)
 
     def quantity(self, key: str) -> Quantity:
         """Return a value; raises `Refused` where the chip's description does not have it."""
@@ -81,7 +85,12 @@ def _device(key: str, table: Mapping[str, object]) -> Device:
         for name, value in table.items()
         if isinstance(value, dict) and "value" in value
     }
-    return Device(key, str(table.get("name", key)), quantities)
+    offered = table.get("numerics")
+    numerics = {
+        name: str(entry.get("accumulator", "")) if isinstance(entry, dict) else ""
+        for name, entry in (offered.items() if isinstance(offered, dict) else ())
+    }
+    return Device(key, str(table.get("name", key)), quantities, numerics)
 
 
 def _quantity(entry: Mapping[str, object]) -> Quantity:

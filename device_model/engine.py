@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from device_model.cache import Cache
+from device_model.catalogue import numerics_named
 from device_model.executor import (
     CompiledExecutor,
     Executor,
@@ -22,7 +23,7 @@ from device_model.executor import (
 from device_model.kernels.call import Rows
 from device_model.kernels.machine import machine
 from device_model.memory import TensorReader
-from device_model.numerics import NUMERICS, Array, wide
+from device_model.numerics import Array, Numerics, wide
 from device_model.places import Buffer, Place
 from device_model.plan import Plan, plan
 from device_model.team import Team
@@ -40,13 +41,12 @@ class Engine:
         self,
         graph: Graph,
         reader: TensorReader,
-        numerics: str = "bf16",
+        numerics: str | Numerics = "bf16",
         kernels: Kernels = "fast",
         threads: int | None = None,
     ) -> None:
-        if numerics not in NUMERICS:
-            raise refuse("S601", f"numerics `{numerics}` is none of {', '.join(NUMERICS)}")
-        self.graph, self.numerics, self.kernels = graph, NUMERICS[numerics], kernels
+        found = numerics_named(numerics) if isinstance(numerics, str) else numerics
+        self.graph, self.numerics, self.kernels = graph, found, kernels
         self.plan: Plan = plan(graph, reader, self.numerics)
         self._team = Team(machine(), threads) if kernels == "fast" else None
 

@@ -7,29 +7,15 @@ microscaling formats, with the scale's exponent floored or rounded up. Nothing h
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 
 from device_model.numerics import Array
+from device_model.precision import Overflow, ScaleRounding
 
 F32_BIAS, F32_MANTISSA = 127, 23
 E8M0_NAN = 255
 MX_BLOCK = 32
-
-
-class Overflow(Enum):
-    """What becomes of a number beyond the largest: the largest, or infinity (NaN where there is none)."""
-
-    SATURATE = "saturate"
-    NONFINITE = "nonfinite"
-
-
-class ScaleRounding(Enum):
-    """How the exponent of a block's scale is taken: as the standard says, or so that nothing overflows."""
-
-    FLOOR = "floor"
-    UP = "up"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from device_model.kernels.table import KERNELS
 from device_model.numerics import Array, Numerics, cast
 from device_model.packed import Packed
 from device_model.places import Buffer, Held, Item, Kept, Place, dtype_of
+from device_model.precision import Product
 from dsl.graph import Attr
 
 Read: TypeAlias = Callable[[Buffer], Array]
@@ -30,9 +31,11 @@ def compute(
     rows: Rows,
     numerics: Numerics,
     dtypes: Sequence[np.dtype[Any]],
+    product: Product | None = None,
 ) -> tuple[Array, ...]:
     """Return an operation's results, rounded to their formats."""
-    results = KERNELS[op].reference(Call(tuple(inputs), operands, attrs, rows, numerics))
+    call = Call(tuple(inputs), operands, attrs, rows, numerics, product)
+    results = KERNELS[op].reference(call)
     return tuple(
         np.ascontiguousarray(cast(result, dtype))
         for result, dtype in zip(results, dtypes, strict=True)
@@ -61,7 +64,7 @@ def run(item: Item, read: Read, write: Write, cache: Cache, rows: Rows, numerics
     dtypes = [dtype_of(place) for place in item.outputs]
     results = compute(
         item.op, [operand(place) for place in item.inputs], item.operands, item.attrs, rows,
-        numerics, dtypes,
+        numerics, dtypes, item.product,
     )  # fmt: skip
     for place, result in zip(item.outputs, results, strict=True):
         if isinstance(place, Buffer):

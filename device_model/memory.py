@@ -15,7 +15,7 @@ import numpy as np
 
 from device_model.kernels.call import integer
 from device_model.numerics import STORAGE, Array, cast
-from device_model.packed import MX_BLOCK, Packed, stacked
+from device_model.packed import Packed, mxfp4, stacked
 from dsl.diagnostics import refuse
 from dsl.graph import Attr, Graph, TensorRef, Weight, WeightSource
 from dsl.sources import instance, tensors
@@ -158,7 +158,7 @@ def _scaled(parts: Parts, attrs: Mapping[str, Attr]) -> Packed:
 
 def _mxfp4(parts: Parts, attrs: Mapping[str, Attr]) -> Packed:
     values, scales = _plain(parts)
-    return Packed(values, scales, 1, MX_BLOCK)
+    return mxfp4(values, scales)
 
 
 def _join(parts: Parts, attrs: Mapping[str, Attr]) -> Array:

@@ -13,18 +13,20 @@ from typing import Any, TypeAlias
 import ml_dtypes
 import numpy as np
 
-from dsl.types import DTYPES, DType
+from device_model.precision import F32_SUMS, Accumulator, Product
+from dsl.types import DType
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 F32 = np.dtype(np.float32)
 F64 = np.dtype(np.float64)
 BF16 = np.dtype(ml_dtypes.bfloat16)
+F16 = np.dtype(np.float16)
 
 STORAGE: dict[str, np.dtype[Any]] = {
     "f32": F32,
     "bf16": BF16,
-    "f16": np.dtype(np.float16),
+    "f16": F16,
     "f8e4m3": np.dtype(ml_dtypes.float8_e4m3fn),
     "f8e5m2": np.dtype(ml_dtypes.float8_e5m2),
     "i8": np.dtype(np.int8),
@@ -38,7 +40,7 @@ STORAGE: dict[str, np.dtype[Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Numerics:
-    """The formats of a run.
+    """The formats of a run: of activations and state, of weights, and of products in low precision, if any.
 
     `weight` None computes with weights exactly as they are stored; otherwise a weight of another floating format is
     rounded to it once, when it is loaded.
@@ -47,7 +49,8 @@ class Numerics:
     name: str
     activation: DType
     weight: DType | None
-    accumulator: DType
+    accumulator: Accumulator = F32_SUMS
+    product: Product | None = None
 
     @property
     def storage(self) -> np.dtype[Any]:
@@ -72,17 +75,6 @@ class Numerics:
         return F32 if F32 in dtypes else self.storage
 
 
-NUMERICS: dict[str, Numerics] = {
-    n.name: n
-    for n in (
-        Numerics("f32", activation=DTYPES["f32"], weight=None, accumulator=DTYPES["f32"]),
-        Numerics(
-            "bf16", activation=DTYPES["bf16"], weight=DTYPES["bf16"], accumulator=DTYPES["f32"]
-        ),
-    )
-}
-
-
 def is_float(dtype: np.dtype[Any]) -> bool:
     """Tell whether a dtype holds floating-point numbers, the 8- and 16-bit ones included."""
     return bool(np.issubdtype(dtype, np.floating)) or dtype in (
@@ -98,6 +90,11 @@ def cast(array: Array, dtype: np.dtype[Any]) -> Array:
         return array
     if dtype == BF16:
         return bf16_bits(array.astype(np.float32, copy=False)).view(BF16)
+    if dtype == F16:
+        with np.errstate(over="ignore"):
+            half = array.astype(np.float16)
+        quiet = np.where(np.signbit(half), np.uint16(0xFE00), np.uint16(0x7E00)).view(np.float16)
+        return np.where(np.isnan(half), quiet, half)
     return array.astype(dtype)
 
 

@@ -1,7 +1,8 @@
-"""Weights that stay packed: low-precision values with a scale per block, widened a panel of rows at a time.
+"""Weights that stay packed: low-precision values with scales, widened a panel of rows at a time.
 
-A panel's elements are value times scale in float32, rounded once to the format that the run computes in. Which bytes
-of which file they come from is decided elsewhere, and no panel is kept.
+A panel's elements are value times scale in float32, rounded once to the format that the run computes in; where scales
+belong to whole channels they multiply the results instead. Which bytes of which file a weight comes from is decided
+elsewhere, and no panel is kept.
 """
 
 from __future__ import annotations
@@ -16,16 +17,21 @@ from device_model.numerics import F32, Array, cast
 
 MX_BLOCK = 32
 E8M0_BIAS = 127
-FP4 = np.arange(16, dtype=np.uint8).view(ml_dtypes.float4_e2m1fn).astype(np.float32)
-"""The value of each four-bit pattern."""
+FOUR_BITS: dict[str, Array] = {
+    "f4e2m1": np.arange(16, dtype=np.uint8).view(ml_dtypes.float4_e2m1fn).astype(np.float32),
+    "i4": np.array([*range(8), *range(-8, 0)], np.float32),
+}
+"""The value of each four-bit pattern of a format."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Packed:
     """A weight [..., N, K] in blocks of `rows` x `columns`, each with one scale.
 
-    `values` has one element of a low precision each, or two four-bit patterns a byte, the lower first; `scales` are
-    float32, or exponents of two as bytes. `dtype` is the format that elements are rounded to.
+    `values` has one element of a low precision each or, where `four_bits` names their format, two patterns a byte, the
+    lower first, and `width` is K. `scales` are float32, or exponents of two as bytes. `dtype` is the format that
+    elements are rounded to. With `per_channel` the scales are one a row and no part of the elements: they multiply
+    the results.
     """
 
     values: Array
@@ -33,23 +39,32 @@ class Packed:
     rows: int
     columns: int
     dtype: np.dtype[Any] = F32
+    four_bits: str = ""
+    width: int = 0
+    per_channel: bool = False
 
     @property
-    def is_mxfp4(self) -> bool:
-        """Tell whether two elements share a byte and scales are exponents."""
+    def has_exponents(self) -> bool:
+        """Tell whether scales are exponents of two."""
         return self.scales.dtype == np.uint8
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Return the shape of the weight."""
-        if self.is_mxfp4:
-            return (*self.values.shape[:-2], self.values.shape[-2] * MX_BLOCK)
-        return tuple(int(size) for size in self.values.shape)
+        sizes = tuple(int(size) for size in self.values.shape)
+        return (*sizes[:-1], self.width) if self.four_bits else sizes
 
     @property
     def nbytes(self) -> int:
         """Return the bytes as stored."""
         return self.values.nbytes + self.scales.nbytes
+
+    @property
+    def patterns(self) -> Array:
+        """Return the float32 value of every pattern of an element."""
+        if self.four_bits:
+            return FOUR_BITS[self.four_bits]
+        return np.arange(256, dtype=np.uint8).view(self.values.dtype).astype(np.float32)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -63,28 +78,29 @@ class Packed:
         return replace(self, dtype=dtype)
 
     def panel(self, start: int, stop: int) -> Array:
-        """Return rows `start` to `stop` of a matrix."""
-        if self.is_mxfp4:
-            return cast(self._mxfp4(start, stop), self.dtype)
-        values = self.values[start:stop].astype(np.float32)
+        """Return rows `start` to `stop` of a matrix, without scales that belong to channels."""
+        values = self._values(start, stop)
+        if self.per_channel:
+            return values
         blocks = self.scales[start // self.rows : -(-stop // self.rows)]
         scales = np.repeat(blocks, self.rows, axis=0)[start % self.rows :][: stop - start]
         scales = np.repeat(scales, self.columns, axis=1)[:, : values.shape[1]]
-        return cast(values * scales, self.dtype)
-
-    def _mxfp4(self, start: int, stop: int) -> Array:
-        packed = self.values[start:stop]
-        pairs = np.stack([FP4[packed & 15], FP4[packed >> 4]], axis=-1)
-        exponents = self.scales[start:stop].astype(np.int32) - E8M0_BIAS
+        if not self.has_exponents:
+            return cast(values * scales, self.dtype)
         with np.errstate(over="ignore"):
-            scaled = np.ldexp(pairs.reshape(*packed.shape[:-1], MX_BLOCK), exponents[..., None])
-        missing = self.scales[start:stop] == np.uint8(255)
-        scaled = np.where(missing[..., None], np.float32(np.nan), scaled)
-        return scaled.reshape(stop - start, -1)
+            scaled = np.ldexp(values, scales.astype(np.int32) - E8M0_BIAS)
+        return cast(np.where(scales == 255, np.float32(np.nan), scaled), self.dtype)
+
+    def _values(self, start: int, stop: int) -> Array:
+        values = self.values[start:stop]
+        if not self.four_bits:
+            return values.astype(np.float32)
+        pairs = np.stack([self.patterns[values & 15], self.patterns[values >> 4]], axis=-1)
+        return pairs.reshape(stop - start, -1)[:, : self.width]
 
     def swapped(self) -> Packed:
         """Return the transpose of the last two axes, still packed."""
-        if self.is_mxfp4:
+        if self.four_bits:
             raise ValueError("the device cannot transpose four-bit blocks")
         return replace(
             self,
@@ -93,6 +109,13 @@ class Packed:
             rows=self.columns,
             columns=self.rows,
         )
+
+
+def mxfp4(blocks: Array, scales: Array) -> Packed:
+    """Return a weight stored as [..., N, K / 32, 16] bytes of two patterns and [..., N, K / 32] exponents."""
+    width = int(scales.shape[-1]) * MX_BLOCK
+    values = blocks.reshape(*blocks.shape[:-2], width // 2)
+    return Packed(values, scales.view(np.uint8), 1, MX_BLOCK, four_bits="f4e2m1", width=width)
 
 
 def stacked(parts: list[Packed]) -> Packed:

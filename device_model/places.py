@@ -16,6 +16,7 @@ import numpy as np
 
 from device_model.numerics import Array
 from device_model.packed import Packed
+from device_model.precision import Product
 from dsl.graph import Attr
 from dsl.source import Span
 
@@ -84,7 +85,7 @@ class Item:
     """One planned operation; `operands` names the parameter of each input.
 
     `head` operations see only the tokens whose results are asked for. `span` and `layer` say where it comes from;
-    outside of layers the layer is -1.
+    outside of layers the layer is -1. `product` says how one multiplies in low precision, if it does.
     """
 
     op: str
@@ -95,6 +96,7 @@ class Item:
     head: bool = False
     span: Span | None = None
     layer: int = -1
+    product: Product | None = None
 
     def operand(self, name: str) -> Place | None:
         """Return the place of a parameter that may be left out."""

@@ -14,10 +14,13 @@ import numpy as np
 from device_model.interpreter import compute
 from device_model.kernels.call import Rows, integer
 from device_model.kernels.table import KERNELS
+from device_model.low_products import WEIGHT, low_weights
 from device_model.memory import TensorReader, evaluate
-from device_model.numerics import F32, STORAGE, Array, Numerics
+from device_model.numerics import BF16, F16, F32, STORAGE, Array, Numerics, is_float
 from device_model.packed import Packed
 from device_model.places import Buffer, Held, Item, Kept, Place, dtype_of
+from device_model.precision import Product
+from device_model.quantise import weight as quantised
 from dsl.diagnostics import Diagnostic, Refused
 from dsl.graph import Body, Graph, Node, Repeat, State, Step, Weight
 from dsl.source import Span
@@ -32,6 +35,8 @@ TOGETHER = frozenset(
 STORES = {"append": 0, "write": 1}
 """Operations that are listed for their effect: their value is that of the operand here."""
 
+MAX_INTEGER_K = (2**31 - 1) // 127**2
+"""How many products of 8-bit integers an accumulator of 32 bits holds in any case."""
 _NO_ROWS = Rows(*(np.zeros(0, np.int64) for _ in range(4)))
 
 
@@ -97,6 +102,7 @@ class _Planner:
     states: list[Kept] = field(default_factory=list)
     shared: dict[tuple[str, int], Kept] = field(default_factory=dict)
     constants: list[Constant] = field(default_factory=list)
+    low: frozenset[int] = frozenset()
     buffers: int = 0
     layer: int = -1
 
@@ -114,8 +120,13 @@ class _Planner:
         return self._select(body, inputs, outputs)
 
     def _enter(self, body: Body, env: dict[int, Place], layer: int) -> None:
+        product = self.numerics.product
+        low: frozenset[int] = frozenset()
+        if product is not None:
+            low = low_weights(body, product, in_layer=layer >= 0)
+            self.low |= low
         for weight in body.weights:
-            env[weight.value] = self._weight(weight, layer)
+            env[weight.value] = self._weight(weight, layer, low=weight.value in low)
         for state in body.states:
             env[state.value] = self._item(state, layer) if state.item else self._state(state)
 
@@ -127,11 +138,35 @@ class _Planner:
             self.shared[key] = self._state(state)
         return self.shared[key]
 
-    def _weight(self, weight: Weight, layer: int) -> Held | Packed:
+    def _weight(self, weight: Weight, layer: int, *, low: bool) -> Held | Packed:
         array = evaluate(weight, self.reader, layer)
         if isinstance(array, Packed):
             return array.rounded(F32 if self._exact(weight) else self.numerics.computed)
+        product = self.numerics.product
+        if low and product is not None and is_float(array.dtype) and not self._exact(weight):
+            self._check_length(weight, product)
+            return quantised(array, product.weight, self.numerics.computed)
         return Held(array if self._exact(weight) else self.numerics.load(array))
+
+    def _check_length(self, weight: Weight, product: Product) -> None:
+        """Refuse a sum of whole numbers that could be longer than its accumulator."""
+        k = _bound(weight.type.dims[-1])
+        if product.accumulator.is_integer and k > MAX_INTEGER_K:
+            message = f"a sum over {k} does not fit the {product.accumulator.dtype} accumulator"
+            raise Refused((Diagnostic("S604", message, weight.span, help=f"{MAX_INTEGER_K} do"),))
+
+    def _product(self, node: Node, inputs: tuple[Place, ...]) -> Product | None:
+        """Return how a node multiplies in low precision; plain products of packed weights need no word of it."""
+        product = self.numerics.product
+        if product is None or (product.is_plain and not _per_channel(inputs)):
+            return None
+        if node.op not in product.operations or node.inputs[WEIGHT] not in self.low:
+            return None
+        weight = inputs[WEIGHT]
+        if not isinstance(weight, Packed):
+            return None
+        # A weight that is stored in blocks has scales along K, which whole numbers cannot be added across.
+        return None if product.accumulator.is_integer and not weight.per_channel else product
 
     def _exact(self, weight: Weight) -> bool:
         """Tell whether the program keeps this weight in float32, unlike its other weights, in any numerics."""
@@ -198,13 +233,14 @@ class _Planner:
 
     def _emit(self, node: Node, inputs: tuple[Place, ...], outputs: tuple[Place, ...]) -> None:
         item = Item(
-            node.op, inputs, outputs, node.attrs, node.operands, span=node.span, layer=self.layer
-        )
+            node.op, inputs, outputs, node.attrs, node.operands, span=node.span,
+            layer=self.layer, product=self._product(node, inputs),
+        )  # fmt: skip
         self.items.append(item)
 
     def _check_sums(self, node: Node) -> None:
         """Refuse an operation that asks for sums in a format that this device does not accumulate in."""
-        wanted, own = node.attrs.get("accumulate"), self.numerics.accumulator
+        wanted, own = node.attrs.get("accumulate"), self.numerics.accumulator.dtype
         if isinstance(wanted, DType) and wanted != own:
             message = f"{node.op} asks for sums in {wanted}; the device accumulates in {own}"
             raise Refused((Diagnostic("S604", message, node.span),))
@@ -213,7 +249,7 @@ class _Planner:
         """Return the format that an operand counts as: a weight never widens a result."""
         dtype = dtype_of(place)
         is_weight = isinstance(place, Packed) or (
-            isinstance(place, Held) and dtype in (STORAGE["f32"], STORAGE["bf16"])
+            isinstance(place, Held) and dtype in (F32, BF16, F16)
         )
         return self.numerics.storage if is_weight else dtype
 
@@ -341,6 +377,10 @@ def _written(item: Item) -> Iterator[Buffer]:
     for place in item.outputs:
         if isinstance(place, Buffer):
             yield place
+
+
+def _per_channel(inputs: tuple[Place, ...]) -> bool:
+    return any(isinstance(place, Packed) and place.per_channel for place in inputs)
 
 
 def _bound(dim: Dim) -> int:

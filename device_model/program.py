@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from device_model.arena import Region, Space, allocate, rounded
 from device_model.kernels.call import Rows
-from device_model.numerics import BF16, F32, Array
+from device_model.numerics import BF16, F16, F32, Array
 from device_model.packed import Packed
 from device_model.places import Buffer, Held, Item, Kept, Place
 
@@ -199,11 +199,10 @@ class Builder:
 
 
 def kind_of(dtype: object) -> int:
-    """Return the storage kind of a floating dtype that instructions can read."""
-    if dtype == F32:
-        return 0
-    if dtype == BF16:
-        return 1
+    """Return the storage kind of a floating dtype that instructions can read, as `lanes` numbers them."""
+    for kind, known in enumerate((F32, BF16, F16)):
+        if dtype == known:
+            return kind
     raise TypeError(f"no instruction reads {dtype}")
 
 

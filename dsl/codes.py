@@ -436,6 +436,15 @@ _DEVICE: dict[str, Code] = {
         "Sequence longer than the model's positions",
         "The model looks positions up in a learned table, and a token would stand behind its end.",
     ),
+    "S606": Code(
+        "Faulty description of numerics",
+        "The table of numerics in device_model/devices, or what a device says of them, does not say what it must; the "
+        "message names the entry.",
+    ),
+    "S607": Code(
+        "Numerics that a device does not have",
+        "The device computes in the formats that its description lists, and the message lists them.",
+    ),
     "S601": Code("Unknown numerics", "The device model knows the numerics that the message lists."),
 }
 

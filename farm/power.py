@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from device_model.catalogue import numerics_named
 from device_model.engine import Engine
 from device_model.memory import TensorReader
-from device_model.numerics import NUMERICS
 from device_model.plan import plan as planned
 from dsl.diagnostics import Refused
 from dsl.graph import Graph
@@ -118,7 +118,9 @@ def _by_rule(subject: _Subject, bug: Bug) -> tuple[str, float, float]:
 
 def _by_diff(subject: _Subject, bug: Bug) -> tuple[str, bool]:
     """Return the operation that the comparison blames first, and whether that is where the bug is."""
-    search = Search(planned(bug.graph, subject.reader, NUMERICS["f32"]), subject.rows[0].tolist())
+    search = Search(
+        planned(bug.graph, subject.reader, numerics_named("f32")), subject.rows[0].tolist()
+    )
     for chunk in (0, CHUNK):
         for stretch in subject.stretches:
             guilty = search.compare(stretch, chunk).guilty

@@ -108,7 +108,7 @@ def _run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", type=Path, metavar="DIR|FILE")
     parser.add_argument("--tokens", type=Path, required=True, metavar="T.npy", help="int [B, S]")
     parser.add_argument("--logits", type=Path, required=True, metavar="L.npy", help="f32 [B, S, V]")
-    parser.add_argument("--numerics", default="bf16", metavar="NAME", help="f32, bf16")
+    _numerics(parser)
     parser.add_argument("--chunk", type=_positive, metavar="N", help="tokens a step")
     parser.add_argument("--weights", metavar="random:SEED", help="run on random weights")
     _json(parser)
@@ -116,6 +116,10 @@ def _run(parser: argparse.ArgumentParser) -> None:
 
 def _validate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument(
+        "--numerics", action="append", default=[], metavar="NAME", help="instead of f32 and bf16"
+    )
+    parser.add_argument("--device", metavar="D", help="with this device's accumulators")
     _json(parser)
 
 
@@ -129,7 +133,14 @@ def _generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", required=True, metavar="TEXT")
     parser.add_argument("--system", default="", metavar="TEXT", help="system message")
     parser.add_argument("--max-new-tokens", type=_positive, default=64, metavar="N")
-    parser.add_argument("--numerics", default="bf16", metavar="NAME", help="f32, bf16")
+    _numerics(parser)
+
+
+def _numerics(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--numerics", default="bf16", metavar="NAME", help="f32, bf16, f16, f8e4m3, int8, mxfp4, …"
+    )
+    parser.add_argument("--device", metavar="D", help="with this device's accumulators")
 
 
 def _explain(parser: argparse.ArgumentParser) -> None:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from device_model.catalogue import numerics_named
+from device_model.device import Device, device
 from dsl.diagnostics import Diagnostic, Refused, refuse
 from dsl.graph import Graph
 from dsl.inference import infer
@@ -125,12 +127,19 @@ def _check_out(folder: Path) -> None:
 
 
 def _validated(
-    graph: Graph, opened: Opened, notes: tuple[str, ...], stages: Stages, progress: Progress
+    graph: Graph,
+    opened: Opened,
+    notes: tuple[str, ...],
+    stages: Stages,
+    progress: Progress,
+    numerics: Sequence[str] = (),
+    on: Device | None = None,
 ) -> tuple[Validation, Verdict]:
-    from porting.validate import passed, validate
+    from porting.validate import NUMERICS, passed, validate
 
     directory = opened.origin.directory
-    found = validate(graph, opened.checkpoint, directory, progress, stages.stage)
+    chosen = numerics or NUMERICS
+    found = validate(graph, opened.checkpoint, directory, progress, stages.stage, chosen, on=on)
     validation = replace(found, text=(*notes, *found.text))
     return validation, Verdict.PASS if passed(validation) else Verdict.FAIL
 
@@ -207,12 +216,21 @@ def open_checkpoint(existing: Port, stages: Stages, progress: Progress) -> Opene
     return open_model(source, revision if is_hub and revision else None, stages, progress)
 
 
-def validate_port(folder: Path, progress: Progress = silent) -> Report:
-    """Validate an existing port again, as its text now stands.
+def validate_port(
+    folder: Path,
+    progress: Progress = silent,
+    *,
+    numerics: Sequence[str] = (),
+    device_name: str | None = None,
+) -> Report:
+    """Validate an existing port again, as its text now stands, in the rule's numerics or in those given.
 
     A text that no longer checks, or no longer fits its checkpoint, fails like one that computes something else.
     """
     stages = Stages()
+    on = None if device_name is None else device(device_name)
+    for name in numerics:
+        numerics_named(name, on)
     existing = read_port(folder)
     opened = open_checkpoint(existing, stages, progress)
     base = Report(Verdict.FAIL, existing.model, existing.diagnostics, created_with=versions())
@@ -225,7 +243,9 @@ def validate_port(folder: Path, progress: Progress = silent) -> Report:
     validation, verdict = Validation(), Verdict.FAIL
     if not any(d.code in ("S560", "S562", "S563") for d in diagnostics):
         notes = accounted.notes
-        validation, verdict = _validated(existing.graph, opened, notes, stages, progress)
+        validation, verdict = _validated(
+            existing.graph, opened, notes, stages, progress, numerics, on
+        )
     if accounted.diagnostics:
         verdict = Verdict.FAIL
     return replace(

@@ -11,22 +11,23 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from device_model.precision import Product
 from dsl.diagnostics import Refused, refuse
-from porting import float64
+from porting import float64, low_precision
 from porting.checkpoint.files import find_file
 from porting.checkpoint.tensors import INDEX, SINGLE, Checkpoint
 from porting.commands.progress import Progress, silent
 from porting.config.reader import MAX_BYTES, NAME
 from porting.config.strict_json import parse_object, shown
 
-Precision = Literal["float64", "float32", "bfloat16"]
+Precision = Literal["float64", "float32", "bfloat16", "float16"]
 Array = npt.NDArray[np.floating[Any]]
 
 INSTALL = "pip install 'sohu[reference]'"
@@ -72,15 +73,23 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reference:
-    """The original model, with its original weights, at one precision."""
+    """The original model, with its original weights, at one precision; `product` is that of its linear layers."""
 
     precision: Precision
     vocab_size: int
     layers: int
     _model: Any
+    product: Product | None = None
+    _kept: dict[int, Any] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, directory: Path, precision: Precision, progress: Progress = silent) -> Reference:
+    def load(
+        cls,
+        directory: Path,
+        precision: Precision,
+        progress: Progress = silent,
+        product: Product | None = None,
+    ) -> Reference:
         """Load a model folder; the float64 one is checked to compute in float64 throughout."""
         torch, transformers = libraries()
         stage = f"load {precision} reference"
@@ -110,7 +119,8 @@ class Reference:
         model.eval()
         progress(stage, 1, 2)
         layers = _decoder_layers(torch, model)
-        reference = cls(precision, model.config.get_text_config().vocab_size, len(layers), model)
+        vocab_size = model.config.get_text_config().vocab_size
+        reference = cls(precision, vocab_size, len(layers), model, product)
         if precision == "float64":
             reference._check_float64()
         progress(stage, 2, 2)
@@ -185,13 +195,19 @@ class Reference:
         layers = _decoder_layers(torch, self._model) if hidden else ()
         handles = [layer.register_forward_hook(keep) for layer in layers]
         try:
-            with torch.no_grad(), _as(torch, self.precision):
+            with torch.no_grad(), self._numerics(torch):
                 ids = torch.tensor([list(row)], dtype=torch.int64)
                 output = self._model(input_ids=ids, use_cache=False)
         finally:
             for handle in handles:
                 handle.remove()
         return RowOutput(_numpy(output.logits[0]), tuple(found))
+
+    def _numerics(self, torch: Any) -> Any:
+        if self.product is None:
+            return _as(torch, self.precision)
+        layers = _decoder_layers(torch, self._model)
+        return low_precision.products(torch, layers, self.product, self._kept)
 
     def _check_float64(self) -> None:
         torch, _ = libraries()

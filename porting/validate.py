@@ -14,8 +14,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from device_model.catalogue import numerics_named
+from device_model.device import Device
 from device_model.engine import Engine, Session, warm_up
 from device_model.memory import TensorReader
+from device_model.numerics import Numerics
 from dsl.graph import Graph
 from porting.commands.progress import Progress, silent
 from porting.reference import Precision, Reference, RowOutput
@@ -30,7 +33,7 @@ COMPILING = "compile kernels"
 NUMERICS = ("f32", "bf16")
 # A prefix of each row of the ragged batch goes first, the rest in steps of different sizes.
 RAGGED_STEPS = ((20, 5, 1, 9), (1, 1, 0, 1), (11, 1, 0, 23), (16, 10, 0, 0))
-REFERENCE_PRECISION: Mapping[str, Precision] = {"bf16": "bfloat16"}
+REFERENCE_PRECISION: Mapping[str, Precision] = {"bf16": "bfloat16", "f16": "float16"}
 
 Array = npt.NDArray[np.float64]
 Tokens = npt.NDArray[np.int64]
@@ -89,8 +92,13 @@ def validate(
     stage: Callable[[str], AbstractContextManager[object]] = nullcontext,
     numerics: Sequence[str] = NUMERICS,
     modes: Sequence[Mode] = MODES,
+    on: Device | None = None,
 ) -> Validation:
-    """Return every case of the rule for a port of the checkpoint in a directory; `stage` times the parts."""
+    """Return every case of the rule for a port of the checkpoint in a directory; `stage` times the parts.
+
+    A device computes with its own accumulators.
+    """
+    chosen = [numerics_named(name, on) for name in numerics]
     with stage(COMPILING):
         compile_kernels(progress)
     with stage("reference float64"):
@@ -101,11 +109,12 @@ def validate(
     cases: list[Case] = []
     layers: list[LayerError] = []
     notes: list[str] = []
-    for name in numerics:
+    for number in chosen:
+        name = number.name
         with stage(f"reference {name}"):
-            own = _reference(directory, name, rows, progress)
+            own = _reference(directory, number, rows, progress)
         with stage(f"device {name}"):
-            engine = Engine(graph, reader, numerics=name)
+            engine = Engine(graph, reader, number)
             outputs = dict(_run_modes(engine, name, modes, rows, progress))
         cases += [_case(m, name, outputs[m.name], truth, own) for m in modes]
         layers += _layer_errors(engine, name, rows[0], truth[0], own)
@@ -132,12 +141,12 @@ def passed(validation: Validation) -> bool:
 
 
 def _reference(
-    directory: Path, numerics: str, rows: Sequence[Tokens], progress: Progress
+    directory: Path, numerics: Numerics, rows: Sequence[Tokens], progress: Progress
 ) -> tuple[RowOutput, ...] | None:
-    precision = REFERENCE_PRECISION.get(numerics)
+    precision = REFERENCE_PRECISION.get(numerics.activation.name)
     if precision is None:
         return None
-    model = Reference.load(directory, precision, progress)
+    model = Reference.load(directory, precision, progress, numerics.product)
     return model.logits([r.tolist() for r in rows], hidden=True, progress=progress)
 
 

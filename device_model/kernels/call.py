@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from device_model.numerics import Array, Numerics
 from device_model.packed import Packed
+from device_model.precision import Product
 from dsl.graph import Attr
 
 
@@ -35,13 +36,17 @@ Operand: TypeAlias = Array | Context | Packed
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One evaluation of an operation; `operands` names the parameter of each input."""
+    """One evaluation of an operation; `operands` names the parameter of each input.
+
+    `product` says how it multiplies in low precision, if it does.
+    """
 
     inputs: tuple[Operand, ...]
     operands: tuple[str, ...]
     attrs: Mapping[str, Attr]
     rows: Rows
     numerics: Numerics
+    product: Product | None = None
 
     def array(self, index: int) -> Array:
         """Return an input that is not a state."""

@@ -13,7 +13,7 @@ import numpy as np
 from llvmlite import ir
 
 from device_model.kernels.deferred import carray, compiled, intrinsic, signature
-from device_model.kernels.vectors import F32
+from device_model.kernels.vectors import F16, F32
 
 
 @intrinsic
@@ -32,6 +32,36 @@ def float_of_bits(typing: Any, bits: Any) -> Any:
         return builder.bitcast(args[0], ir.FloatType())
 
     return signature("float32", "int32"), generate
+
+
+@intrinsic
+def bits_of_float(typing: Any, number: Any) -> Any:
+    """Return the pattern of a float32 as an int32."""
+
+    def generate(context: Any, builder: Any, types: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.IntType(32))
+
+    return signature("int32", "float32"), generate
+
+
+@intrinsic
+def _float_of_half(typing: Any, bits: Any) -> Any:
+    """Return the float32 of a float16's pattern."""
+
+    def generate(context: Any, builder: Any, types: Any, args: Any) -> Any:
+        return builder.fpext(builder.bitcast(args[0], ir.HalfType()), ir.FloatType())
+
+    return signature("float32", "uint16"), generate
+
+
+@intrinsic
+def _half_of_float(typing: Any, number: Any) -> Any:
+    """Return the pattern of a float32 rounded to float16, nearest even."""
+
+    def generate(context: Any, builder: Any, types: Any, args: Any) -> Any:
+        return builder.bitcast(builder.fptrunc(args[0], ir.HalfType()), ir.IntType(16))
+
+    return signature("uint16", "float32"), generate
 
 
 @compiled
@@ -89,6 +119,10 @@ def read(source: int, kind: int, target: int, count: int) -> None:
         from_floats, to_floats = floats(source, count), floats(target, count)
         for i in range(count):
             to_floats[i] = from_floats[i]
+    elif kind == F16:
+        from_halves, to_floats = halves(source, count), floats(target, count)
+        for i in range(count):
+            to_floats[i] = _float_of_half(from_halves[i])
     else:
         from_halves, to_bits = halves(source, count), patterns(target, count)
         for i in range(count):
@@ -102,6 +136,12 @@ def write(source: int, target: int, kind: int, count: int) -> None:
         from_floats, to_floats = floats(source, count), floats(target, count)
         for i in range(count):
             to_floats[i] = from_floats[i]
+    elif kind == F16:
+        from_floats, to_halves = floats(source, count), halves(target, count)
+        for i in range(count):
+            number = from_floats[i]
+            quiet = np.uint16(0xFE00) if np.signbit(number) else np.uint16(0x7E00)
+            to_halves[i] = quiet if np.isnan(number) else _half_of_float(number)
     else:
         from_bits, to_halves = patterns(source, count), halves(target, count)
         for i in range(count):
@@ -111,6 +151,55 @@ def write(source: int, target: int, kind: int, count: int) -> None:
             quiet = ((bits >> np.uint32(16)) & np.uint32(0x8000)) | np.uint32(0x7FC0)
             ordinary = (bits & np.uint32(0x7FFFFFFF)) <= np.uint32(0x7F800000)
             to_halves[i] = np.uint16(rounded if ordinary else quiet)
+
+
+@compiled
+def round_to(kind: int, at: int, count: int) -> None:
+    """Round float32 numbers in place to those of a kind of sixteen bits."""
+    numbers, bits = floats(at, count), patterns(at, count)
+    if kind == F16:
+        for i in range(count):
+            numbers[i] = _float_of_half(_half_of_float(numbers[i]))
+        return
+    for i in range(count):
+        odd = (bits[i] >> np.uint32(16)) & np.uint32(1)
+        rounded = np.uint32(bits[i] + np.uint32(0x7FFF) + odd) & np.uint32(0xFFFF0000)
+        ordinary = (bits[i] & np.uint32(0x7FFFFFFF)) <= np.uint32(0x7F800000)
+        bits[i] = rounded if ordinary else np.uint32(0x7FC00000)
+
+
+@intrinsic
+def _bits_of_double(typing: Any, number: Any) -> Any:
+    """Return the pattern of a float64."""
+
+    def generate(context: Any, builder: Any, types: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.IntType(64))
+
+    return signature("int64", "float64"), generate
+
+
+@intrinsic
+def _double_of_bits(typing: Any, bits: Any) -> Any:
+    """Return the float64 whose pattern is an int64."""
+
+    def generate(context: Any, builder: Any, types: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.DoubleType())
+
+    return signature("float64", "int64"), generate
+
+
+@compiled
+def add_rounded(a: float, b: float, drop: int, nearest: int) -> Any:
+    """Return a + b of float64 rounded once, without the last `drop` bits; toward zero unless to the nearest."""
+    total = a + b
+    moved = total - a
+    lost = (a - (total - moved)) + (b - moved)
+    bits = _bits_of_double(total)
+    if (lost > 0.0 or lost < 0.0) and bits & 1 == 0:
+        bits += 1 if (lost > 0.0) == (total > 0.0) else -1
+    if nearest:
+        bits += (1 << (drop - 1)) - 1 + ((bits >> drop) & 1)
+    return _double_of_bits(bits & ~((1 << drop) - 1))
 
 
 @compiled

@@ -10,39 +10,33 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from device_model.kernels import opcodes, order
+from device_model.kernels import opcodes
 from device_model.kernels.call import Call
 from device_model.kernels.compiled import read, size_of, words, write
 from device_model.kernels.deferred import compiled
 from device_model.kernels.kernel import DTypes, Kernel, as_first, declared, promoted
-from device_model.kernels.product import BYTES, NIBBLES, scratch_bytes
-from device_model.numerics import BF16, F32, Array, Numerics, is_float
-from device_model.packed import FP4, Packed
+from device_model.kernels.panels import BYTES, MX_BYTES, NIBBLES, SCALED_NIBBLES
+from device_model.kernels.product import scratch_bytes
+from device_model.kernels.quantised import Stored, lower, product
+from device_model.numerics import BF16, F16, F32, Array, Numerics, is_float
+from device_model.packed import Packed
 from device_model.places import Buffer, Held, Item, Place
-from device_model.program import Argument, Builder, kind_of
+from device_model.program import Builder, kind_of
 from dsl.graph import Attr
 
-PATTERNS = np.arange(256, dtype=np.uint8)
-PANEL = 256
-"""Rows of a packed weight that the reference widens at a time."""
+PACKED_KINDS = {
+    (False, False): BYTES, (True, True): NIBBLES, (False, True): MX_BYTES,
+    (True, False): SCALED_NIBBLES,
+}  # fmt: skip
+"""Kinds of a packed weight by whether two elements share a byte and whether scales are exponents."""
+ONE = np.ones(1, np.float32)
 
 
 def reference_matmul(call: Call) -> tuple[Array, ...]:
     """Multiply in the declared order."""
     x, w = call.array(0), call.weight(1)
-    flat = product(x.reshape(-1, x.shape[-1]), w)
+    flat = product(x.reshape(-1, x.shape[-1]), w, call.product)
     return (flat.reshape(*x.shape[:-1], len(w)),)
-
-
-def product(x: Array, w: Array | Packed) -> Array:
-    """Return x @ w.T in the declared order; a packed weight is widened a panel at a time."""
-    if not isinstance(w, Packed):
-        return order.dot(x, w)
-    out = np.empty((len(x), len(w)), np.float32)
-    for start in range(0, len(w), PANEL):
-        stop = min(len(w), start + PANEL)
-        out[:, start:stop] = order.dot(x, w.panel(start, stop))
-    return out
 
 
 def entry(w: Array | Packed, index: int) -> Array | Packed:
@@ -53,7 +47,9 @@ def entry(w: Array | Packed, index: int) -> Array | Packed:
 def reference_head_matmul(call: Call) -> tuple[Array, ...]:
     """Multiply each head by its own weight."""
     x, w = call.array(0), call.weight(1)
-    heads = [product(np.ascontiguousarray(x[:, h]), entry(w, h)) for h in range(len(w))]
+    heads = [
+        product(np.ascontiguousarray(x[:, h]), entry(w, h), call.product) for h in range(len(w))
+    ]
     return (np.stack(heads, axis=1),)
 
 
@@ -76,22 +72,25 @@ def gather(
         write(scratch, out + row * width * size_of(out_kind), out_kind, width)
 
 
-def stored(target: Builder, w: Held | Packed) -> tuple[Argument, ...]:
-    """Return what a product must know of a weight as it is stored: address, kind, scales, blocks, table, rounding."""
+def stored(target: Builder, w: Held | Packed) -> Stored:
+    """Return what a product must know of a weight as it is stored."""
     if isinstance(w, Held):
-        return target.at(w), kind_of(w.array.dtype), 0, 0, 0, 0, 0
-    values = FP4 if w.is_mxfp4 else PATTERNS.view(w.values.dtype).astype(np.float32)
-    return (
-        target.at(w), NIBBLES if w.is_mxfp4 else BYTES, target.at(Held(w.scales)), w.rows,
-        w.columns, target.at(Held(np.ascontiguousarray(values))), int(w.dtype == BF16),
-    )  # fmt: skip
+        return Stored(target.at(w), kind_of(w.array.dtype), 0, 0, 0, 0, 0)
+    address, table = target.at(w), target.at(Held(w.patterns))
+    if w.per_channel:
+        kind, (rows, columns) = PACKED_KINDS[bool(w.four_bits), False], w.shape[-2:]
+        return Stored(address, kind, target.at(Held(ONE)), rows, columns, table, 0)
+    kind = PACKED_KINDS[bool(w.four_bits), w.has_exponents]
+    rounds = 0 if w.dtype == F32 else kind_of(w.dtype)
+    scales = target.at(Held(w.scales))
+    return Stored(address, kind, scales, w.rows, w.columns, table, rounds)
 
 
 def can_read(w: Place) -> bool:
     """Tell whether compiled products can read a weight."""
     if isinstance(w, Held):
-        return w.array.dtype in (F32, BF16)
-    return isinstance(w, Packed) and (w.is_mxfp4 or w.scales.dtype == F32)
+        return w.array.dtype in (F32, BF16, F16)
+    return isinstance(w, Packed) and (w.has_exponents or w.scales.dtype == F32)
 
 
 def lower_matmul(target: Builder, item: Item) -> bool:
@@ -102,10 +101,13 @@ def lower_matmul(target: Builder, item: Item) -> bool:
         return False
     if not isinstance(out, Buffer):
         return False
+    if item.product is not None and isinstance(w, Packed):
+        lower(target, item.product, x, w, stored(target, w), out)
+        return True
     n, k = w.array.shape if isinstance(w, Held) else w.shape
     target.reserve(scratch_bytes(k))
     target.emit(
-        opcodes.MATMUL, target.at(x), kind_of(x.dtype), *stored(target, w), target.at(out),
+        opcodes.MATMUL, target.at(x), kind_of(x.dtype), *stored(target, w).arguments, target.at(out),
         kind_of(out.dtype), target.rows(x.elements // k), n, k,
     )  # fmt: skip
     return True

@@ -23,6 +23,7 @@ from device_model.kernels import (
     opcodes,
     position,
     product,
+    quantised,
     recurrent,
     reduction,
     routing,
@@ -113,6 +114,16 @@ def _execute_more(a: Any, r: Any, part: int, parts: int, scratch: int) -> None:
         reduction.reduce(a[1], a[2], a[3], a[4], a[5], a[6], a[7], part, parts, scratch)
     elif opcode == opcodes.COMBINE:
         moe.combine(a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], part, parts, scratch)
+    elif opcode == opcodes.QUANTISE:
+        quantised.quantise(
+            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], r[0], r[1], part, parts, scratch
+        )
+    elif opcode == opcodes.QUANTISED_MATMUL:
+        quantised.matmul(
+            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13],
+            a[14], a[15], a[16], a[17], a[18], a[19], a[20], a[21], a[22], a[23],
+            part, parts, scratch,
+        )  # fmt: skip
 
 
 @compiled

@@ -15,8 +15,9 @@ from device_model.kernels.call import Call
 from device_model.kernels.compiled import floats, read, size_of, words, write
 from device_model.kernels.deferred import compiled
 from device_model.kernels.kernel import Kernel, as_first, declared
-from device_model.kernels.linear import can_read, entry, product, stored
+from device_model.kernels.linear import can_read, entry, stored
 from device_model.kernels.product import scratch_bytes
+from device_model.kernels.quantised import lower, product
 from device_model.numerics import Array, cast, wide
 from device_model.packed import Packed
 from device_model.places import Buffer, Held, Item
@@ -31,7 +32,8 @@ def reference_expert_matmul(call: Call) -> tuple[Array, ...]:
     out = np.zeros((tokens, top, w.shape[1]), np.float32)
     for expert in np.unique(choice[(choice >= 0) & (choice < len(w))]):
         chosen = choice == expert
-        out[chosen] = product(np.ascontiguousarray(spread[chosen]), entry(w, int(expert)))
+        rows = np.ascontiguousarray(spread[chosen])
+        out[chosen] = product(rows, entry(w, int(expert)), call.product)
     share, bias = call.optional("share"), call.optional("bias")
     if share is None and bias is None:
         return (out,)
@@ -118,17 +120,11 @@ def lower_expert_matmul(target: Builder, item: Item) -> bool:
     share, bias = item.operand("share"), item.operand("bias")
     if not isinstance(share, Buffer | None) or not isinstance(bias, Held | None):
         return False
-    experts, n, k = w.array.shape if isinstance(w, Held) else w.shape
-    values = w.array if isinstance(w, Held) else w.values
-    scales = 0 if isinstance(w, Held) else w.scales.nbytes // experts
-    address, kind, *rest = stored(target, w)
-    target.reserve(scratch_bytes(k))
-    target.emit(
-        opcodes.EXPERT_MATMUL, target.at(x), kind_of(x.dtype),
-        1 if len(x.shape) > 1 else choice.width, target.at(choice), address, kind,
-        values.nbytes // experts, rest[0], scales, *rest[1:], target.at(out),
-        kind_of(out.dtype), target.rows(choice.width), experts, n, k,
-    )  # fmt: skip
+    experts, n, _ = w.array.shape if isinstance(w, Held) else w.shape
+    if item.product is not None and isinstance(w, Packed):
+        lower(target, item.product, x, w, stored(target, w), out, choice)
+    else:
+        _emit_experts(target, x, w, choice, out)
     if share is not None or bias is not None:
         target.reserve(8 * n + 64)
         target.emit(
@@ -138,6 +134,22 @@ def lower_expert_matmul(target: Builder, item: Item) -> bool:
             target.at(choice), target.rows(choice.width), experts, n,
         )  # fmt: skip
     return True
+
+
+def _emit_experts(
+    target: Builder, x: Buffer, w: Held | Packed, choice: Buffer, out: Buffer
+) -> None:
+    experts, n, k = w.array.shape if isinstance(w, Held) else w.shape
+    values = w.array if isinstance(w, Held) else w.values
+    scales = 0 if isinstance(w, Held) else w.scales.nbytes // experts
+    address, kind, *rest = stored(target, w).arguments
+    target.reserve(scratch_bytes(k))
+    target.emit(
+        opcodes.EXPERT_MATMUL, target.at(x), kind_of(x.dtype),
+        1 if len(x.shape) > 1 else choice.width, target.at(choice), address, kind,
+        values.nbytes // experts, rest[0], scales, *rest[1:], target.at(out),
+        kind_of(out.dtype), target.rows(choice.width), experts, n, k,
+    )  # fmt: skip
 
 
 def lower_combine(target: Builder, item: Item) -> bool:

@@ -1,8 +1,9 @@
 """The declared order of addition in plain numpy: the twin of `lanes`.
 
-Slow by design. Where both operands have at most twelve significant bits (bfloat16) every product is exact in float32
-and the result equals the compiled one bit for bit; otherwise a fused multiply-add is formed in float64, which rounds
-twice and so may differ in the last place once in about 2^29 steps.
+Slow by design. Where both operands have at most twelve significant bits (bfloat16, float16) every product is exact in
+float32 and the result equals the compiled one bit for bit; otherwise a fused multiply-add is formed in float64, which
+rounds twice and so may differ in the last place once in about 2^29 steps. Products of fewer than 28 bits are too far
+from any tie for that.
 """
 
 from __future__ import annotations
@@ -10,15 +11,68 @@ from __future__ import annotations
 import numpy as np
 
 from device_model.kernels.vectors import LANES
-from device_model.numerics import BF16, Array, wide
+from device_model.numerics import BF16, F16, Array, wide
+from device_model.precision import Accumulator, Rounding
 
 BLOCK = 1 << 20
 """Lane sums held at a time."""
+F64_SIGNIFICAND = 53
 
 
-def dot(x: Array, w: Array) -> Array:
+def sums(x: Array, w: Array, how: Accumulator, *, exact: bool) -> Array:
+    """Return x @ w.T as an accumulator keeps it, in float32; `exact` says that no product is rounded in float32."""
+    if how.is_plain:
+        return dot(x, w, exact=exact)
+    if how.is_integer:
+        whole = x.astype(np.float64) @ w.astype(np.float64).T
+        return whole.astype(np.float32)
+    total = np.zeros((len(x), len(w)), np.float32)
+    size = how.chunk or max(x.shape[1], 1)
+    for start in range(0, x.shape[1], size):
+        left, right = x[:, start : start + size], w[:, start : start + size]
+        total = total + (
+            narrow(left, right, how) if how.is_narrow else dot(left, right, exact=exact)
+        )
+    return total
+
+
+def narrow(x: Array, w: Array, how: Accumulator) -> Array:
+    """Return x @ w.T in the declared order with every sum rounded to few bits; products are exact in float64."""
+    left, right = (_lanes(wide(side)).astype(np.float64) for side in (x, w))
+    out = np.empty((len(x), len(w)), np.float32)
+    block = max(1, BLOCK // max(1, len(x) * LANES))
+    for start in range(0, len(w), block):
+        part = right[start : start + block]
+        kept = np.zeros((len(x), len(part), LANES), np.float64)
+        for k in range(left.shape[1]):
+            kept = add_rounded(kept, left[:, None, k] * part[None, :, k], how)
+        for distance in (4, 2, 1):
+            kept = add_rounded(kept[..., :distance], kept[..., distance : 2 * distance], how)
+        out[:, start : start + block] = kept[..., 0]
+    return out
+
+
+def add_rounded(a: Array, b: Array, how: Accumulator) -> Array:
+    """Return a + b rounded once to an accumulator's width: the twin of the compiled function of this name."""
+    total = a + b
+    moved = total - a
+    lost = (a - (total - moved)) + (b - moved)
+    bits = total.view(np.int64)
+    # To odd first, so that what the float64 sum has lost is not lost on the second rounding.
+    away = np.where((lost > 0) == (total > 0), np.int64(1), np.int64(-1))
+    inexact = (lost > 0) | (lost < 0)
+    bits = np.where(inexact & (bits & 1 == 0), bits + away, bits)
+    drop = F64_SIGNIFICAND - how.significand
+    if how.rounding is Rounding.NEAREST:
+        bits = bits + ((1 << (drop - 1)) - 1) + ((bits >> drop) & 1)
+    result: Array = (bits & ~np.int64((1 << drop) - 1)).view(np.float64)
+    return result
+
+
+def dot(x: Array, w: Array, *, exact: bool | None = None) -> Array:
     """Return float32 x @ w.T for x [M, K] and w [N, K] in the declared order."""
-    exact = x.dtype == BF16 and w.dtype == BF16
+    if exact is None:
+        exact = x.dtype in (BF16, F16) and w.dtype in (BF16, F16)
     left, right = _lanes(wide(x)), _lanes(wide(w))
     out = np.empty((len(x), len(w)), np.float32)
     block = max(1, BLOCK // max(1, len(x) * LANES))
@@ -62,7 +116,8 @@ def _lanes(x: Array) -> Array:
 
 
 def _step(sums: Array, x: Array, w: Array, exact: bool) -> Array:
-    if exact:
-        return np.asarray(sums + x * w)
-    product = x.astype(np.float64) * w
-    return np.asarray((sums + product).astype(np.float32))
+    with np.errstate(invalid="ignore", over="ignore"):
+        if exact:
+            return np.asarray(sums + x * w)
+        product = x.astype(np.float64) * w
+        return np.asarray((sums + product).astype(np.float32))

@@ -1,28 +1,17 @@
 """Products of rows with a weight as it is stored: the compiled core of `matmul` and `expert_matmul`.
 
 One output is one reduction in the order of `lanes` over float32 operands, so that a row's bits do not depend on which
-rows are computed with it. Weights of 16 bits are used in place by few rows and widened a panel at a time for many;
-packed ones are always widened a panel at a time. Nothing here knows an operation.
+rows are computed with it. Weights in bfloat16 are used in place by few rows and widened a panel at a time for many;
+float16 and packed ones are always widened a panel at a time. Nothing here knows an operation.
 """
 
 from __future__ import annotations
 
 from device_model.kernels import lanes
-from device_model.kernels.compiled import (
-    floats,
-    integers,
-    octets,
-    power_of_two,
-    read,
-    size_of,
-    words,
-    write,
-)
+from device_model.kernels.compiled import floats, integers, octets, read, size_of, words, write
 from device_model.kernels.deferred import compiled
+from device_model.kernels.panels import widen
 from device_model.kernels.vectors import BF16, F32
-
-BYTES, NIBBLES = 2, 3
-"""Kinds of a packed weight: an element per byte with a float32 scale per block, or two with an exponent per 32."""
 
 TILE_ROWS, TILE_COLUMNS = 3, 4
 STREAMS = TILE_COLUMNS
@@ -37,7 +26,6 @@ BLOCK_ROWS = 510
 PANEL = 16
 """Columns of which many rows' results are kept before they are rounded."""
 TILE_BYTES = 32 * TILE_ROWS + 4 * FEW_ROWS * STREAMS * GROUP
-MX_BLOCK = 32
 
 _s14 = lanes.dots(1, 4, BF16, streaming=True)
 _s24 = lanes.dots(2, 4, BF16, streaming=True)
@@ -56,56 +44,13 @@ def limit(k: int) -> int:
     return max(4 * TILE_ROWS, min(BLOCK_ROWS, rows))
 
 
-_limit = compiled(limit)
+row_limit = compiled(limit)
 
 
 def scratch_bytes(k: int) -> int:
     """Return the scratch memory of a product: results, a panel of weights, row numbers and a block of rows."""
     rows = limit(k)
     return TILE_BYTES + 4 * PANEL * rows + 4 * TILE_COLUMNS * k + 8 * rows + 4 * k * rows + 64
-
-
-@compiled
-def _widen(
-    w: int, kind: int, scales: int, block_rows: int, block_columns: int, table: int, rounds: int,
-    row: int, rows: int, k: int, target: int,
-) -> None:  # fmt: skip
-    """Write rows of a weight as float32."""
-    if kind in (F32, BF16):
-        read(w + row * k * size_of(kind), kind, target, rows * k)
-        return
-    values = floats(table, 256)
-    for r in range(row, row + rows):
-        at = target + (r - row) * k * 4
-        out = floats(at, k)
-        if kind == BYTES:
-            packed = octets(w + r * k, k)
-            across = (k + block_columns - 1) // block_columns
-            scale = floats(scales + 4 * (r // block_rows) * across, across)
-            for b in range(across):
-                factor = scale[b]
-                for i in range(b * block_columns, min(k, (b + 1) * block_columns)):
-                    out[i] = values[packed[i]] * factor
-        else:
-            across = k // MX_BLOCK
-            packed = octets(w + r * (k // 2), k // 2)
-            exponents = octets(scales + r * across, across)
-            for b in range(across):
-                factor = power_of_two(exponents[b])
-                for i in range(b * MX_BLOCK // 2, (b + 1) * MX_BLOCK // 2):
-                    out[2 * i] = values[packed[i] & 15] * factor
-                    out[2 * i + 1] = values[packed[i] >> 4] * factor
-        if rounds:
-            # In place: sixteen bits are written behind where thirty-two are read.
-            write(at, at, BF16, k)
-            _spread(at, k)
-
-
-@compiled
-def _spread(at: int, k: int) -> None:
-    """Turn k bfloat16 numbers into float32 in place, from the end."""
-    for i in range(k):
-        read(at + 2 * (k - 1 - i), BF16, at + 4 * (k - 1 - i), 1)
 
 
 @compiled
@@ -185,9 +130,9 @@ def product(
 ) -> None:  # fmt: skip
     """Multiply float32 rows by columns `first` to `last` of a weight; row r is row `numbers[r]` of out[.., n]."""
     at_row = integers(numbers, rows)
-    packed = kind in (BYTES, NIBBLES)
+    streamed = kind in (F32, BF16)
     out_size = size_of(out_kind)
-    if rows <= FEW_ROWS and not packed:
+    if rows <= FEW_ROWS and streamed:
         _few_rows(x, rows, numbers, w, kind, out, out_kind, n, k, first, last, scratch)
         return
     results = scratch + TILE_BYTES
@@ -198,7 +143,7 @@ def product(
             columns = min(TILE_COLUMNS, wide - column)
             at = w + (left + column) * k * size_of(kind)
             if kind != F32:
-                _widen(
+                widen(
                     w, kind, scales, block_rows, block_columns, table, rounds, left + column,
                     columns, k, panel,
                 )  # fmt: skip
@@ -213,7 +158,7 @@ def product(
 
 
 @compiled
-def _columns(n: int, part: int, parts: int) -> tuple[int, int]:
+def columns_of(n: int, part: int, parts: int) -> tuple[int, int]:
     """Return this part's columns, whole groups but at the end."""
     groups = (n + GROUP - 1) // GROUP
     return groups * part // parts * GROUP, min(n, groups * (part + 1) // parts * GROUP)
@@ -226,8 +171,8 @@ def matmul(
     part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
     """Compute this part's columns of a product."""
-    first, last = _columns(n, part, parts)
-    block = _limit(k)
+    first, last = columns_of(n, part, parts)
+    block = row_limit(k)
     numbers_at = scratch + TILE_BYTES + 4 * PANEL * block + 4 * TILE_COLUMNS * k
     block_at = numbers_at + 8 * block
     numbers = integers(numbers_at, block)
@@ -246,7 +191,8 @@ def matmul(
 
 
 @compiled
-def _clear(at: int, size: int) -> None:
+def clear(at: int, size: int) -> None:
+    """Write zero bytes."""
     bytes_ = octets(at, size)
     for i in range(size):
         bytes_[i] = 0
@@ -263,14 +209,14 @@ def expert_matmul(
     A row that names no expert gives zeros.
     `entry` and `scales_entry` are the bytes of one expert's weight and scales.
     """
-    first, last = _columns(n, part, parts)
-    block = _limit(k)
+    first, last = columns_of(n, part, parts)
+    block = row_limit(k)
     numbers_at = scratch + TILE_BYTES + 4 * PANEL * block + 4 * TILE_COLUMNS * k
     block_at = numbers_at + 8 * block
     numbers, chosen = integers(numbers_at, block), words(choice, rows)
     for row in range(rows):
         if chosen[row] < 0 or chosen[row] >= experts:
-            _clear(out + (row * n + first) * size_of(out_kind), (last - first) * size_of(out_kind))
+            clear(out + (row * n + first) * size_of(out_kind), (last - first) * size_of(out_kind))
     for expert in range(experts):
         count = 0
         for row in range(rows):

@@ -13,14 +13,15 @@ from llvmlite import ir
 LANES = 8
 """Partial sums of one reduction; part of the declared numerics, not of the machine."""
 
-F32, BF16 = 0, 1
+F32, BF16, F16 = 0, 1, 2
 """Storage kinds of an operand."""
 
 I64, I32, I16, FLOAT = ir.IntType(64), ir.IntType(32), ir.IntType(16), ir.FloatType()
 V8 = ir.VectorType(FLOAT, LANES)
 V8I32, V8I16 = ir.VectorType(I32, LANES), ir.VectorType(I16, LANES)
+V8HALF = ir.VectorType(ir.HalfType(), LANES)
 V8I1 = ir.VectorType(ir.IntType(1), LANES)
-SIZES = {F32: 4, BF16: 2}
+SIZES = {F32: 4, BF16: 2, F16: 2}
 
 
 class Emitter:
@@ -51,14 +52,14 @@ class Emitter:
         """Load eight elements as float32."""
         if kind == F32:
             return self.builder.load(self.pointer(address, V8), align=4)
-        return self._widen(self.builder.load(self.pointer(address, V8I16), align=2))
+        return self._widen(self.builder.load(self.pointer(address, V8I16), align=2), kind)
 
     def load_masked(self, address: ir.Value, kind: int, mask: ir.Value) -> ir.Value:
         """Load the elements that the mask allows, zero elsewhere, touching no other byte."""
         if kind == F32:
             return self._masked(address, mask, V8, self.zero())
         empty = ir.Constant(V8I16, [0] * LANES)
-        return self._widen(self._masked(address, mask, V8I16, empty))
+        return self._widen(self._masked(address, mask, V8I16, empty), kind)
 
     def _masked(self, address: ir.Value, mask: ir.Value, vector: Any, other: ir.Value) -> ir.Value:
         suffix = "f32" if vector is V8 else "i16"
@@ -68,7 +69,9 @@ class Emitter:
         function = self._external(ir.FunctionType(vector, kinds), f"llvm.masked.load.v8{suffix}.p0")
         return self.builder.call(function, [pointer, ir.Constant(I32, align), mask, other])
 
-    def _widen(self, halves: ir.Value) -> ir.Value:
+    def _widen(self, halves: ir.Value, kind: int) -> ir.Value:
+        if kind == F16:
+            return self.builder.fpext(self.builder.bitcast(halves, V8HALF), V8)
         shift = ir.Constant(V8I32, [16] * LANES)
         bits = self.builder.shl(self.builder.zext(halves, V8I32), shift)
         return self.builder.bitcast(bits, V8)

@@ -13,7 +13,7 @@ from device_model.kernels import compiled as c
 from device_model.kernels import lanes
 from device_model.kernels.compiled import floats, size_of
 from device_model.kernels.deferred import compiled
-from device_model.kernels.vectors import BF16, F32, LANES
+from device_model.kernels.vectors import BF16, F16, F32, LANES
 
 KEYS = 128
 """Keys whose values are added at a time, so that all their columns are read while they are near."""
@@ -26,6 +26,20 @@ _v1b, _v2b, _v3b = (lanes.weighted(r, 4, BF16) for r in (1, 2, 3))
 _v1f, _v2f, _v3f = (lanes.weighted(r, 4, F32) for r in (1, 2, 3))
 _v1b1, _v1f1 = lanes.weighted(1, 1, BF16), lanes.weighted(1, 1, F32)
 _v1bt, _v1ft = lanes.weighted(1, 0, BF16), lanes.weighted(1, 0, F32)
+# Of float16 one query at a time: the bits are the same, and there is less to compile.
+_k1h, _k1h1 = lanes.dots(1, 4, F16), lanes.dots(1, 1, F16)
+_v1h, _v1h1, _v1ht = (lanes.weighted(1, vectors, F16) for vectors in (4, 1, 0))
+
+
+@compiled
+def _score_one(q: int, size: int, k: int, kind: int, to: int) -> None:
+    """Write the product of a query with a key."""
+    if kind == BF16:
+        _k1b1(q, 0, k, 0, size, to, 0)
+    elif kind == F16:
+        _k1h1(q, 0, k, 0, size, to, 0)
+    else:
+        _k1f1(q, 0, k, 0, size, to, 0)
 
 
 @compiled
@@ -43,6 +57,9 @@ def score(
                 _k2b(q, size * 4, at, step, size, to, stride)
             else:
                 _k1b(q, size * 4, at, step, size, to, stride)
+        elif kind == F16:
+            for row in range(rows):
+                _k1h(q + row * size * 4, 0, at, step, size, to + row * stride, stride)
         elif rows == 3:
             _k3f(q, size * 4, at, step, size, to, stride)
         elif rows == 2:
@@ -52,10 +69,7 @@ def score(
     for key in range(whole, keys):
         for row in range(rows):
             at, to = q + row * size * 4, scores + row * stride + key * 4
-            if kind == BF16:
-                _k1b1(at, 0, k + key * step, step, size, to, stride)
-            else:
-                _k1f1(at, 0, k + key * step, step, size, to, stride)
+            _score_one(at, size, k + key * step, kind, to)
 
 
 @compiled
@@ -70,6 +84,9 @@ def _value_block(
             _v2b(p, stride, v, step, keys, out, wide, 0)
         else:
             _v1b(p, stride, v, step, keys, out, wide, 0)
+    elif kind == F16:
+        for row in range(rows):
+            _v1h(p + row * stride, stride, v, step, keys, out + row * wide, wide, 0)
     elif rows == 3:
         _v3f(p, stride, v, step, keys, out, wide, 0)
     elif rows == 2:
@@ -86,6 +103,11 @@ def _value_tail(p: int, v: int, kind: int, step: int, keys: int, out: int, left:
             _v1b1(p, 0, v, step, keys, out, 0, 0)
         else:
             _v1bt(p, 0, v, step, keys, out, 0, left)
+    elif kind == F16:
+        if left >= LANES:
+            _v1h1(p, 0, v, step, keys, out, 0, 0)
+        else:
+            _v1ht(p, 0, v, step, keys, out, 0, left)
     elif left >= LANES:
         _v1f1(p, 0, v, step, keys, out, 0, 0)
     else:

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from device_model.catalogue import numerics_named
+from device_model.device import device
 from device_model.engine import Engine
 from device_model.memory import RandomReader, TensorReader, shapes_of
-from device_model.numerics import NUMERICS
-from dsl.diagnostics import Refused, did_you_mean, refuse
+from device_model.numerics import Numerics
+from dsl.diagnostics import Refused, refuse
 from dsl.footprint import footprint
 from dsl.graph import Graph
 from dsl.symbolic import evaluate
@@ -34,18 +36,17 @@ def run_tokens(
     tokens: Path,
     logits: Path,
     *,
-    numerics: str,
+    numerics: Numerics,
     chunk: int | None,
     weights: str | None,
     progress: Progress = silent,
 ) -> tuple[int, ...]:
     """Write the logits, float32 [B, S, V], of the tokens, int [B, S]; returns their shape."""
-    _known_numerics(numerics)
     compile_kernels(progress)
     graph = bound_graph(path)
     rows = read_tokens(tokens, vocabulary(graph))
     reader = _reader(path, graph, weights, progress)
-    session = Engine(graph, reader, numerics=numerics).session(sequences=len(rows))
+    session = Engine(graph, reader, numerics).session(sequences=len(rows))
     length = rows.shape[1]
     size = chunk or length
     parts = []
@@ -66,7 +67,7 @@ def generate(
     prompt: str,
     max_new_tokens: int,
     *,
-    numerics: str,
+    numerics: Numerics,
     system: str = "",
     progress: Progress = silent,
 ) -> Iterator[str]:
@@ -74,13 +75,12 @@ def generate(
 
     The system message is empty unless one is given, so that no template's own one speaks for the user.
     """
-    _known_numerics(numerics)
     compile_kernels(progress)
     existing = read_port(folder)
     graph = bound_graph(folder)
     opened = open_checkpoint(existing, Stages(), progress)
     codec = load_tokenizer(opened.origin.directory)
-    session = Engine(graph, opened.checkpoint, numerics=numerics).session(sequences=1)
+    session = Engine(graph, opened.checkpoint, numerics).session(sequences=1)
 
     def tokens() -> Iterator[int]:
         step: Tokens = np.asarray(_encoded(codec, prompt, system), np.int64)
@@ -135,10 +135,9 @@ def read_tokens(path: Path, limit: int) -> Tokens:
     return np.asarray(found, np.int64)
 
 
-def _known_numerics(name: str) -> None:
-    if name not in NUMERICS:
-        help_ = did_you_mean(name, NUMERICS) or f"there are {', '.join(NUMERICS)}"
-        raise refuse("S601", f"there are no numerics `{name}`", help=help_)
+def numerics_of(name: str, device_name: str | None) -> Numerics:
+    """Return a run's numerics, as a device computes them if one is named; raises `Refused`."""
+    return numerics_named(name, None if device_name is None else device(device_name))
 
 
 def _reader(path: Path, graph: Graph, weights: str | None, progress: Progress) -> TensorReader:

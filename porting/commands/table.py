@@ -114,14 +114,14 @@ def fit(options: argparse.Namespace) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Run a program on given tokens and write its logits."""
-    from porting.commands.running import run_tokens
+    from porting.commands.running import numerics_of, run_tokens
 
     with console.bars(quiet=options.json) as progress:
         shape = run_tokens(
             options.path,
             options.tokens,
             options.logits,
-            numerics=options.numerics,
+            numerics=numerics_of(options.numerics, options.device),
             chunk=options.chunk,
             weights=options.weights,
             progress=progress,
@@ -139,7 +139,9 @@ def validate(options: argparse.Namespace) -> int:
     from porting.report.model import Verdict
 
     with console.bars(quiet=options.json) as progress:
-        report = validate_port(options.folder, progress)
+        report = validate_port(
+            options.folder, progress, numerics=options.numerics, device_name=options.device
+        )
     if options.json:
         console.emit(report.to_dict())
     else:
@@ -163,13 +165,14 @@ def diff(options: argparse.Namespace) -> int:
 def generate(options: argparse.Namespace) -> int:
     """Stream greedy text from a port."""
     from porting.commands.running import generate as stream
+    from porting.commands.running import numerics_of
 
     with console.bars(quiet=False) as progress:
         pieces = stream(
             options.folder,
             options.prompt,
             options.max_new_tokens,
-            numerics=options.numerics,
+            numerics=numerics_of(options.numerics, options.device),
             system=options.system,
             progress=progress,
         )

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from device_model.catalogue import numerics_named
 from device_model.memory import TensorReader
-from device_model.numerics import NUMERICS
 from device_model.plan import plan
 from dsl.diagnostics import refuse
 from dsl.graph import Graph
@@ -58,7 +58,7 @@ def compare(
 ) -> Departure:
     """Compare a port with a float64 reference over the first sample row: at once and, if that agrees, in chunks."""
     tokens = sample_rows(model.vocab_size)[0].tolist()
-    search = Search(plan(graph, reader, NUMERICS["f32"]), tokens)
+    search = Search(plan(graph, reader, numerics_named("f32")), tokens)
     at_once = Departure(_walk(search, model, tokens, 0, progress))
     if at_once.sources:
         return at_once

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from device_model.catalogue import numerics_named
 from device_model.kernels.call import Call, Operand, Rows
 from device_model.kernels.table import KERNELS
-from device_model.numerics import NUMERICS, wide
+from device_model.numerics import wide
 from device_model.packed import Packed
 from dsl.types import DTYPES, DType
 from porting.diff.search import Guilty
@@ -60,7 +61,7 @@ def replay(folder: Path) -> float:
         operands.append((array,) if is_state else array)
     rows = Rows(*(arrays[f"rows_{name}"] for name in ROWS))
     attrs = {name: _read(value) for name, value in case["attrs"].items()}
-    call = Call(tuple(operands), tuple(case["operands"]), attrs, rows, NUMERICS["f32"])
+    call = Call(tuple(operands), tuple(case["operands"]), attrs, rows, numerics_named("f32"))
     result = np.asarray(KERNELS[case["op"]].reference(call)[0], np.float64)
     wanted = np.asarray(arrays["result"], np.float64)
     length = float(np.sqrt((wanted**2).sum()))

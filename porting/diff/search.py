@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from device_model import interpreter
 from device_model.cache import Cache
+from device_model.catalogue import numerics_named
 from device_model.kernels.call import Operand, Rows
-from device_model.numerics import NUMERICS, wide
+from device_model.numerics import wide
 from device_model.packed import Packed
 from device_model.places import Buffer, Held, Item, Kept, Place
 from device_model.plan import Constant, Mark, Plan
@@ -180,7 +181,7 @@ class Search:
                 self._narrow(read, values)
             item = self._plan.items[at]
             operands = () if flow is None else _copies(item, read, cache)
-            interpreter.run(item, read, write, cache, rows, NUMERICS["f32"])
+            interpreter.run(item, read, write, cache, rows, numerics_named("f32"))
             made = [read(p) for p in item.outputs if isinstance(p, Buffer)]
             if flow is not None and made:
                 _keep(flow, at, Seen(item, operands, rows, np.array(made[0])), made)
@@ -214,7 +215,7 @@ class Search:
         def write(place: Buffer, array: Array) -> None:
             values[place.index] = array
 
-        interpreter.run(maker, read, write, cache, rows, NUMERICS["f32"])
+        interpreter.run(maker, read, write, cache, rows, numerics_named("f32"))
 
     def _narrow(self, read: interpreter.Read, values: dict[int, Array]) -> None:
         for selection in self._plan.selections:

@@ -7,12 +7,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from device_model.catalogue import numerics_named
 from device_model.engine import Engine
 from device_model.kernels.call import Call, Rows
 from device_model.kernels.rotary import frequencies, tables
 from device_model.kernels.table import KERNELS
 from device_model.memory import ArrayReader, RandomReader, shapes_of
-from device_model.numerics import NUMERICS, Array
+from device_model.numerics import Array
 from dsl.graph import Attr
 from dsl.ops import OPS
 from dsl.types import DTYPES
@@ -32,7 +33,7 @@ def call(op: str, *inputs: Array, **attrs: Attr) -> tuple[Array, ...]:
         np.zeros(count, np.int64), np.arange(count), np.array([0, count]), np.array([count])
     )
     return KERNELS[op].reference(
-        Call(inputs, operands(op, len(inputs)), attrs, rows, NUMERICS["f32"])
+        Call(inputs, operands(op, len(inputs)), attrs, rows, numerics_named("f32"))
     )
 
 

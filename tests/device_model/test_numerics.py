@@ -4,9 +4,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from device_model.kernels.compiled import write
+from device_model.catalogue import numerics_named
+from device_model.kernels.compiled import read, round_to, write
 from device_model.kernels.deferred import compiled
-from device_model.numerics import BF16, F32, NUMERICS, bf16_bits, cast, wide
+from device_model.numerics import BF16, F16, F32, bf16_bits, cast, wide
 
 
 def sample() -> np.ndarray:
@@ -37,6 +38,43 @@ def test_compiled_rounding_equals_ml_dtypes() -> None:
     assert np.array_equal(target, expected_bits(values))
 
 
+@compiled
+def _read(source: int, target: int, kind: int, count: int) -> None:
+    read(source, kind, target, count)
+
+
+@compiled
+def _round_to(kind: int, at: int, count: int) -> None:
+    round_to(kind, at, count)
+
+
+def test_compiled_float16_equals_numpy() -> None:
+    values = sample()
+    with np.errstate(over="ignore", invalid="ignore"):
+        expected = values.astype(np.float16)
+    target = np.zeros(len(values), np.uint16)
+    _write(values.ctypes.data, target.ctypes.data, 2, len(values))
+    missing = np.isnan(values)
+    assert np.array_equal(target[~missing], expected.view(np.uint16)[~missing])
+    assert set(target[missing]) == {0x7E00, 0xFE00}
+    assert np.array_equal(target, cast(values, F16).view(np.uint16))
+
+
+def test_compiled_widening_of_float16_is_exact_for_every_pattern() -> None:
+    patterns = np.arange(1 << 16, dtype=np.uint16)
+    target = np.zeros(len(patterns), np.float32)
+    _read(patterns.ctypes.data, target.ctypes.data, 2, len(patterns))
+    assert np.array_equal(target, patterns.view(np.float16).astype(np.float32), equal_nan=True)
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [(1, BF16), (2, F16)])
+def test_rounding_in_place_is_a_cast_and_back(kind: int, dtype: np.dtype) -> None:
+    values = sample()
+    expected = cast(values, dtype).astype(np.float32)
+    _round_to(kind, values.ctypes.data, len(values))
+    assert np.array_equal(values, expected, equal_nan=True)
+
+
 def test_widening_is_exact_for_every_pattern() -> None:
     patterns = np.arange(1 << 16, dtype=np.uint16).view(BF16)
     with np.errstate(invalid="ignore"):
@@ -60,6 +98,9 @@ def test_cast_to_the_same_format_is_the_same_memory() -> None:
         ("bf16", "float32", BF16),
         ("bf16", "bfloat16", BF16),
         ("bf16", "float16", BF16),
+        ("f16", "bfloat16", F16),
+        ("f16", "float32", F16),
+        ("f8e4m3", "float32", BF16),
         ("bf16", "int32", np.dtype(np.int32)),
     ],
 )
@@ -67,4 +108,4 @@ def test_weights_are_loaded_in_the_format_of_the_numerics(
     numerics: str, stored: str, loaded: np.dtype
 ) -> None:
     array = np.ones(2, ml_dtypes.bfloat16 if stored == "bfloat16" else stored)
-    assert NUMERICS[numerics].load(array).dtype == loaded
+    assert numerics_named(numerics).load(array).dtype == loaded

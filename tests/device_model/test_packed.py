@@ -9,7 +9,7 @@ import pytest
 from device_model.engine import Engine
 from device_model.memory import ArrayReader, evaluate
 from device_model.numerics import BF16, F32
-from device_model.packed import Packed, stacked
+from device_model.packed import Packed, mxfp4, stacked
 from dsl.graph import Graph, TensorRef, Transform, Weight
 from dsl.types import DTYPES
 from tests.device_model.graphs import SPAN, B, Flow, S, tensor
@@ -25,11 +25,11 @@ def scaled(rows: int, columns: int, block: tuple[int, int], seed: int = 0) -> Pa
     return Packed(values, scales, *block)
 
 
-def mxfp4(rows: int, columns: int, seed: int = 0) -> Packed:
+def four_bits(rows: int, columns: int, seed: int = 0) -> Packed:
     generator = np.random.default_rng(seed)
     blocks = generator.integers(0, 256, (rows, columns // 32, 16), np.uint8)
     scales = generator.integers(118, 128, (rows, columns // 32), np.uint8)
-    return Packed(blocks, scales, 1, 32)
+    return mxfp4(blocks, scales)
 
 
 def by_formula(weight: Packed) -> np.ndarray:
@@ -38,8 +38,8 @@ def by_formula(weight: Packed) -> np.ndarray:
     out = np.zeros((rows, columns))
     for n in range(rows):
         for k in range(columns):
-            if weight.is_mxfp4:
-                byte = int(weight.values[n, k // 32, k % 32 // 2])
+            if weight.four_bits:
+                byte = int(weight.values[n, k // 2])
                 bits = byte >> 4 if k % 2 else byte & 15
                 sign = -1.0 if bits & 8 else 1.0
                 out[n, k] = sign * FP4[bits & 7] * 2.0 ** (int(weight.scales[n, k // 32]) - 127)
@@ -51,7 +51,7 @@ def by_formula(weight: Packed) -> np.ndarray:
 
 @pytest.mark.parametrize(
     "weight",
-    [scaled(7, 9, (3, 4)), scaled(8, 8, (4, 4)), scaled(5, 3, (128, 128)), mxfp4(5, 96)],
+    [scaled(7, 9, (3, 4)), scaled(8, 8, (4, 4)), scaled(5, 3, (128, 128)), four_bits(5, 96)],
     ids=["ragged blocks", "whole blocks", "one block", "mxfp4"],
 )
 def test_panels_have_the_elements_of_the_formula(weight: Packed) -> None:
@@ -66,7 +66,7 @@ def test_panels_have_the_elements_of_the_formula(weight: Packed) -> None:
 def test_every_four_bit_pattern_is_that_of_ml_dtypes() -> None:
     patterns = np.arange(16, dtype=np.uint8)
     blocks = (patterns[:, None] | (patterns[None] << 4)).reshape(16, 1, 16)
-    panel = Packed(blocks, np.full((16, 1), 127, np.uint8), 1, 32).panel(0, 16)
+    panel = mxfp4(blocks, np.full((16, 1), 127, np.uint8)).panel(0, 16)
     expected = patterns.view(ml_dtypes.float4_e2m1fn).astype(np.float32)
     assert np.array_equal(panel[:, 0::2], np.repeat(expected[:, None], 16, 1))
     assert np.array_equal(panel[:, 1::2], np.repeat(expected[None], 16, 0))
@@ -75,7 +75,7 @@ def test_every_four_bit_pattern_is_that_of_ml_dtypes() -> None:
 def test_every_power_of_two_is_that_of_ml_dtypes() -> None:
     scales = np.arange(256, dtype=np.uint8)
     ones = np.full((256, 1, 16), 0x22, np.uint8)
-    panel = Packed(ones, scales[:, None], 1, 32).panel(0, 256)[:, 0]
+    panel = mxfp4(ones, scales[:, None]).panel(0, 256)[:, 0]
     expected = scales.view(ml_dtypes.float8_e8m0fnu).astype(np.float64).astype(np.float32)
     assert np.array_equal(panel, expected, equal_nan=True)
 
@@ -88,7 +88,8 @@ def test_a_transposed_weight_has_transposed_elements() -> None:
 def source_of(weight: Packed) -> tuple[Transform, dict[str, np.ndarray]]:
     parts = (TensorRef("values", SPAN), TensorRef("scales", SPAN))
     arrays = {"values": weight.values, "scales": weight.scales}
-    if weight.is_mxfp4:
+    if weight.four_bits:
+        arrays["values"] = weight.values.reshape(len(weight), -1, 16)
         return Transform("mxfp4", parts, {"block": 32}, SPAN), arrays
     attrs = {"dtype": DTYPES["f8e4m3"], "rows": weight.rows, "columns": weight.columns}
     return Transform("scaled", parts, attrs, SPAN), arrays
@@ -109,7 +110,7 @@ def product(weight: Packed, rows: int) -> tuple[Graph, ArrayReader]:
 @pytest.mark.parametrize("rows", [1, 3, 20])
 @pytest.mark.parametrize("kind", ["scaled", "mxfp4"])
 def test_products(kind: str, rows: int, numerics: str, kernels: str) -> None:
-    weight = scaled(300, 70, (128, 32)) if kind == "scaled" else mxfp4(300, 64)
+    weight = scaled(300, 70, (128, 32)) if kind == "scaled" else four_bits(300, 64)
     graph, reader = product(weight, rows)
     (out,) = Engine(graph, reader, numerics, kernels).session().step([np.arange(rows)])
     elements = by_formula(weight)

@@ -1,0 +1,56 @@
+"""Rows of a weight as it is stored, widened to float32: the one place where packed elements are taken apart.
+
+Nothing here multiplies rows, and no more than the rows asked for are ever widened.
+"""
+
+from __future__ import annotations
+
+from device_model.kernels.compiled import (
+    floats,
+    octets,
+    power_of_two,
+    read,
+    round_to,
+    size_of,
+)
+from device_model.kernels.deferred import compiled
+from device_model.kernels.vectors import F16
+
+BYTES, NIBBLES, MX_BYTES, SCALED_NIBBLES = 3, 4, 5, 6
+"""Kinds of a packed weight beyond the plain ones: one or two elements a byte, and scales that are numbers or, for
+`NIBBLES` and `MX_BYTES`, exponents of two."""
+
+
+@compiled
+def widen(
+    w: int, kind: int, scales: int, block_rows: int, block_columns: int, table: int, rounds: int,
+    row: int, rows: int, k: int, target: int,
+) -> None:  # fmt: skip
+    """Write rows of a weight as float32; packed elements are rounded to the kind `rounds`."""
+    if kind <= F16:
+        read(w + row * k * size_of(kind), kind, target, rows * k)
+        return
+    values = floats(table, 256)
+    nibbles = kind in (NIBBLES, SCALED_NIBBLES)
+    powers = kind in (NIBBLES, MX_BYTES)
+    across = (k + block_columns - 1) // block_columns
+    stride = (k + 1) // 2 if nibbles else k
+    for r in range(row, row + rows):
+        out = floats(target + (r - row) * k * 4, k)
+        packed = octets(w + r * stride, stride)
+        first = r // block_rows * across
+        exponents, factors = octets(scales + first, across), floats(scales + 4 * first, across)
+        for b in range(across):
+            factor = power_of_two(exponents[b]) if powers else factors[b]
+            start, stop = b * block_columns, min(k, (b + 1) * block_columns)
+            if nibbles:
+                for i in range(start // 2, stop // 2):
+                    out[2 * i] = values[packed[i] & 15] * factor
+                    out[2 * i + 1] = values[packed[i] >> 4] * factor
+                if stop % 2:
+                    out[stop - 1] = values[packed[stop // 2] & 15] * factor
+            else:
+                for i in range(start, stop):
+                    out[i] = values[packed[i]] * factor
+    if rounds:
+        round_to(rounds, target, rows * k)
