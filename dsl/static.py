@@ -161,11 +161,7 @@ class Evaluator:
             case sx.Boolean(value=boolean):
                 return boolean
             case sx.Listing(items=items):
-                values = tuple(self.value(item) for item in items)
-                for item, value in zip(items, values, strict=True):
-                    if isinstance(value, tuple):
-                        raise _error("S207", "a list holds no lists", item)
-                return values
+                return tuple(self.value(item) for item in items)
             case sx.Name():
                 return self.lookup(expr)
             case sx.Index():
@@ -290,6 +286,9 @@ class Evaluator:
         sizes = [v for v in values if isinstance(v, (int, Poly)) and not isinstance(v, bool)]
         if name in symbolic.OPAQUE and len(sizes) == len(values) == 2:
             return symbolic.opaque(name, sizes[0], sizes[1])
+        if name == "int" and len(values) == 1 and isinstance(values[0], Unknown):
+            # A share of a size is a size: of the rotated coordinates of a head, for example.
+            return symbolic.named(f"int({values[0].text})")
         if any(isinstance(v, (Unknown, Poly)) for v in values):
             return _unknown(expr, f"{name}({', '.join(show(v) for v in values)})")
         try:

@@ -103,6 +103,13 @@ def symbol(name: str) -> Poly:
     return Poly(sympy.Symbol(name, integer=True, positive=True))
 
 
+def named(name: str) -> Poly:
+    """Return the positive integer that a computation of this name gives; raises `TooComplex` for a long one."""
+    if len(name) > MAX_NAME:
+        raise TooComplex(f"an expression of {len(name)} characters")
+    return symbol(name)
+
+
 def equal(a: Dim, b: Dim) -> bool:
     """Tell whether two dimensions are the same polynomial."""
     return a == b

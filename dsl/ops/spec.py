@@ -137,9 +137,12 @@ class Site:
         """Tell whether a division is exact: by algebra, by a declared fact, or by both."""
         if quotient(dividend, divisor) is not None:
             return True
+        if equal(divisor, 0):
+            return False
+        wanted = ratio(dividend, divisor)
         return any(
-            equal(f.dividend, dividend)
-            and (equal(f.divisor, divisor) or quotient(f.divisor, divisor) is not None)
+            quotient(wanted, ratio(f.dividend, f.divisor)) is not None
+            or (equal(f.dividend, dividend) and quotient(f.divisor, divisor) is not None)
             for f in self.facts
         )
 

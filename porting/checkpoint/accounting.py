@@ -26,6 +26,7 @@ IGNORABLE: Mapping[str, str] = {
 }
 
 Shape = tuple[int, ...]
+Matcher = Callable[[str], re.Match[str] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def account(
     rest = tuple(sorted(set(tensors) - accounted))
     unused = [_unused(name, tensors[name]) for name in rest]
     problems += [*_few(list(missing.values()), "missing"), *_few(unused, "unused")]
-    problems += _repeated(uses, tensors)
+    problems += _repeated(uses, tensors, [_matcher(rule.pattern) for rule in graph.unneeded])
     notes = (
         *(f"{len(names)} tensors left: {reason}" for reason, names in left.items()),
         *(f"{count} weights are converted from {cast}" for cast, count in casts.items()),
@@ -165,7 +166,7 @@ def _left(
 _WILD = re.compile(r"\*|\{[^{}]*\}")
 
 
-def _matcher(pattern: str) -> Callable[[str], re.Match[str] | None]:
+def _matcher(pattern: str) -> Matcher:
     """Return the test of a name: a `*` is any characters, a hole a number."""
     fixed = [re.escape(part) for part in _WILD.split(pattern)]
     wild = [".*" if mark == "*" else r"\d+" for mark in _WILD.findall(pattern)]
@@ -188,13 +189,18 @@ def _alike(
     return same and len(b.shape) > 1 and equal(one, other)
 
 
-def _repeated(uses: Sequence[Use], tensors: Mapping[str, TensorInfo]) -> Iterator[Diagnostic]:
-    """Yield a problem for each tensor that is read twice, or only in part."""
+def _repeated(
+    uses: Sequence[Use], tensors: Mapping[str, TensorInfo], spare: Sequence[Matcher]
+) -> Iterator[Diagnostic]:
+    """Yield a problem for each tensor that is read twice, or only in part; the rest of a `spare` one may stay."""
     by_name: dict[str, list[Use]] = {}
     for use in uses:
         by_name.setdefault(use.name, []).append(use)
     for name, group in by_name.items():
-        if name not in tensors or _once(tensors[name].shape, [use.ref.region for use in group]):
+        if name not in tensors:
+            continue
+        partly = any(matches(name) for matches in spare)
+        if _once(tensors[name].shape, [use.ref.region for use in group], partly):
             continue
         names = ", ".join(f"`{use.weight.name}`" for use in group)
         how = f"{len(group)} times, by {names}" if len(group) > 1 else f"in part, by {names}"
@@ -202,8 +208,8 @@ def _repeated(uses: Sequence[Use], tensors: Mapping[str, TensorInfo]) -> Iterato
         yield Diagnostic("S564", message, group[-1].ref.span)
 
 
-def _once(shape: Shape, regions: Sequence[Region | None]) -> bool:
-    """Tell whether regions of one axis cover it without overlap."""
+def _once(shape: Shape, regions: Sequence[Region | None], partly: bool) -> bool:
+    """Tell whether regions of one axis cover it, unless a part will do, without overlap."""
     if len(regions) == 1 and regions[0] is None:
         return True
     if len({r.axis if r else None for r in regions}) != 1 or regions[0] is None:
@@ -213,7 +219,7 @@ def _once(shape: Shape, regions: Sequence[Region | None]) -> bool:
     for region in regions:
         if region is not None:
             counts.update(_indices(region, size))
-    return len(counts) == size and set(counts.values()) == {1}
+    return (partly or len(counts) == size) and set(counts.values()) == {1}
 
 
 def _indices(region: Region, size: int) -> Iterator[int]:

@@ -61,6 +61,10 @@ def test_fold_splits_the_leading_axis() -> None:
     )
 
 
+def test_flat_joins_the_leading_axes() -> None:
+    assert np.array_equal(transformed("flat", reference("a")), A.reshape(-1))
+
+
 def test_rows_of_a_tensor_are_not_copied() -> None:
     assert np.shares_memory(transformed("part", reference("a"), axis=0, start=1, stop=3), A)
 

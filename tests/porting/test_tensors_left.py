@@ -49,6 +49,25 @@ def test_named_tensors_are_left_with_their_reason() -> None:
     ]
 
 
+FIRST_ROW = 'weight row: bf16[D] from flat(rows("table", 0, 1), 1)\nx = x + row'
+TABLE = 'unused "table" because "the rest"'
+
+
+def test_the_rest_of_a_named_tensor_may_stay() -> None:
+    found = accounted(("table",), outer=f"{TABLE}\n{FIRST_ROW}")
+    assert found.diagnostics == ()
+    assert found.account.consumed == (*READ, "table")
+    assert found.account.left == {}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [FIRST_ROW, f"{TABLE}\n{FIRST_ROW}\n{FIRST_ROW.replace('row:', 'again:')}\nx = x + again"],
+)
+def test_other_tensors_are_read_whole_and_no_row_twice(body: str) -> None:
+    assert [d.code for d in accounted(("table",), outer=body).diagnostics] == ["S564"]
+
+
 @pytest.mark.parametrize("name", ["h.x.bias", "h.0.biases", "gh.0.bias", "h.0.0.bias"])
 def test_other_tensors_stay_unused(name: str) -> None:
     found = accounted((name,), 'unused "h.{i}.bias" because "masks"')
