@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from dsl.diagnostics import Diagnostic, did_you_mean
-from porting.config.reader import NAME, ModelConfig
+from porting.config.reader import NAME, PRIVATE, ModelConfig
 from porting.config.strict_json import shown
 
 Condition = Callable[[Mapping[str, object], Collection[str]], bool]
@@ -22,6 +22,7 @@ SAMPLING = "a setting for sampling text; the forward pass does not read it"
 TOKENS = "names a token of the vocabulary; the forward pass does not read it"
 OUTPUTS = "chooses what transformers returns, not what it computes"
 LABELS = "labels of a classification head"
+PRECISION = "in which order and precision transformers computes, not what"
 LENGTH_TYPES = frozenset({"default", "linear", "llama3", "proportional", "yarn"})
 
 
@@ -81,9 +82,20 @@ IGNORED: dict[str, Ignored] = {
     ),
     **dict(_rows(TRAINING, "attention_probs_dropout_prob hidden_dropout_prob activation_dropout")),
     **dict(_rows(TRAINING, "layerdrop resid_dropout embd_dropout unsloth_fixed unsloth_version")),
+    **dict(
+        _rows(TRAINING, "embed_dropout emb_pdrop residual_dropout dropout_p init_std init_device")
+    ),
+    **dict(_rows(TRAINING, "embed_init_std initializer_cutoff_factor embedding_fraction")),
+    **dict(
+        _rows(
+            TRAINING,
+            "decoder_layerdrop encoder_layerdrop summary_last_dropout classifier_dropout_prob",
+        )
+    ),
     **dict(_rows(TRAINING, "router_aux_loss_coef router_jitter_noise aux_loss_alpha seq_aux")),
     **dict(_rows(TOKENS, "bos_token_id eos_token_id pad_token_id unk_token_id sep_token_id")),
     **dict(_rows(TOKENS, "decoder_start_token_id forced_bos_token_id forced_eos_token_id")),
+    **dict(_rows(TOKENS, "cls_token_id mask_token_id mask_index unk_index lang_id")),
     **dict(
         _rows(TOKENS, "suppress_tokens begin_suppress_tokens bad_words_ids tokenizer_class prefix")
     ),
@@ -100,8 +112,21 @@ IGNORED: dict[str, Ignored] = {
     **dict(_rows(OUTPUTS, "output_router_logits")),
     **dict(_rows(OUTPUTS, "return_dict_in_generate use_cache torchscript num_logits_to_keep")),
     **dict(_rows(LABELS, "id2label.* label2id.* num_labels problem_type finetuning_task")),
+    **dict(
+        _rows(LABELS, "summary_type summary_use_proj summary_activation summary_proj_to_labels")
+    ),
+    **dict(_rows(LABELS, "start_n_top end_n_top")),
+    **dict(_rows(PRECISION, "reorder_and_upcast_attn attention_softmax_in_fp32")),
+    **dict(
+        _rows(PRECISION, "scale_attention_softmax_in_fp32 slow_but_exact masked_softmax_fusion")
+    ),
+    **dict(_rows(PRECISION, "bias_dropout_fusion skip_bias_add skip_bias_add_qkv")),
     **dict(_rows("a setting of another runtime", "transformers.js_config.* tf_legacy_loss")),
+    **dict(_rows("an old name of the longest context", "n_ctx seq_length")),
     **dict(_rows("true of the architecture already", "is_llama_config is_decoder")),
+    **dict(_rows(PRECISION, "attn_impl")),
+    "model_type": Ignored("names a config inside of another, which its own keys describe"),
+    "attn_uses_sequence_id": Ignored("false: rows hold one sequence each", (False,)),
     "dtype": Ignored("each tensor states its own data type in the checkpoint"),
     "num_nextn_predict_layers": Ignored("layers beside the model, for drafting tokens alone"),
     "num_mtp_layers": Ignored("layers beside the model, for drafting tokens alone"),
@@ -137,7 +162,7 @@ def account(config: ModelConfig, used_keys: Collection[str]) -> KeyAccount:
     for key, value in config.values.items():
         if key in read:
             continue
-        row = _row(key)
+        row = _row(_own_config(key, config.values))
         if row is not None and _is_harmless(row, value, config.values, read):
             ignored[key] = row.reason
         else:
@@ -156,7 +181,15 @@ def _screenful(diagnostics: Mapping[str, Diagnostic]) -> tuple[Diagnostic, ...]:
     )
 
 
+def _own_config(key: str, values: Mapping[str, object]) -> str:
+    """Return the key inside of the config that it belongs to: one inside of another names its model type."""
+    head, _, rest = key.partition(".")
+    return _own_config(rest, {}) if rest and f"{head}.model_type" in values else key
+
+
 def _row(key: str) -> Ignored | None:
+    if key.startswith("_"):
+        return Ignored(PRIVATE)
     if key in IGNORED:
         return IGNORED[key]
     parts = key.split(".")
