@@ -115,6 +115,7 @@ IGNORED: dict[str, Ignored] = {
     **dict(
         _rows(LABELS, "summary_type summary_use_proj summary_activation summary_proj_to_labels")
     ),
+    **dict(_rows(LABELS, "classifier_proj_size use_weighted_layer_sum median_filter_width")),
     **dict(_rows(LABELS, "start_n_top end_n_top")),
     **dict(_rows(PRECISION, "reorder_and_upcast_attn attention_softmax_in_fp32")),
     **dict(
