@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from dsl.sources import tensors
 from tests.dsl.snippets import checked, family, graph
 
@@ -46,14 +44,3 @@ def test_lists_may_hold_lists() -> None:
     made = graph(family(body, config=config), hidden=8)
     (weight,) = made.body.weights
     assert [name for name, _ in tensors(weight.source, -1)] == ["b.w"]
-
-
-@pytest.mark.parametrize(("groups", "fits"), [("H", True), ("2*H", False)])
-def test_flat_needs_equal_groups(groups: str, fits: bool) -> None:
-    body = f"""input x: bf16[B, S, D]
-    weight w: bf16[D] from flat("w", {groups})
-    output y: bf16[B, S, D] = x * w"""
-    config = "H = heads\nE = head_dim\nD = hidden" if not fits else "H = heads\nE = head_dim"
-    text = family(body if not fits else body.replace("D]", "H*E]"), config=config)
-    found = [d.code for d in checked(text).diagnostics if d.code != "S215"]
-    assert found == ([] if fits else ["S209"])

@@ -49,7 +49,7 @@ def test_named_tensors_are_left_with_their_reason() -> None:
     ]
 
 
-FIRST_ROW = 'weight row: bf16[D] from flat(rows("table", 0, 1), 1)\nx = x + row'
+FIRST_ROW = 'weight row: bf16[D] from flat(rows("table", 0, 1), D)\nx = x + row'
 TABLE = 'unused "table" because "the rest"'
 
 
