@@ -92,6 +92,10 @@ IGNORED: dict[str, Ignored] = {
             "decoder_layerdrop encoder_layerdrop summary_last_dropout classifier_dropout_prob",
         )
     ),
+    **dict(_rows(TRAINING, "apply_spec_augment mask_feature_length mask_feature_min_masks")),
+    **dict(
+        _rows(TRAINING, "mask_feature_prob mask_time_length mask_time_min_masks mask_time_prob")
+    ),
     **dict(_rows(TRAINING, "router_aux_loss_coef router_jitter_noise aux_loss_alpha seq_aux")),
     **dict(_rows(TOKENS, "bos_token_id eos_token_id pad_token_id unk_token_id sep_token_id")),
     **dict(_rows(TOKENS, "decoder_start_token_id forced_bos_token_id forced_eos_token_id")),
