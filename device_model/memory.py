@@ -7,15 +7,17 @@ moves elements copies. Files are not opened here.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from itertools import chain
 from typing import Protocol, TypeAlias
 
 import numpy as np
 
 from device_model.kernels.call import integer
 from device_model.numerics import STORAGE, Array, cast
-from device_model.packed import Packed, mxfp4, stacked
+from device_model.packed import E8M0_BIAS, MX_BLOCK, Packed, mxfp4
 from dsl.diagnostics import refuse
 from dsl.graph import Attr, Graph, TensorRef, Weight, WeightSource
 from dsl.sources import instance, tensors
@@ -33,12 +35,31 @@ class TensorReader(Protocol):
         ...
 
 
+class Fill(Enum):
+    """What the elements of a tensor are: numbers, factors near 1, any patterns, or exponents of two as bytes."""
+
+    NUMBERS = "numbers"
+    FACTORS = "factors"
+    PATTERNS = "patterns"
+    EXPONENTS = "exponents"
+
+
+FILLS: Mapping[str, tuple[Fill, Fill]] = {
+    "scaled": (Fill.NUMBERS, Fill.FACTORS),
+    "mxfp4": (Fill.PATTERNS, Fill.EXPONENTS),
+}
+"""What the two parts of a packed weight hold."""
+FOUR_BITS_DEVIATION = 2.93
+"""The deviation of four-bit numbers whose patterns are equally likely."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The stored shape and format of a tensor."""
+    """The stored shape and format of a tensor, and what it holds."""
 
     dims: tuple[int, ...]
     dtype: DType
+    fill: Fill = Fill.NUMBERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +77,26 @@ class RandomReader:
         shape = self.shapes[name]
         digest = hashlib.sha256(f"{self.seed}:{name}".encode()).digest()
         generator = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:8], "little")))
-        values = generator.standard_normal(shape.dims, dtype=np.float32)
-        if len(shape.dims) > 1:
-            values *= np.float32(shape.dims[-1] ** -0.5)
-        else:
-            values *= np.float32(0.1)
-            values += np.float32(1.0)
-        array = cast(values, STORAGE[shape.dtype.name])
+        array = _random(shape, generator)
         array.flags.writeable = False
         return array
+
+
+def _random(shape: Shape, generator: np.random.Generator) -> Array:
+    """Return numbers of a deviation that does not grow with the width, whole or in the parts of a packed weight."""
+    if shape.fill is Fill.PATTERNS:
+        return generator.integers(0, 256, shape.dims, np.uint8)
+    if shape.fill is Fill.EXPONENTS:
+        width = shape.dims[-1] * MX_BLOCK
+        middle = E8M0_BIAS + round(-np.log2(FOUR_BITS_DEVIATION * width**0.5))
+        return generator.integers(middle - 1, middle + 2, shape.dims, np.uint8)
+    values = generator.standard_normal(shape.dims, dtype=np.float32)
+    if len(shape.dims) > 1 and shape.fill is Fill.NUMBERS:
+        values *= np.float32(shape.dims[-1] ** -0.5)
+    else:
+        values *= np.float32(0.1)
+        values += np.float32(1.0)
+    return cast(values, STORAGE[shape.dtype.name])
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +120,23 @@ def shapes_of(graph: Graph) -> dict[str, Shape]:
     shapes: dict[str, Shape] = {}
     for body, layers in graph.bodies():
         for weight in body.weights:
+            fills = dict(_fills(weight.source))
             for layer in layers:
                 for name, ref in tensors(weight.source, layer):
-                    shape = Shape(_stored(ref, weight), ref.dtype or weight.type.dtype)
+                    dtype, fill = ref.dtype or weight.type.dtype, fills.get(ref.name, Fill.NUMBERS)
+                    shape = Shape(_stored(ref, weight), dtype, fill)
                     shapes[name] = _larger(shapes.get(name, shape), shape)
     return shapes
+
+
+def _fills(origin: WeightSource, fill: Fill = Fill.NUMBERS) -> Iterator[tuple[str, Fill]]:
+    """Yield what the tensors of a source hold, by their names with holes."""
+    if isinstance(origin, TensorRef):
+        yield origin.name, fill
+        return
+    inner = FILLS.get(origin.function, (fill,) * len(origin.parts))
+    for part, own in zip(origin.parts, inner, strict=True):
+        yield from _fills(part, own)
 
 
 def _stored(ref: TensorRef, weight: Weight) -> tuple[int, ...]:
@@ -107,7 +151,7 @@ def _stored(ref: TensorRef, weight: Weight) -> tuple[int, ...]:
 
 
 def _larger(a: Shape, b: Shape) -> Shape:
-    return Shape(tuple(max(x, y) for x, y in zip(a.dims, b.dims, strict=True)), a.dtype)
+    return Shape(tuple(max(x, y) for x, y in zip(a.dims, b.dims, strict=True)), a.dtype, a.fill)
 
 
 def evaluate(weight: Weight, reader: TensorReader, layer: int) -> Array | Packed:
@@ -130,8 +174,8 @@ def source(
     if origin.function == "stack" and "count" in origin.attrs:
         variable, count = str(origin.attrs["variable"]), integer(origin.attrs, "count")
         (part,) = origin.parts
-        rounds = [{**loops, variable: index} for index in range(count)]
-        return _stack([source(part, reader, layer, indices) for indices in rounds], {})
+        rounds = ({**loops, variable: index} for index in range(count))
+        return _stacked((source(part, reader, layer, indices) for indices in rounds), count)
     if origin.function not in TRANSFORMS:
         raise ValueError(f"the device cannot evaluate `{origin.function}` of a weight")
     parts = [source(part, reader, layer, loops) for part in origin.parts]
@@ -147,8 +191,25 @@ def _plain(parts: Parts) -> list[Array]:
 
 
 def _stack(parts: Parts, attrs: Mapping[str, Attr]) -> Array | Packed:
-    packed = [part for part in parts if isinstance(part, Packed)]
-    return stacked(packed) if packed else np.stack(_plain(parts))
+    return _stacked(iter(parts), len(parts))
+
+
+def _stacked(parts: Iterator[Array | Packed], count: int) -> Array | Packed:
+    """Return parts along a new leading axis, holding no more than one of them beside it."""
+    first = next(parts)
+    if isinstance(first, Packed):
+        values, scales = (
+            np.empty((count, *a.shape), a.dtype) for a in (first.values, first.scales)
+        )
+        for index, part in enumerate(chain((first,), parts)):
+            if not isinstance(part, Packed):
+                raise TypeError("a stack is packed as a whole or not at all")
+            values[index], scales[index] = part.values, part.scales
+        return replace(first, values=values, scales=scales)
+    whole = np.empty((count, *first.shape), first.dtype)
+    for index, part in enumerate(chain((first,), parts)):
+        (whole[index],) = _plain([part])
+    return whole
 
 
 def _scaled(parts: Parts, attrs: Mapping[str, Attr]) -> Packed:
@@ -170,11 +231,18 @@ def _transpose(parts: Parts, attrs: Mapping[str, Attr]) -> Array | Packed:
     return x.swapped() if isinstance(x, Packed) else np.ascontiguousarray(x.swapaxes(-1, -2))
 
 
-def _part(parts: Parts, attrs: Mapping[str, Attr]) -> Array:
-    """Take a range of each of equal groups of one axis; a view where it is contiguous."""
+def _part(parts: Parts, attrs: Mapping[str, Attr]) -> Array | Packed:
+    """Take a range of each of equal groups of one axis; of a packed weight, of rows that share no scale."""
+    (x,), axis = parts, integer(attrs, "axis", 0)
+    rows = len(x.shape) - 2
+    if isinstance(x, Packed) and (axis < rows or (axis == rows and x.rows == 1)):
+        return replace(x, values=_taken(x.values, attrs), scales=_taken(x.scales, attrs))
+    return _taken(_plain([x])[0], attrs)
+
+
+def _taken(x: Array, attrs: Mapping[str, Attr]) -> Array:
     taken = slice(integer(attrs, "start"), integer(attrs, "stop"), integer(attrs, "step", 1))
     axis, groups = integer(attrs, "axis", 0), integer(attrs, "groups", 1)
-    (x,) = _plain(parts)
     before, after = x.shape[:axis], x.shape[axis + 1 :]
     grouped = x.reshape(*before, groups, x.shape[axis] // groups, *after)
     part = grouped[(*(slice(None),) * (axis + 1), taken)]

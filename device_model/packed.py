@@ -116,9 +116,3 @@ def mxfp4(blocks: Array, scales: Array) -> Packed:
     width = int(scales.shape[-1]) * MX_BLOCK
     values = blocks.reshape(*blocks.shape[:-2], width // 2)
     return Packed(values, scales.view(np.uint8), 1, MX_BLOCK, four_bits="f4e2m1", width=width)
-
-
-def stacked(parts: list[Packed]) -> Packed:
-    """Return equally packed weights along a new leading axis."""
-    values, scales = np.stack([p.values for p in parts]), np.stack([p.scales for p in parts])
-    return replace(parts[0], values=values, scales=scales)

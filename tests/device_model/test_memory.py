@@ -1,16 +1,29 @@
 """Where weights come from, and where values per token live."""
 
+from pathlib import Path
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from device_model.arena import Region, Space, allocate
 from device_model.cache import Cache
+from device_model.engine import Engine
 from device_model.kernels.call import Rows
-from device_model.memory import ArrayReader, RandomReader, Shape, shapes_of, source
+from device_model.memory import (
+    ArrayReader,
+    Fill,
+    RandomReader,
+    Shape,
+    evaluate,
+    shapes_of,
+    source,
+)
+from device_model.packed import Packed
 from device_model.places import Kept
 from dsl.graph import Attr, TensorRef, Transform, WeightSource
 from dsl.types import DTYPES
+from porting.commands.checking import bound_graph
 from tests.device_model.graphs import SPAN, Llama
 
 A = np.arange(24, dtype=np.float32).reshape(4, 6)
@@ -119,3 +132,20 @@ def test_a_cache_keeps_its_content_when_it_grows() -> None:
     empty, kept = cache.context(state)
     assert empty.shape == (2, 0, 3)
     assert np.array_equal(kept, np.concatenate(written).swapaxes(0, 1))
+
+
+def test_random_weights_fill_what_is_stored_packed() -> None:
+    graph = bound_graph(Path(__file__).parent.parent / "dsl/specs/quantised.sohu")
+    shapes = shapes_of(graph)
+    assert shapes["gate_up_blocks"].fill is Fill.PATTERNS
+    assert shapes["gate_up_scales"].fill is Fill.EXPONENTS
+    assert shapes["dense.weight_scale_inv"].fill is Fill.FACTORS
+    reader = RandomReader(shapes, 3)
+    weight = next(w for w in graph.body.weights if w.name == "gate")
+    gate = evaluate(weight, reader, -1)
+    assert isinstance(gate, Packed)
+    elements = np.stack([gate.part(e).panel(0, 128) for e in range(4)])
+    assert 0.5 < elements.std() * 256**0.5 < 2
+    (out,) = Engine(graph, reader).session().step([np.arange(9)])
+    assert np.isfinite(out).all()
+    assert out.std() > 0
