@@ -21,7 +21,7 @@ from dsl.source import Span
 from dsl.symbolic import Dim, Poly, TooComplex
 from dsl.types import DType
 
-MAX_PATHS = 128
+MAX_PATHS = 256
 MAX_STEPS = 20_000
 MAX_FAULTS = 100
 MAX_TEXT = 2000
@@ -290,7 +290,8 @@ class Evaluator:
             # A share of a size is a size: of the rotated coordinates of a head, for example.
             return symbolic.named(f"int({values[0].text})")
         if any(isinstance(v, (Unknown, Poly)) for v in values):
-            return _unknown(expr, f"{name}({', '.join(show(v) for v in values)})")
+            text = _unknown(expr, f"{name}({', '.join(show(v) for v in values)})").text
+            return symbolic.symbol(text) if name == "int" else Unknown(text)
         try:
             return _bounded(expr, function(*values))
         except (TypeError, ValueError, ZeroDivisionError, OverflowError):

@@ -54,6 +54,7 @@ KERNELS: dict[str, Kernel] = {
     "all_reduce": collective.ALONE,
     "all_gather": collective.ALONE,
     "reduce_scatter": collective.ALONE,
+    "shard": collective.ALONE,
     "read": recurrent.READ,
     "write": recurrent.WRITE,
     "causal_conv": recurrent.CAUSAL_CONV,

@@ -1,4 +1,4 @@
-"""Communication between chips: `all_reduce`, `all_gather`, `reduce_scatter`."""
+"""Values on several chips: `all_reduce`, `all_gather`, `reduce_scatter`, `shard`."""
 
 from __future__ import annotations
 
@@ -33,6 +33,15 @@ def _reduce_scatter(site: Site) -> tuple[TensorType, ...]:
     site.oblige(last.dim, axis)
     axes = (*x.axes[:-1], Axis(last.dim, (*last.shards, axis)))
     return (TensorType(x.dtype, axes, x.partial - {axis}),)
+
+
+def _shard(site: Site) -> tuple[TensorType, ...]:
+    x, (axis,) = site.type("x"), site.axes("axes")
+    whole = axis not in x.partial and all(axis not in a.shards for a in x.axes)
+    site.need_shard(whole, 1, f"x is {x}: it is not whole along {axis}", "x")
+    last = x.axes[-1]
+    site.oblige(last.dim, axis)
+    return (TensorType(x.dtype, (*x.axes[:-1], Axis(last.dim, (*last.shards, axis)))),)
 
 
 def _sum_flops(site: Site, results: tuple[TensorType, ...]) -> Dim:
@@ -83,4 +92,18 @@ REDUCE_SCATTER = OpSpec(
     in_place=True,
 )
 
-SPECS = (ALL_REDUCE, ALL_GATHER, REDUCE_SCATTER)
+SHARD = OpSpec(
+    name="shard",
+    summary="Keep a chip's own shard of the last axis of what every chip has; nothing is sent.",
+    params=(Param("x"), Param("axes", Role.MESH)),
+    result="x with its last axis sharded",
+    constraints=("x is whole along the mesh axis: neither sharded on it nor a partial sum",),
+    semantics="y = shard r of x, on chip r",
+    cost="0",
+    example="q = shard(rms_norm(all_gather(q, tp), norm, eps=eps), tp)",
+    infer=_shard,
+    linear=True,
+    in_place=True,
+)
+
+SPECS = (ALL_REDUCE, ALL_GATHER, REDUCE_SCATTER, SHARD)

@@ -61,6 +61,11 @@ def _has_no_window(values: Mapping[str, object], read: Collection[str]) -> bool:
     return values.get("use_sliding_window") is False
 
 
+def _lists_rotation(values: Mapping[str, object], read: Collection[str]) -> bool:
+    """Tell whether the config says for each layer whether it has rotary positions."""
+    return isinstance(values.get("no_rope_layers"), list) and "no_rope_layers" in read
+
+
 def _rows(
     reason: str, keys: str, values: tuple[object, ...] | None = None
 ) -> Iterator[tuple[str, Ignored]]:
@@ -99,7 +104,7 @@ IGNORED: dict[str, Ignored] = {
     **dict(_rows(TRAINING, "router_aux_loss_coef router_jitter_noise aux_loss_alpha seq_aux")),
     **dict(_rows(TOKENS, "bos_token_id eos_token_id pad_token_id unk_token_id sep_token_id")),
     **dict(_rows(TOKENS, "decoder_start_token_id forced_bos_token_id forced_eos_token_id")),
-    **dict(_rows(TOKENS, "cls_token_id mask_token_id mask_index unk_index lang_id")),
+    **dict(_rows(TOKENS, "cls_token_id mask_token_id mask_index unk_index lang_id eod_token_id")),
     **dict(
         _rows(TOKENS, "suppress_tokens begin_suppress_tokens bad_words_ids tokenizer_class prefix")
     ),
@@ -138,6 +143,9 @@ IGNORED: dict[str, Ignored] = {
     "ep_size": Ignored("1: how experts were spread in training", (1,)),
     "cache_implementation": Ignored("how transformers stores its cache, not what is in it"),
     "max_window_layers": Ignored("no layer has a window", condition=_has_no_window),
+    "no_rope_layer_interval": Ignored(
+        "the config lists the layers without rotation", condition=_lists_rotation
+    ),
     "pretraining_tp": Ignored("1: projections were not split in training", (1,)),
     "rope_interleaved": Ignored(
         "false: rotary pairs are halves apart, as in transformers", (False,)
@@ -148,6 +156,9 @@ IGNORED: dict[str, Ignored] = {
     "cross_attention_hidden_size": Ignored("0: there is no cross-attention", (0,)),
     "tie_encoder_decoder": Ignored("false: there is no encoder", (False,)),
     "max_position_embeddings": Ignored(
+        "a limit on use: the rotary angles do not depend on it", condition=_length_is_unused
+    ),
+    "rope_parameters.max_position_embeddings": Ignored(
         "a limit on use: the rotary angles do not depend on it", condition=_length_is_unused
     ),
 }

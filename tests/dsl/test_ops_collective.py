@@ -44,3 +44,15 @@ def test_reduce_scatter_c1() -> None:
 def test_owned_experts_may_be_scattered() -> None:
     types = {"y": "bf16[B, S, T @ep, D]", "share": "bf16[B, S, T]"}
     assert gives("reduce_scatter(combine(y, share), ep)", "bf16[B, S, D @ep]", **types)
+
+
+def test_shard_type() -> None:
+    assert gives("shard(x, tp)", SPLIT, x=X)
+    assert gives("shard(x, ep)", "bf16[B, S, D @tp @ep]", x=SPLIT)
+    assert gives("shard(all_gather(x, tp), tp)", SPLIT, x=SPLIT)
+
+
+def test_shard_c1() -> None:
+    assert violated("shard(x, tp)", x=SPLIT) == "shard_c1"
+    assert violated("shard(x, tp)", x="bf16[B, S @tp, D]") == "shard_c1"
+    assert violated("shard(x, tp)", x=PARTIAL) == "shard_c1"

@@ -131,3 +131,11 @@ def test_a_known_name_is_only_its_value() -> None:
 )  # fmt: skip
 def test_values_are_shown_as_they_are_written(value: object, text: str) -> None:
     assert show(value) == text  # type: ignore[arg-type]
+
+
+def test_a_whole_number_of_an_unknown_is_a_size() -> None:
+    config = "E = head_dim\nshare = share\nrequire int(E * share) % 2 == 0"
+    body = "freqs = rope_frequencies(int(E * share), theta=1e4)\n"
+    rotated = "input x: bf16[B, 1, S, E]\noutput y: bf16[B, 1, S, E] = rope(x, freqs, at=C)"
+    assert codes(family(body + rotated, config=config)) == []
+    assert codes(family(body + rotated, config=config.replace("% 2", "% 3"))) == ["S203"]
