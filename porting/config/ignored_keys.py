@@ -102,6 +102,7 @@ IGNORED: dict[str, Ignored] = {
         _rows(TRAINING, "mask_feature_prob mask_time_length mask_time_min_masks mask_time_prob")
     ),
     **dict(_rows(TRAINING, "router_aux_loss_coef router_jitter_noise aux_loss_alpha seq_aux")),
+    **dict(_rows(TRAINING, "input_jitter_noise aux_loss_coef embedding_initializer_range")),
     **dict(_rows(TOKENS, "bos_token_id eos_token_id pad_token_id unk_token_id sep_token_id")),
     **dict(_rows(TOKENS, "decoder_start_token_id forced_bos_token_id forced_eos_token_id")),
     **dict(_rows(TOKENS, "cls_token_id mask_token_id mask_index unk_index lang_id eod_token_id")),
