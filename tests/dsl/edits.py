@@ -111,13 +111,18 @@ def configs() -> Mapping[str, Mapping[str, object]]:
 
 
 @cache
+def edited() -> tuple[str, ...]:
+    """Return what edits are made on: the families that have a config, and the files that they use."""
+    return tuple(dict.fromkeys(f.span.source.name for n in configs() for f in program(n).files))
+
+
+@cache
 def users(name: str) -> tuple[str, ...]:
-    """Return the families that a file's text reaches: itself, or those that use it; with a config first."""
+    """Return the families that a file's text reaches: itself, or those with a config that use it."""
     if name.startswith("families/"):
         return (name,)
-    every = [n for n in sources() if n.startswith("families/")]
-    using = [n for n in every if name in {f.span.source.name for f in program(n).files}]
-    return tuple(sorted(using, key=lambda n: (n not in configs(), n)))
+    every = sorted(configs())
+    return tuple(n for n in every if name in {f.span.source.name for f in program(n).files})
 
 
 def nodes(node: sx.Syntax) -> Iterator[sx.Syntax]:
@@ -276,8 +281,10 @@ def _tensors_swapped(rng: random.Random, source: Source, file: sx.File) -> objec
 
 
 def _activation_changed(rng: random.Random, source: Source, file: sx.File) -> object:
-    one = _pick(rng, _calls(file, "silu"))
-    return None if not isinstance(one, sx.Call) else (((one.function.span, "sigmoid"),), "silu")
+    one = _pick(rng, _calls(file, "activation"))
+    if not isinstance(one, sx.Call):
+        return None
+    return ((one.arguments[1].span, '"sigmoid"'),), one.span.text
 
 
 MAKERS: Mapping[str, Callable[[random.Random, Source, sx.File], object]] = {
@@ -306,7 +313,7 @@ def edits(seed: int, each: int) -> list[Edit]:
         for _ in range(each * 20):
             if made == each:
                 break
-            name = rng.choice(list(sources()))
+            name = rng.choice(edited())
             source = sources()[name]
             result = make(rng, source, parse(source))
             if not isinstance(result, tuple) or result[1] is None:

@@ -62,8 +62,9 @@ def test_a_family_is_what_it_would_be_without_parts() -> None:
 
 def test_a_port_has_the_parts_and_their_comments_in_place() -> None:
     made = program(WITH)
-    uses = infer(made.family(), made.blocks, SMALL).uses
-    spec = format_file(port_of(made, uses, ("A test.",)))
+    checked = infer(made.family(), made.blocks, SMALL)
+    assert checked.graph is not None
+    spec = format_file(port_of(made, checked.uses, ("A test.",), [checked.graph]))
     file = parse(Source("port.sohu", spec))
     assert file.parts == ()
     assert "include" not in spec
