@@ -16,8 +16,8 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 Rows = npt.NDArray[np.float64]
 
-TOLERANCE = 3e-5
-"""Distance of two equal rows, relative to their length; the device computes in float32 from exact operands."""
+TOLERANCES = (1e-5, 3e-6, 1e-6)
+"""Distances of equal rows, relative to their length: first one that no rounding reaches, then finer ones."""
 CANDIDATES = 32
 """Rows with nearly the same projection that are looked at."""
 LARGEST = 1e30
@@ -33,7 +33,7 @@ class Golden:
         self._values = [np.asarray(value, np.float64) for value in values]
         self._tables: dict[tuple[int, bool], _Table | None] = {}
 
-    def holds(self, value: Array) -> bool:
+    def holds(self, value: Array, tolerance: float = TOLERANCES[0]) -> bool:
         """Tell whether the reference has a value's rows: as they are, or each in another order.
 
         `value` is [tokens, …]; a row is all of a token, or its last axis.
@@ -44,7 +44,7 @@ class Golden:
         per_token = prod(flat.shape[1:])
         widths = dict.fromkeys((per_token, flat.shape[-1]))
         return any(
-            table.has(flat.reshape(-1, width))
+            table.has(flat.reshape(-1, width), tolerance)
             for ordered in (True, False)
             for width in widths
             if (table := self._table(width, ordered)) is not None
@@ -84,14 +84,14 @@ class _Table:
         order = np.argsort(at, kind="stable")
         self._rows, self._at = rows[order], at[order]
 
-    def has(self, rows: Rows) -> bool:
-        """Tell whether every row is here."""
+    def has(self, rows: Rows, tolerance: float) -> bool:
+        """Tell whether every row is here, within a distance relative to its length."""
         if not len(self._rows):
             return False
         wanted = rows if self._ordered else np.sort(rows, axis=1)
         scale = float(np.sqrt(np.mean(wanted**2, dtype=np.float64))) * np.sqrt(wanted.shape[1])
         lengths = np.maximum(np.sqrt((wanted**2).sum(axis=1)), 1e-3 * scale)
-        allowed = TOLERANCE * lengths + 1e-30
+        allowed = tolerance * lengths + 1e-30
         at = wanted @ self._direction
         reach = DEVIATIONS * allowed
         first = np.searchsorted(self._at, at - reach, "left")

@@ -10,7 +10,7 @@ import pytest
 
 from porting.cli import main
 from porting.diff import reproduction
-from porting.diff.matching import TOLERANCE, Golden
+from porting.diff.matching import TOLERANCES, Golden
 from tests.checkpoints import tiny
 
 EDITS = {
@@ -100,7 +100,7 @@ def test_rows_are_found_in_any_order_of_the_other_axes() -> None:
     assert golden.holds(value)
     assert Golden([value]).holds(value.reshape(5, 24))
     assert golden.holds(value[2:3])
-    assert not golden.holds(value * (1 + 10 * TOLERANCE))
+    assert not golden.holds(value * (1 + 10 * TOLERANCES[0]))
     assert not golden.holds(value[:, :, :5])
 
 
