@@ -20,6 +20,7 @@ from dsl.ops import AREAS
 from dsl.ops.spec import Divides
 from dsl.outline import calls, second_sections, unused_config, unused_parameters
 from dsl.scope import POISON, Scope, Tensor
+from dsl.source import Span
 from dsl.statements import Statements
 from dsl.static import Exhausted, Exploration, MeshAxis, Path, StaticError, Unknown
 from dsl.symbolic import symbol
@@ -114,10 +115,25 @@ def _entries(
 def check_block(block: sx.Block, blocks: Mapping[str, sx.Block]) -> Checked:
     """Check a block on its own, with free symbols for its parameters."""
     found, paths = Findings(), Exploration()
+    params = [param.span for param in block.params]
+    idle: list[dict[Span, tuple[Diagnostic, Path]]] = []
     for path in paths:
+        idle.append({})
         for diagnostic in _Inference(None, blocks, path, generic=True).run_block(block):
+            span = diagnostic.span
+            if span is not None and diagnostic.code == "S215" and _within(span, params):
+                idle[-1][span] = diagnostic, path
+            else:
+                found.add(diagnostic, path)
+    # A parameter that one path needs is not idle on the others.
+    for span, (diagnostic, path) in idle[0].items():
+        if all(span in other for other in idle):
             found.add(diagnostic, path)
     return Checked(None, (*found.diagnostics(), *_capped(paths, block.name)), (), paths.count)
+
+
+def _within(span: Span, others: Sequence[Span]) -> bool:
+    return any(o.source is span.source and o.start <= span.start < o.end for o in others)
 
 
 def _config(family: sx.Family) -> sx.Config | None:

@@ -110,15 +110,15 @@ def test_several_results() -> None:
 
 
 def test_an_early_return() -> None:
-    head = """block pick(x: dtype[B, S, D], wide: bool) -> dtype[B, S, D] {
+    head = """block chosen(x: dtype[B, S, D], wide: bool) -> dtype[B, S, D] {
         if wide { return gelu(x) }
         return silu(x)
     }"""
-    assert called(head, "pick(x, true)") == []
-    assert called(head, "pick(x, wide)", config="D = d\nwide = wide") == []
+    assert called(head, "chosen(x, true)") == []
+    assert called(head, "chosen(x, wide)", config="D = d\nwide = wide") == []
     half = head.replace("return silu(x)", "")
-    assert codes(called(half, "pick(x, true)")) == []
-    assert codes(called(half, "pick(x, false)")) == ["S220"]
+    assert codes(called(half, "chosen(x, true)")) == []
+    assert codes(called(half, "chosen(x, false)")) == ["S220"]
 
 
 def test_blocks_call_blocks_but_not_themselves() -> None:

@@ -98,7 +98,7 @@ def mutants(text: str, seed: int) -> str:
     return "".join(tokens)
 
 
-@pytest.mark.parametrize("path", ZOO_FILES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", ZOO_FILES, ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_any_mutant_of_the_zoo_is_answered(path, tmp_path) -> None:
     text = path.read_text(encoding="utf-8")
     mutant = tmp_path / path.name
