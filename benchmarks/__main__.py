@@ -1,40 +1,42 @@
 """Print the table of speeds that the project holds itself to, as ratios in one run.
 
-`python -m benchmarks [--repeats N]`. Peers that are not installed are reported as not measured.
+`python -m benchmarks [GROUP …] [--repeats N]`. `make peers` installs the peers besides transformers; without them
+their rows say so.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from porting.origin.resolve import resolve
+from benchmarks import peers
+from benchmarks.launch import ROOT, child, run
+from benchmarks.process import PREFILL
+from porting.origin.resolve import demo_file, resolve
 
-ROOT = Path(__file__).parent.parent
-PEERS = ROOT / "build" / "peers" / "bin"
 LARGE = ROOT / "model_zoo" / "ports" / "deepseek-v3-671b.sohu"
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the table; `value` is compared with the bar and the goal, larger is better unless `least`."""
+    """A line of the table; `value` is compared with the bar and the goal, larger is better unless `least`.
+
+    A row without a bar is there to be looked at.
+    """
 
     what: str
     ours: str
     theirs: str
     value: float | None
-    bar: float
-    goal: float
+    bar: float | None = None
+    goal: float | None = None
     unit: str = "x"
     least: bool = False
 
@@ -42,30 +44,32 @@ class Row:
         """Return the row as text."""
         sign = "<=" if self.least else ">="
         shown = "not measured" if self.value is None else f"{self.value:.2f}{self.unit}"
-        limits = f"{sign} {self.bar:g}{self.unit}", f"{sign} {self.goal:g}{self.unit}"
+        limits = [
+            "–" if limit is None else f"{sign} {limit:g}{self.unit}"
+            for limit in (self.bar, self.goal)
+        ]
         return self.what, self.ours, self.theirs, shown, *limits, self._verdict()
 
     def _verdict(self) -> str:
-        if self.value is None:
+        if self.value is None or self.bar is None or self.goal is None:
             return "–"
         at = -self.value if self.least else self.value
         bar, goal = (-self.bar, -self.goal) if self.least else (self.bar, self.goal)
         return "goal" if at >= goal else "bar" if at >= bar else "missed"
 
 
-def run(command: Sequence[str]) -> str:
-    """Run a command of ours and return what it printed."""
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - our own words
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
-    return done.stdout
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What every row is measured with; `limits` are the machine's own."""
 
+    directory: str
+    repeats: int
+    limits: dict[str, Any]
 
-def child(module: str, name: str, *arguments: str) -> dict[str, Any]:
-    """Run one measurement in its own process."""
-    printed = run([sys.executable, "-m", f"benchmarks.{module}", name, *arguments])
-    found: dict[str, Any] = json.loads(printed.splitlines()[-1])
-    return found
+    @property
+    def stored(self) -> int:
+        """Return the bytes of the weights, two each."""
+        return sum(path.stat().st_size for path in Path(self.directory).glob("*.safetensors"))
 
 
 def pair(
@@ -74,6 +78,28 @@ def pair(
     """Run two measurements in turns, so that a busy moment meets both."""
     runs = [(child("ours", name, *ours), child("eager", name, *theirs)) for _ in range(repeats)]
     return [run[0] for run in runs], [run[1] for run in runs]
+
+
+def beside(peer: peers.Peer, source: str, given: Given) -> Iterator[Row]:
+    """Measure decoding and a prompt beside a peer, in turns."""
+    name = peer.label()
+    for what, shown in (("decode", "decode"), ("prefill", "prefill 512")):
+        numerics = "bf16" if what == "decode" else peer.numerics
+        row = f"{shown}, {numerics}; {peer.format} there"
+        if name is None:
+            yield Row(row, "", f"{peer.name} not installed", None)
+            continue
+        words = [given.directory] if what == "decode" else [given.directory, numerics]
+        runs = [
+            (child("ours", what, *words), peer.measure(what, source)) for _ in range(given.repeats)
+        ]
+        a, b = middle([run[0] for run in runs]), middle([run[1] for run in runs])
+        if what == "decode":
+            texts = f"{1 / a:.1f} tok/s", f"{1 / b:.1f} tok/s {name}"
+        else:
+            peer.check(runs[-1][0]["top"], runs[-1][1]["top"])
+            texts = f"{a:.3f} s", f"{b:.3f} s {name}"
+        yield Row(row, *texts, b / a)
 
 
 def middle(runs: Sequence[dict[str, Any]]) -> float:
@@ -91,49 +117,75 @@ def wall(command: Sequence[str], repeats: int) -> float:
     return statistics.median(times)
 
 
-def rows(directory: str, repeats: int, limits: dict[str, Any]) -> Iterator[Row]:
-    """Measure and yield the lines of the table."""
-    stored = sum(path.stat().st_size for path in Path(directory).glob("*.safetensors"))
-    ours, theirs = pair(repeats, "decode", [directory], [directory])
+def decode_rows(given: Given) -> Iterator[Row]:
+    """Decode beside transformers, and beside what the machine can read."""
+    ours, theirs = pair(given.repeats, "decode", [given.directory], [given.directory])
     a, b = middle(ours), middle(theirs)
     yield Row("decode, bf16", f"{1 / a:.1f} tok/s", f"{1 / b:.1f} tok/s eager", b / a, 4, 7)
-    reached, most = stored / a, limits["read_bytes_per_second"]
+    reached, most = given.stored / a, given.limits["read_bytes_per_second"]
     shown = f"{reached / 1e9:.1f} GB/s", f"{most / 1e9:.1f} GB/s read"
     yield Row("decode, share of streaming reads", *shown, 100 * reached / most, 0, 80, " %")
     memory = max(run["peak_rss"] for run in ours)
-    shown = f"{memory / 1e6:.0f} MB", f"{stored / 1e6:.0f} MB file"
-    yield Row("decode, bf16, peak resident memory", *shown, memory / stored, 1.6, 1.2, least=True)
+    shown = f"{memory / 1e6:.0f} MB", f"{given.stored / 1e6:.0f} MB file"
+    share = memory / given.stored
+    yield Row("decode, bf16, peak resident memory", *shown, share, 1.6, 1.2, least=True)
+
+
+def prefill_rows(given: Given) -> Iterator[Row]:
+    """Run a prompt beside transformers, and beside numpy's products in float32."""
+    # Two operations a token for each of the weights, which take two bytes; attention is left out.
+    work, most = PREFILL * given.stored, given.limits["flops_per_second"]
     for numerics, dtype, bar, goal in (("bf16", "bfloat16", 0.7, 1.2), ("f32", "float32", 1, 2)):
-        ours, theirs = pair(repeats, "prefill", [directory, numerics], [directory, dtype])
-        a, b = middle(ours), middle(theirs)
-        yield Row(f"prefill 512, {numerics}", f"{a:.3f} s", f"{b:.3f} s eager", b / a, bar, goal)
-    yield port_row(directory, repeats)
-    yield check_row(repeats)
+        runs = pair(given.repeats, "prefill", [given.directory, numerics], [given.directory, dtype])
+        a, b = map(middle, runs)
+        what = f"prefill 512, {numerics}"
+        yield Row(what, f"{a:.3f} s", f"{b:.3f} s eager", b / a, bar, goal)
+        shown = f"{work / a / 1e9:.0f} GFLOP/s", f"{most / 1e9:.0f} GFLOP/s f32 numpy"
+        yield Row(f"{what}, share of products", *shown, 100 * work / a / most, unit=" %")
 
 
-def port_row(directory: str, repeats: int) -> Row:
-    """Port without a reference run, against an export by Optimum in its own environment."""
+def port_rows(given: Given) -> Iterator[Row]:
+    """Port beside Optimum's export, then run beside what it exported."""
     with tempfile.TemporaryDirectory() as folder:
-        out = str(Path(folder) / "port")
-        command = [sys.executable, "-m", "porting", "port", directory, "--no-validate", "--out"]
-        ours = wall([*command, out], repeats)
-        exporter = shutil.which("optimum-cli", path=str(PEERS))
-        if exporter is None:
-            return Row("port, no reference", f"{ours:.2f} s", "Optimum not installed", None, 10, 30)
-        export = [exporter, "export", "onnx", "--model", directory, "--task", "text-generation"]
-        theirs = wall([*export, str(Path(folder) / "onnx")], 1)
-    shown = f"{theirs:.1f} s Optimum"
-    return Row("port, no reference", f"{ours:.2f} s", shown, theirs / ours, 10, 30)
+        yield port_row(given, Path(folder))
+        yield from beside(peers.ONNX, str(Path(folder) / "onnx"), given)
 
 
-def check_row(repeats: int) -> Row:
+def llama_rows(given: Given) -> Iterator[Row]:
+    """Run beside llama.cpp on the demo's own file."""
+    yield from beside(peers.LLAMA, str(demo_file()), given)
+
+
+def port_row(given: Given, folder: Path) -> Row:
+    """Port without a reference run, against Optimum's export without its check; the export stays in the folder."""
+    command = [sys.executable, "-m", "porting", "port", given.directory, "--no-validate", "--out"]
+    ours = wall([*command, str(folder / "port")], max(3, given.repeats))
+    name = peers.ONNX.label("optimum-onnx")
+    what, shown = "port, no reference", f"{ours:.2f} s"
+    if name is None:
+        return Row(what, shown, "optimum-onnx not installed", None, 10, 30)
+    exports = [
+        peers.ONNX.measure("export", given.directory, str(folder / "onnx"))
+        for _ in range(given.repeats)
+    ]
+    theirs = middle(exports)
+    return Row(what, shown, f"{theirs:.1f} s {name}", theirs / ours, 10, 30)
+
+
+def check_rows(given: Given) -> Iterator[Row]:
     """Check the spec of a very large model, process start included."""
-    what = "check of a 671B spec"
-    if not LARGE.exists():
-        return Row(what, "the zoo has none yet", "", None, 1.5, 0.5, " s", least=True)
     command = [sys.executable, "-m", "porting", "check", str(LARGE)]
-    seconds = wall(command, max(3, repeats))
-    return Row(what, f"{seconds:.2f} s", "", seconds, 1.5, 0.5, " s", least=True)
+    seconds = wall(command, max(3, given.repeats))
+    yield Row("check of a 671B spec", f"{seconds:.2f} s", "", seconds, 1.5, 0.5, " s", least=True)
+
+
+GROUPS: dict[str, Callable[[Given], Iterator[Row]]] = {
+    "decode": decode_rows,
+    "prefill": prefill_rows,
+    "port": port_rows,
+    "llama": llama_rows,
+    "check": check_rows,
+}
 
 
 def table(lines: Sequence[tuple[str, ...]]) -> str:
@@ -146,22 +198,31 @@ def table(lines: Sequence[tuple[str, ...]]) -> str:
 
 
 def main() -> None:
-    """Run everything."""
+    """Run everything, or the groups of rows that are named."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("groups", nargs="*", help=f"of {', '.join(GROUPS)}; all by default")
     parser.add_argument("--repeats", type=int, default=3, help="processes for each measurement")
     parser.add_argument("--context", action="store_true", help="also decode at long contexts")
     options = parser.parse_args()
-    named, limits = child("machine", "versions"), child("machine", "limits")
-    print(", ".join(f"{name} {version}" for name, version in named.items()))
+    if unknown := set(options.groups) - set(GROUPS):
+        parser.error(f"no group is called {', '.join(sorted(unknown))}")
+    limits = child("machine", "limits")
+    for versions in (child("machine", "versions"), peers.ONNX.versions(), peers.LLAMA.versions()):
+        if versions:
+            print(", ".join(f"{name} {version}" for name, version in versions.items()))
     print(
         f"this machine: {limits['read_bytes_per_second'] / 1e9:.1f} GB/s streaming reads, "
         f"{limits['flops_per_second'] / 1e9:.0f} GFLOP/s float32 products (numpy)"
     )
-    directory = str(resolve("demo").directory)
-    head = ("what", "ours", "compared with", "result", "bar", "goal", "reached")
-    print(table([head, *(row.cells() for row in rows(directory, options.repeats, limits))]))
+    given = Given(str(resolve("demo").directory), options.repeats, limits)
+    lines: list[tuple[str, ...]] = [
+        ("what", "ours", "compared with", "result", "bar", "goal", "reached")
+    ]
+    for name in options.groups or GROUPS:
+        lines += [row.cells() for row in GROUPS[name](given)]
+    print(table(lines))
     if options.context:
-        print(long_context(directory))
+        print(long_context(given.directory))
 
 
 def long_context(directory: str) -> str:

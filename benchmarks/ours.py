@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.process import PREFILL, PROMPT, STEPS, Result, each, peak_bytes, report, tokens
+from benchmarks.process import PREFILL, PROMPT, STEPS, Result, each, peak_bytes, report, tokens, top
 from device_model.engine import Engine
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import read_config
@@ -35,7 +35,13 @@ def prefill(directory: str, numerics: str) -> Result:
     device, ids = engine(directory, numerics), tokens(PREFILL)
     sessions = [device.session() for _ in range(4)]
     times = each(lambda i: sessions[i].step([ids]), 0, len(sessions) - 1)
-    return {"seconds": float(np.median(times)), "activation_bytes": sessions[0].activation_bytes}
+    (logits,) = device.session().step([ids])
+    activation_bytes = sessions[0].activation_bytes
+    return {
+        "seconds": float(np.median(times)),
+        "activation_bytes": activation_bytes,
+        "top": top(logits),
+    }
 
 
 def context(directory: str) -> Result:

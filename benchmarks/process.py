@@ -10,7 +10,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -31,6 +31,41 @@ def each(run: Callable[[int], Any], first: int, count: int) -> list[float]:
         run(index)
         times.append(time.perf_counter() - start)
     return times[1:]
+
+
+class Peer(Protocol):
+    """A model that runs one sequence."""
+
+    def restart(self) -> None:
+        """Forget the sequence."""
+
+    def step(self, ids: np.ndarray) -> np.ndarray:
+        """Take the next tokens and return their logits."""
+
+
+def peer_decode(peer: Peer) -> Result:
+    """Decode token by token."""
+    ids = tokens(PROMPT + STEPS + 4)
+    peer.step(ids[:PROMPT])
+    times = each(lambda i: peer.step(ids[i : i + 1]), PROMPT, STEPS)
+    return {"seconds": float(np.median(times))}
+
+
+def peer_prefill(peer: Peer) -> Result:
+    """Run a prompt in one step; `top` is the likeliest token after each position."""
+    ids = tokens(PREFILL)
+
+    def whole(_: int) -> np.ndarray:
+        peer.restart()
+        return peer.step(ids)
+
+    times = each(whole, 0, 3)
+    return {"seconds": float(np.median(times)), "top": top(whole(0))}
+
+
+def top(logits: np.ndarray) -> list[int]:
+    """Return the likeliest token after each position."""
+    return [int(i) for i in logits.argmax(-1)]
 
 
 def peak_bytes() -> int:

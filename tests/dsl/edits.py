@@ -252,7 +252,8 @@ def _dtype_changed(rng: random.Random, source: Source, file: sx.File) -> object:
 
 
 def _name_misspelt(rng: random.Random, source: Source, file: sx.File) -> object:
-    used = [n for n in nodes(file) if isinstance(n, sx.Name) and len(n.id) > 1]
+    titles = [n.name for n in nodes(file) if isinstance(n, sx.Family)]
+    used = [n for n in nodes(file) if isinstance(n, sx.Name) and len(n.id) > 1 and n not in titles]
     one = _pick(rng, list(used))
     if one is None:
         return None
