@@ -6,7 +6,7 @@ same is a source, the others only pass errors on. Nothing is written here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -253,7 +253,9 @@ class Search:
             at: all(golden.holds(result, tolerance) for result in flow.results.get(at, ()))
             for at in range(first, last)
         }
-        sound = self._upstream_of_known(number, known)
+        # What is the same for every token was made from no token: finding it says nothing about its operands.
+        plain = {at for at, made in flow.results.items() if not any(map(_varies, made))}
+        sound = self._upstream_of_known(number, known, plain)
         found = [at for at in range(first, last) if flow.results.get(at) and at not in sound]
         ops = self._plan.items
         return (
@@ -262,12 +264,16 @@ class Search:
             or found
         )
 
-    def _upstream_of_known(self, number: int, known: Mapping[int, bool]) -> set[int]:
-        """Return the operations whose result the reference has, or something made from it."""
+    def _upstream_of_known(
+        self, number: int, known: Mapping[int, bool], plain: Collection[int]
+    ) -> set[int]:
+        """Return the operations whose result the reference has, or something made from it; and the plain ones."""
         first, last = self._bounds[number]
-        sound: set[int] = set()
+        sound = set(plain)
         wanted: set[object] = set()
         for at in range(last - 1, first - 1, -1):
+            if at in plain:
+                continue
             item = self._plan.items[at]
             makes = {_memory(p) for p in _made(item)}
             if (known[at] and any(isinstance(p, Buffer) for p in item.outputs)) or makes & wanted:
@@ -343,6 +349,10 @@ def _keep(flow: _Flow, at: int, seen: Seen, made: Sequence[Array]) -> None:
     pairs = zip(before, new, strict=True)
     flow.results[at] = [np.concatenate(pair) for pair in pairs] if before else new
     flow.last[at] = seen
+
+
+def _varies(result: Array) -> bool:
+    return bool(np.ptp(result, axis=0).any())
 
 
 def _distance(got: Array, wanted: Array) -> float:
