@@ -285,7 +285,7 @@ def _activation_changed(rng: random.Random, source: Source, file: sx.File) -> ob
     one = _pick(rng, _calls(file, "activation"))
     if not isinstance(one, sx.Call):
         return None
-    return ((one.arguments[1].span, '"sigmoid"'),), one.span.text
+    return ((one.span, f"sigmoid({one.span.text})"),), one.span.text
 
 
 MAKERS: Mapping[str, Callable[[random.Random, Source, sx.File], object]] = {
