@@ -45,7 +45,8 @@ def _gather(site: Site) -> tuple[TensorType, ...]:
     table = site.type("table")
     site.need(table.rank in (1, 2), 1, f"table is {table}", "table")
     ids = site.type("ids")
-    site.need(ids.dtype.kind is Kind.INTEGER, 2, f"ids are {ids}", "ids")
+    is_wide = ids.dtype.kind is Kind.INTEGER and ids.dtype.bits >= 32
+    site.need(is_wide, 2, f"ids are {ids}", "ids")
     rows, *width = table.axes
     split = {name for axis in table.axes for name in axis.shards}
     taken = {name for axis in ids.axes for name in axis.shards}
@@ -123,7 +124,7 @@ GATHER = OpSpec(
     result="[..., D]",
     constraints=(
         "table has two axes, [V, D], or one, [V]",
-        "ids are integers",
+        "ids are integers of at least 32 bits",
         "no mesh axis shards both table and ids",
     ),
     semantics="y[..., d] = table[ids[...], d], or y[...] = table[ids[...]]",

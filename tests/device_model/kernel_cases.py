@@ -174,6 +174,7 @@ CASES: dict[str, Callable[[Draw], Case]] = {
     "cast": cast,
     "all_reduce": alone("all_reduce", ("tp",)),
     "all_gather": alone("all_gather", "tp"),
+    "shard": alone("shard", "tp"),
     "reduce_scatter": alone("reduce_scatter", "tp"),
     "read": read,
     "write": read,

@@ -95,7 +95,7 @@ def swap_projections(text: str) -> str:
 
 
 def swap_gate_and_up(text: str) -> str:
-    one, other, spare = "{at}.gate_proj.weight", "{at}.up_proj.weight", "{at}.spare"
+    one, other, spare = "{at}.{gate}.weight", "{at}.{up}.weight", "{at}.spare"
     return text.replace(one, spare).replace(other, one).replace(spare, other)
 
 
@@ -104,8 +104,9 @@ SABOTAGE: dict[str, Callable[[str], str]] = {
     "gate and up swapped": swap_gate_and_up,
     "theta changed": lambda t: t.replace("10000.0 ", "10100.0 "),
     "causal mask dropped": lambda t: t.replace('mask="causal"', 'mask="none"'),
-    "a norm's weight replaced by another's": lambda t: t.replace(
-        "rms_norm(x, norm1, eps=eps)", "rms_norm(x, norm2, eps=eps)"
+    "a norm scaled by one plus its weight": lambda t: t.replace(
+        "return rms_norm(x, w, eps=eps, offset=offset)",
+        "return rms_norm(x, w, eps=eps, offset=1.0)",
     ),
     "a norm reads another's tensor": lambda t: t.replace(
         "input_layernorm", "post_attention_layernorm"
