@@ -20,7 +20,10 @@ from porting.validate import MODES, NUMERICS, compile_kernels
 
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 CELLS_PER_WORKER = 40
-"""A worker is replaced after this many cells: torch and the linker of kernels keep what they once allocated."""
+"""A pool is replaced after this many cells a worker: torch and the linker of kernels keep what they once allocated.
+
+Not by `max_tasks_per_child`, with which a pool of Python 3.11 may stop for ever (cpython issue 115634).
+"""
 
 ALL_MODES = tuple(mode.name for mode in MODES)
 QUICK = (MODES[0].name, MODES[-1].name)
@@ -72,9 +75,15 @@ def _judged(missing: Sequence[Cell], jobs: int) -> Iterator[Result]:
         _prepare()
         yield from (judge(cell) for cell in missing)
         return
-    left = list(missing)
+    round_ = jobs * CELLS_PER_WORKER
+    for start in range(0, len(missing), round_):
+        yield from _round(missing[start : start + round_], jobs)
+
+
+def _round(wanted: Sequence[Cell], jobs: int) -> Iterator[Result]:
+    left = list(wanted)
     while left:
-        with _pool(jobs) as pool:
+        with _pool(min(jobs, len(left))) as pool:
             futures = {pool.submit(judge, cell): cell for cell in left}
             dead: list[Cell] = []
             for future in as_completed(futures):
@@ -88,9 +97,7 @@ def _judged(missing: Sequence[Cell], jobs: int) -> Iterator[Result]:
             return
         # Whose cell killed the worker is not known; the first goes alone.
         with _pool(1) as pool:
-            future = pool.submit(judge, dead[0])
-            as_completed([future])
-            yield _result(future, dead[0])
+            yield _result(pool.submit(judge, dead[0]), dead[0])
         left = dead[1:]
 
 
@@ -98,9 +105,7 @@ def _pool(jobs: int) -> ProcessPoolExecutor:
     for name in ONE_THREAD:
         os.environ[name] = "1"
     spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(
-        jobs, spawn, initializer=_prepare, max_tasks_per_child=CELLS_PER_WORKER
-    )
+    return ProcessPoolExecutor(jobs, spawn, initializer=_prepare)
 
 
 def _prepare() -> None:
