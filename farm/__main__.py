@@ -1,4 +1,4 @@
-"""The farm's command line: `python -m farm run`, `python -m farm status`."""
+"""The farm's command line: `python -m farm run`, `python -m farm status`, `python -m farm strength`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the status is 1 where a cell does not pass, 2 where the command makes no sense."""
     options = _parser().parse_args(arguments)
     try:
-        return _run(options) if options.command == "run" else _status(options)
+        return COMMANDS[options.command](options)
     except Refused as refused:
         diagnostics(refused.diagnostics)
         return 2
@@ -45,13 +45,15 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="write the page of what is covered, and how well")
     status.add_argument("--store", type=Path, default=DEFAULT, metavar="FILE")
     status.add_argument("--out", type=Path, default=Path("docs"), metavar="DIR")
+    strength = commands.add_parser("strength", help="measure which bugs the harness notices")
+    strength.add_argument("--types", nargs="+", default=[], metavar="TYPE")
+    strength.add_argument("--jobs", type=int, default=2, metavar="N", help="worker processes")
+    strength.add_argument("--out", type=Path, default=None, metavar="FILE")
     return parser
 
 
 def _run(options: argparse.Namespace) -> int:
-    unknown = sorted(set(options.types) - set(family_types()))
-    if unknown:
-        print(f"no family covers {', '.join(unknown)}", file=sys.stderr)
+    if _unknown(options.types):
         return 2
     modes = QUICK if options.quick else [MODE_NAMES[name] for name in options.modes]
     numerics = ("f32",) if options.quick else options.numerics
@@ -90,6 +92,39 @@ def _status(options: argparse.Namespace) -> int:
         print(path)
     return 0
 
+
+def _strength(options: argparse.Namespace) -> int:
+    from farm.strength import LEAST_CAUGHT, PAGE, gaps, run, share_caught, write
+
+    if _unknown(options.types):
+        return 2
+    types = options.types or list(family_types())
+    with bars(quiet=not sys.stderr.isatty()) as progress:
+
+        def told(model_type: str, done: int, total: int) -> None:
+            print(model_type, flush=True)
+            progress("strength", done, total)
+
+        measured, broken = run(types, max(1, options.jobs), told)
+    page = options.out or (None if options.types else PAGE)
+    if page:
+        write(measured, broken, page)
+        print(page)
+    caught = share_caught(measured)
+    found = [*gaps(measured), *(f"{name}: {what}" for name, what in broken.items())]
+    print("\n".join([*found, f"the rule catches {caught:.1%} of the seeded bugs"]))
+    return 1 if found or caught < LEAST_CAUGHT else 0
+
+
+def _unknown(types: Sequence[str]) -> bool:
+    """Tell whether a type is covered by no family, and say so."""
+    unknown = sorted(set(types) - set(family_types()))
+    if unknown:
+        print(f"no family covers {', '.join(unknown)}", file=sys.stderr)
+    return bool(unknown)
+
+
+COMMANDS = {"run": _run, "status": _status, "strength": _strength}
 
 if __name__ == "__main__":
     sys.exit(main())

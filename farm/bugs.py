@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from dsl.graph import Attr, Graph, TensorRef, Transform, Weight
 from dsl.source import Span
 from dsl.types import Axis
+from farm.regrouping import heads_interleaved, other_top
 from farm.surgery import (
     Site,
     sites,
@@ -219,7 +220,7 @@ def _gate_and_up_exchanged(site: Site) -> Graph | None:
     return with_source(changed, second, first.source)
 
 
-ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu", "sigmoid", "tanh", "quick_gelu", "mish")
+ACTIVATIONS = ("activation", "silu", "gelu", "gelu_tanh", "relu", "sigmoid", "tanh", "quick_gelu", "mish")
 PASSING = frozenset({"all_reduce", "append", "heads", "merge", "slice", "split", "concat", "cast"})
 """Operations that hand on what they are given, so that a wrong value shows behind them."""
 
@@ -236,6 +237,8 @@ OTHER_ACTIVATION = {
 
 
 def _other_activation(site: Site) -> Graph:
+    if site.node.op == "activation":
+        return with_attrs(site, act=OTHER_ACTIVATION.get(str(site.node.attrs["act"]), "gelu"))
     return with_node(site, replace(site.node, op=OTHER_ACTIVATION[site.node.op]))
 
 
@@ -268,7 +271,10 @@ def _factor_lost(site: Site) -> Graph | None:
     return with_attrs(site, scalar=1.0)
 
 
-def _share_unnormalised(site: Site) -> Graph:
+def _share_unnormalised(site: Site) -> Graph | None:
+    # A softmax over the chosen alone sums to one already.
+    if (site.node.attrs["score"], site.node.attrs["order"]) == ("softmax", "after"):
+        return None
     return with_attrs(site, normalize=not site.node.attrs["normalize"])
 
 
@@ -402,6 +408,8 @@ OPERATORS: tuple[Operator, ...] = (
         "matmul rms_norm layer_norm expert_matmul head_matmul",
         _weight_of_another,
     ),
+    _op("query heads dealt out the other way", "attention", heads_interleaved),
+    _op("one expert fewer or more", "route", other_top),
     _op("head tied", "matmul", _head_tied),
     _op("wrong part of a fused weight", "matmul", _wrong_part),
     _op("convolution dropped", "causal_conv", _operation_skipped),

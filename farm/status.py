@@ -14,6 +14,7 @@ import jinja2
 from markupsafe import Markup
 
 from farm.cells import Result, key_of
+from farm.markdown import table
 from farm.matrix import whole
 from farm.registry import family_types, spec_lines, uncovered_types
 from farm.shrink import causal_types
@@ -101,12 +102,12 @@ def as_markdown(status: Status) -> str:
     """Return the page as Markdown."""
     facts = "; ".join(f"{name}: {value}" for name, value in status.facts)
     parts = [f"# {status.passing} of {status.types} causal types pass", RULE, f"{facts}."]
-    parts += ["## Covered", _table(HEADS, status.rows, left=3)]
+    parts += ["## Covered", table(HEADS, status.rows, left=3)]
     if status.problems:
         parts.append("## What does not pass")
         parts += [f"### {name}\n\n```\n{text}\n```" for name, text in status.problems]
     missing = [(reason, ", ".join(names)) for reason, names in status.missing]
-    parts += ["## Not covered", _table(("lacks", "types"), missing, left=2)]
+    parts += ["## Not covered", table(("lacks", "types"), missing, left=2)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -152,9 +153,3 @@ def _missing() -> tuple[tuple[str, tuple[str, ...]], ...]:
 def _version(results: Mapping[str, Result]) -> str:
     versions = {result.versions.get("transformers", "") for result in results.values()}
     return ", ".join(sorted(versions)) or NOT_RUN
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
-    marks = [":--" if i < left else "--:" for i in range(len(heads))]
-    lines = [heads, marks, *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -5,7 +5,7 @@ A changed graph keeps its numbering. Nothing here knows whether a change is a bu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dsl.graph import Attr, Body, Graph, Node, Repeat, State, Step, Value, Weight, WeightSource
@@ -119,6 +119,13 @@ def skipped(site: Site, name: str) -> Graph:
     graph = _with_body(site.graph, site.body, replace(site.body, steps=steps), instead)
     outputs = tuple(replace(o, value=instead(o.value)) for o in graph.outputs)
     return replace(graph, outputs=outputs)
+
+
+def with_inserted(site: Site, nodes: Sequence[Node], values: Sequence[Value]) -> Graph:
+    """Return the graph with more operations before this one, and the values that they make."""
+    steps = (*site.body.steps[: site.at], *nodes, *site.body.steps[site.at :])
+    graph = _with_body(site.graph, site.body, replace(site.body, steps=steps))
+    return replace(graph, values=(*graph.values, *values))
 
 
 def with_source(graph: Graph, weight: Weight, source: WeightSource) -> Graph:

@@ -61,6 +61,7 @@ class Plan:
 def plan(origin: Origin, config: ModelConfig, checkpoint: Checkpoint) -> Plan:
     """Return the plan of a port; raises `Refused` with everything that is wrong."""
     program = family_for(config.architecture)
+    config = config.text_part()
     values = dict(config.values) | {STORED_DTYPE: stored_dtype(checkpoint)}
     checked = infer(program.family(), program.blocks, values, checkpoint.tensors)
     keys = ignored_keys.account(config, {use.key for use in checked.uses})

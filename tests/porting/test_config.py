@@ -244,3 +244,19 @@ def test_transformers_understands_the_old_layout_as_we_do(tmp_path):
         key.removeprefix(prefix): value for key, value in ours.items() if key.startswith(prefix)
     }
     assert found == {key: value for key, value in theirs.items() if key != "type"}
+
+
+def test_a_composite_config_has_a_text_part():
+    inner = {"model_type": "llama4_text", "hidden_size": 8, "pad_token_id": None}
+    outer = {"model_type": "llama4", "architectures": ["Llama4ForCausalLM"], "hidden_size": 7}
+    config = parse(outer | {"vision_config": {"hidden_size": 6}, "text_config": inner}).text_part()
+    assert config.values == {"model_type": "llama4_text", "hidden_size": 8}
+    assert config.origins["hidden_size"] == "text_config.hidden_size"
+    assert config.nulls == {"pad_token_id"}
+    assert set(config.dropped) == {
+        "hidden_size",
+        "vision_config.hidden_size",
+        "text_config.pad_token_id",
+    }
+    plain = parse(LLAMA)
+    assert plain.text_part() is plain
