@@ -59,7 +59,8 @@ def tiny_config(model_type: str, **overrides: Any) -> Any:
 def randomize(model: Any, model_type: str, seed: int) -> None:
     """Give every weight a random value at which the model neither dies nor explodes; nothing stays 0 or 1."""
     torch, _ = libraries()
-    gain = table().get("types", {}).get(model_type, {}).get("router_gain")
+    special = table().get("types", {}).get(model_type, {})
+    gain, gains = special.get("router_gain"), special.get("gain", {})
     experts = _experts(model.config)
     state = dict(model.named_parameters()) | {
         name: buffer for name, buffer in model.named_buffers() if name.endswith(CORRECTION)
@@ -81,6 +82,7 @@ def randomize(model: Any, model_type: str, seed: int) -> None:
                 weight.copy_(noise * 0.4)
             else:
                 weight.copy_(_around(weight, noise))
+            weight.mul_(next((x for end, x in gains.items() if name.endswith(end)), 1.0))
 
 
 def _around(weight: Any, noise: Any) -> Any:

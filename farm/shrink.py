@@ -23,7 +23,7 @@ COUNTS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_blocks"
 TOKEN_SUFFIXES = ("_token_id", "_token_index")
 TOKENS = frozenset({"pad_index", "eos_index", "bos_index", "unk_index", "mask_index"})
 
-NOTES = frozenset({"drop", "none", "router_gain"})
+NOTES = frozenset({"drop", "gain", "none", "router_gain"})
 
 Config = dict[str, Any]
 

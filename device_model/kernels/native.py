@@ -1,4 +1,4 @@
-"""Machine code on disk: compile a function once, and later load it without the compiler.
+"""Machine code on disk: compile a function once, and later load it without the compiler and its library.
 
 The code lies where `NUMBA_CACHE_DIR` says, else beside this file, else in the user's cache, under a name that changes
 with the sources, the compiler and the processor. Nothing here knows what the code does.
@@ -9,16 +9,19 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import platform
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import llvmlite.binding as llvm
+from device_model.kernels.elf import Unplaceable, place
 
 ENTRY = "sohu_machine"
 DIGEST = 32  # bytes in front of the code: a damaged file is compiled anew
+CPU_FACTS = Path("/proc/cpuinfo")
+CPU_KEYS = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU implementer", "CPU part", "Features")
 _loaded: list[Any] = []
 """Owners of the memory that loaded code runs from."""
 
@@ -28,8 +31,6 @@ def native(function: Callable[..., int], arguments: int, fingerprint: str) -> Ca
 
     Calls release the interpreter's lock.
     """
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
     name = _name(fingerprint)
     code = _find(name)
     if code is None:
@@ -39,12 +40,32 @@ def native(function: Callable[..., int], arguments: int, fingerprint: str) -> Ca
 
 
 def _name(fingerprint: str) -> str:
-    cpu = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
-    parts = (fingerprint, version("numba"), version("llvmlite"), llvm.get_process_triple(), *cpu)
+    parts = (fingerprint, version("numba"), version("llvmlite"), *_processor())
     return f"machine.{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:24]}.o"
 
 
-def _target() -> Any:
+def _processor() -> tuple[str, ...]:
+    """Return what code compiled for this processor depends on: its kind and what it can do."""
+    system = platform.system(), platform.machine()
+    try:
+        lines = CPU_FACTS.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        llvm = _llvm()
+        return (*system, llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    return (*system, *(facts.get(key, "") for key in CPU_KEYS))
+
+
+def _llvm() -> Any:
+    """Load the compiler's library, which takes some 90 MB."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm
+
+
+def _target(llvm: Any) -> Any:
     return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
         cpu=llvm.get_host_cpu_name(),
         features=llvm.get_host_cpu_features().flatten(),
@@ -56,6 +77,7 @@ def _target() -> Any:
 def _compile(function: Callable[..., int], arguments: int) -> bytes:
     from numba import njit, types
 
+    llvm = _llvm()
     kinds = types.int64(*[types.int64] * arguments)
     made = njit(
         kinds, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
@@ -63,22 +85,24 @@ def _compile(function: Callable[..., int], arguments: int) -> bytes:
     (result,) = made.overloads.values()
     module = llvm.parse_assembly(result.library.get_llvm_str())
     module.get_function(result.fndesc.llvm_func_name).name = ENTRY
-    code: bytes = _target().emit_object(module)
+    code: bytes = _target(llvm).emit_object(module)
     return code
 
 
 def _load(code: bytes, arguments: int) -> Callable[..., int]:
     # Views of addresses own nothing, so that numba's way to free an array is linked and never taken.
-    never = ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value
-    llvm.add_symbol("NRT_MemInfo_call_dtor", never)
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target())
-    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-    engine.finalize_object()
-    _loaded.append(engine)
+    never = ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value or 0
+    outside = {"NRT_MemInfo_call_dtor": never}
+    try:
+        placed = place(code, outside)
+        owner, address = placed.memory, placed.addresses[ENTRY]
+    except Unplaceable:
+        owner, address = _linked(code, outside)
+    _loaded.append(owner)
     # numba's convention: where to put the result and the exception, then the arguments; a status comes back.
     places = [ctypes.c_void_p] * 2
     kind = ctypes.CFUNCTYPE(ctypes.c_int32, *places, *[ctypes.c_int64] * arguments)
-    call = kind(engine.get_function_address(ENTRY))
+    call = kind(address)
 
     def run(*numbers: int) -> int:
         result, raised = ctypes.c_int64(), ctypes.c_void_p()
@@ -88,6 +112,17 @@ def _load(code: bytes, arguments: int) -> Callable[..., int]:
         return result.value
 
     return run
+
+
+def _linked(code: bytes, outside: Mapping[str, int]) -> tuple[Any, int]:
+    """Let the compiler's library place the code, where ours does not know its kind."""
+    llvm = _llvm()
+    for name, address in outside.items():
+        llvm.add_symbol(name, address)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target(llvm))
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    return engine, engine.get_function_address(ENTRY)
 
 
 def _folders() -> Iterator[Path]:
