@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import statistics
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from farm.matrix import whole
 from farm.registry import family_types, spec_lines, uncovered_types
 from farm.shrink import causal_types
 from farm.store import Store, newest
+from porting.gap import lacking
 from porting.library import families, write_text
 from porting.validate import F32_LIMIT, LOWER_PRECISION_FACTOR
 
@@ -91,13 +90,6 @@ def status_of(results: Mapping[str, Result]) -> Status:
     return Status(len(causal_types()), passing, facts, rows, problems, _missing())
 
 
-@lru_cache(maxsize=1)
-def reasons() -> Mapping[str, str]:
-    """Return what each uncovered type lacks, by type."""
-    data = tomllib.loads((HERE / "missing.toml").read_text(encoding="utf-8"))
-    return {name: reason for reason, names in data["lacks"].items() for name in names}
-
-
 def as_markdown(status: Status) -> str:
     """Return the page as Markdown."""
     facts = "; ".join(f"{name}: {value}" for name, value in status.facts)
@@ -144,7 +136,7 @@ def _worst(cases: Sequence[Mapping[str, Any]], key: str, pick: Any, form: str) -
 
 def _missing() -> tuple[tuple[str, tuple[str, ...]], ...]:
     by_reason: dict[str, list[str]] = {}
-    known = reasons()
+    known = lacking()
     for name in uncovered_types():
         by_reason.setdefault(known.get(name, "not looked at yet"), []).append(name)
     return tuple((reason, tuple(names)) for reason, names in by_reason.items())

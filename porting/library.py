@@ -103,12 +103,28 @@ def _claimed(mentioned: str) -> dict[str, tuple[Path, sx.File]]:
     return claimed
 
 
-def family_for(architecture: str) -> Program:
-    """Return the program of the family that claims an architecture."""
+def find_family(architecture: str) -> Program | None:
+    """Return the program of the family that claims an architecture, None where none does."""
     found = _claimed(architecture).get(architecture)
-    if found is None:
+    return None if found is None else _linked(*found)
+
+
+def family_for(architecture: str) -> Program:
+    """Return the program of the family that claims an architecture; raises `Refused` where none does."""
+    program = find_family(architecture)
+    if program is None:
         known = families()
         help_ = did_you_mean(architecture, known) or f"the zoo has {', '.join(sorted(known))}"
         message = f"no family claims {architecture}"
         raise refuse("S404", message, place="config.json: architectures", help=help_)
-    return _linked(*found)
+    return program
+
+
+def parsed_families() -> tuple[sx.File, ...]:
+    """Return every family's own file."""
+    return tuple(_parsed(path) for path in sorted((ZOO / "families").glob(f"*{SUFFIX}")))
+
+
+def parsed_blocks() -> tuple[sx.File, ...]:
+    """Return the files of blocks and parts."""
+    return tuple(_parsed(path) for path in sorted((ZOO / "blocks").glob(f"*{SUFFIX}")))

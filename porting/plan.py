@@ -22,11 +22,12 @@ from dsl.source import Source
 from dsl.static import Static, show
 from dsl.symbolic import Dim, evaluate, names, text
 from dsl.types import Kind
+from porting import gap
 from porting.checkpoint import accounting
 from porting.checkpoint.tensors import Checkpoint
 from porting.config import ignored_keys
 from porting.config.reader import ModelConfig
-from porting.library import family_for
+from porting.library import find_family
 from porting.origin.resolve import Origin
 from porting.report.model import (
     ConfigKeys,
@@ -60,7 +61,9 @@ class Plan:
 
 def plan(origin: Origin, config: ModelConfig, checkpoint: Checkpoint) -> Plan:
     """Return the plan of a port; raises `Refused` with everything that is wrong."""
-    program = family_for(config.architecture)
+    program = find_family(config.architecture)
+    if program is None:
+        raise gap.refusal(config)
     config = config.text_part()
     values = dict(config.values) | {STORED_DTYPE: stored_dtype(checkpoint)}
     checked = infer(program.family(), program.blocks, values, checkpoint.tensors)

@@ -13,9 +13,10 @@ from farm.cells import Cell, Result, key_of
 from farm.matrix import QUICK, cells, run, whole
 from farm.registry import family_types, spec_lines, uncovered_types
 from farm.shrink import causal_types
-from farm.status import as_html, as_markdown, reasons, status_of
+from farm.status import as_html, as_markdown, status_of
 from farm.store import Store, newest
 from porting.library import families
+from porting.gap import lacking
 from porting.validate import MODES
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +36,7 @@ def test_every_family_covers_a_type_that_transformers_has() -> None:
 
 
 def test_the_reasons_name_exactly_the_uncovered_types() -> None:
-    assert sorted(reasons()) == sorted(uncovered_types())
+    assert sorted(lacking()) == sorted(uncovered_types())
 
 
 def test_the_quick_tier_is_a_part_of_the_matrix() -> None:

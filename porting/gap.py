@@ -1,0 +1,105 @@
+"""Say what an architecture that no family claims would need: the operation, the nearest family, the keys beyond it.
+
+Nearest means the family that reads most of the config's keys, less those that it cannot do without and the config lacks;
+of equals the one that leaves and asks for least. It judges keys alone: where to start from, not a port.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from dsl import syntax as sx
+from dsl.diagnostics import Diagnostic, Refused
+from dsl.parts import collect, expanded
+from porting.config import ignored_keys
+from porting.config.reader import ModelConfig
+from porting.library import ZOO, parsed_blocks, parsed_families
+
+MAX_KEYS = 8
+GUIDE = "docs/port-a-new-architecture.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """A family by how many of a config's keys it reads: those it reads, and those that nothing accounts for."""
+
+    family: str
+    read: tuple[str, ...]
+    unread: tuple[str, ...]
+
+
+@lru_cache(maxsize=1)
+def lacking() -> dict[str, str]:
+    """Return what each model type that no family covers lacks."""
+    data = tomllib.loads((ZOO / "missing.toml").read_text(encoding="utf-8"))
+    return {name: reason for reason, names in data["lacks"].items() for name in names}
+
+
+def refusal(config: ModelConfig) -> Refused:
+    """Return the refusal of an architecture that no family claims."""
+    text = config.text_part()
+    found = nearest(text)
+    reason = lacking().get(config.model_type)
+    notes = [f"what is missing: {reason}"] if reason else []
+    file = f"model_zoo/families/{config.model_type}.sohu"
+    written = (ZOO.parent / file).exists()
+    help_ = f"{'extend' if written else 'write'} {file}; {GUIDE} shows how"
+    if found is not None:
+        total = len(found.read) + len(found.unread)
+        unread = f"; nothing there reads {_listed(found.unread)}" if found.unread else ""
+        notes.append(
+            f"the nearest family is {found.family}: it reads {len(found.read)} of the {total} keys that matter{unread}"
+        )
+        if not written:
+            help_ = f"write {file} after model_zoo/families/{found.family}.sohu; {GUIDE} shows how"
+    message = f"no family claims {config.architecture}"
+    place = "config.json: architectures"
+    span = config.span_of("architectures")
+    return Refused((Diagnostic("S404", message, span, place=place, notes=tuple(notes), help=help_),))
+
+
+def nearest(config: ModelConfig) -> Nearest | None:
+    """Return the family that reads most of a config's keys, None where none reads any."""
+    parts = collect(parsed_blocks())
+    best: tuple[tuple[int, int, int], Nearest] | None = None
+    for file in parsed_families():
+        for family in file.families:
+            binds = tuple(_binds(expanded(family, parts).items))
+            keys = {path for key, _ in binds for path in key.paths}
+            unread = ignored_keys.account(config, keys).unread
+            read = tuple(key for key in config.values if key in keys)
+            lost = [key for key, needed in binds if needed and not _has(key, config)]
+            score = (len(read) - len(lost), -len(unread), -len(keys))
+            if best is None or score > best[0]:
+                best = score, Nearest(family.name.id, read, unread)
+    return best[1] if best is not None and best[1].read else None
+
+
+def _has(key: sx.Key, config: ModelConfig) -> bool:
+    """Tell whether a config has a key in any of its spellings."""
+    return any(path in config.values for path in key.paths)
+
+
+def _binds(
+    items: Sequence[sx.Item | sx.ConfigItem], always: bool = True
+) -> Iterator[tuple[sx.Key, bool]]:
+    """Yield the keys that a family reads, and whether it needs them whatever the config says."""
+    for item in items:
+        match item:
+            case sx.Config(items=inner):
+                yield from _binds(inner)
+            case sx.ConfigIf(then=then, orelse=orelse):
+                yield from _binds((*then, *orelse), always=False)
+            case sx.Bind(value=sx.Key() as key, default=default):
+                yield key, always and default is None
+            case _:
+                continue
+
+
+def _listed(keys: Sequence[str]) -> str:
+    shown = ", ".join(f"`{key}`" for key in keys[:MAX_KEYS])
+    left = len(keys) - MAX_KEYS
+    return f"{shown} and {left} more" if left > 0 else shown
