@@ -5,7 +5,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .ONESHELL:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help demo install test farm status lint fmt peers clean
+.PHONY: help demo install test farm status strength lint fmt peers clean
 
 PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3) python3)
 VENV := .venv
@@ -41,6 +41,9 @@ farm: $(VENV)/.installed  ## Port and validate a tiny oracle of every covered ty
 
 status: farm  ## Write docs/status.md and docs/status.html from the farm's results
 	@$(BIN)/python -m farm status
+
+strength: $(VENV)/.installed  ## Seed bugs into every covered type, flip every config key, write docs/harness-strength.md
+	@$(BIN)/python -m farm strength --jobs $$(nproc)
 
 lint: $(VENV)/.tox  ## Check style and types only
 	@$(BIN)/tox -e lint,types

@@ -18,9 +18,9 @@ import numpy as np
 from device_model.kernels.call import integer
 from device_model.numerics import STORAGE, Array, cast
 from device_model.packed import E8M0_BIAS, MX_BLOCK, Packed, mxfp4
-from dsl.diagnostics import refuse
+from dsl.diagnostics import Refused, refuse
 from dsl.graph import Attr, Graph, TensorRef, Weight, WeightSource
-from dsl.sources import instance, tensors
+from dsl.stored_tensors import instance, tensors
 from dsl.symbolic import Dim
 from dsl.types import DType
 
@@ -232,12 +232,24 @@ def _transpose(parts: Parts, attrs: Mapping[str, Attr]) -> Array | Packed:
 
 
 def _part(parts: Parts, attrs: Mapping[str, Attr]) -> Array | Packed:
-    """Take a range of each of equal groups of one axis; of a packed weight, of rows that share no scale."""
+    """Take a range of each of equal groups of one axis; of a packed weight, of whole blocks of rows."""
     (x,), axis = parts, integer(attrs, "axis", 0)
     rows = len(x.shape) - 2
-    if isinstance(x, Packed) and (axis < rows or (axis == rows and x.rows == 1)):
-        return replace(x, values=_taken(x.values, attrs), scales=_taken(x.scales, attrs))
+    if isinstance(x, Packed) and axis <= rows:
+        each = x.rows if axis == rows else 1
+        ends = {key: integer(attrs, key) for key in ("start", "stop")}
+        each_group = x.shape[axis] // integer(attrs, "groups", 1)
+        cut = any(end % each for end in (*ends.values(), each_group))
+        if cut or (each > 1 and integer(attrs, "step", 1) > 1):
+            raise _cut(x)
+        blocks = {**attrs, **{key: end // each for key, end in ends.items()}}
+        return replace(x, values=_taken(x.values, attrs), scales=_taken(x.scales, blocks))
     return _taken(_plain([x])[0], attrs)
+
+
+def _cut(x: Packed) -> Refused:
+    message = f"a packed weight of {list(x.shape)} is read in parts that cut through its blocks of {x.rows} rows"
+    return refuse("S562", message)
 
 
 def _taken(x: Array, attrs: Mapping[str, Attr]) -> Array:
@@ -249,11 +261,16 @@ def _taken(x: Array, attrs: Mapping[str, Attr]) -> Array:
     return np.ascontiguousarray(part.reshape(*before, -1, *after))
 
 
-def _fold(parts: Parts, attrs: Mapping[str, Attr]) -> Array:
-    """Split the leading axis into groups."""
+def _fold(parts: Parts, attrs: Mapping[str, Attr]) -> Array | Packed:
+    """Split the leading axis into groups; of a packed weight, into groups of whole blocks of rows."""
     groups = integer(attrs, "groups")
-    (x,) = _plain(parts)
-    return x.reshape(groups, -1, *x.shape[1:])
+    (x,) = parts
+    if not isinstance(x, Packed):
+        return x.reshape(groups, -1, *x.shape[1:])
+    if len(x.values) % (groups * x.rows):
+        raise _cut(x)
+    values, scales = (a.reshape(groups, -1, *a.shape[1:]) for a in (x.values, x.scales))
+    return replace(x, values=values, scales=scales)
 
 
 def _flat(parts: Parts, attrs: Mapping[str, Attr]) -> Array:

@@ -51,7 +51,7 @@ class Blocks:
         for diagnostic in faulty_parameters(block):
             raise StaticError(diagnostic)
         given = self._given(block, call)
-        scope = Scope(dict(self.globals))
+        scope = Scope(dict(self.globals), layer=caller.current_layer())
         poisoned = False
         for param in block.params:
             expr = given.get(param.name.id)

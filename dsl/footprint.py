@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from dsl.graph import Body, Graph, Node, Repeat, Weight
 from dsl.ops import OPS
 from dsl.ops.spec import Site, local_bytes
-from dsl.sources import stored_bits
+from dsl.stored_tensors import stored_bits
 from dsl.symbolic import Dim, ratio, substitute, symbol
 from dsl.types import TensorType
 

@@ -79,6 +79,30 @@ def link(file: sx.File, load: Load) -> Program:
     return Program(file, blocks, tuple(files), families, parts)
 
 
+def with_sources(program: Program, change: Callable[[sx.WeightSyntax], sx.Expr]) -> Program:
+    """Return the program in which every weight's source is what `change` makes of it."""
+    files = tuple(replace(f, declarations=_changed(f.declarations, change)) for f in program.files)
+    blocks = {block.name.id: block for file in files for block in file.blocks}
+    parts = collect(files)
+    families = tuple(expanded(family, parts) for family in files[0].families)
+    return Program(files[0], blocks, files, families, parts)
+
+
+def _changed(
+    nodes: Sequence[Node], change: Callable[[sx.WeightSyntax], sx.Expr]
+) -> tuple[Node, ...]:
+    changed: list[Node] = []
+    for node in nodes:
+        if isinstance(node, sx.WeightSyntax):
+            changed.append(replace(node, source=change(node)))
+            continue
+        bodies = {
+            name: _changed(getattr(node, name), change) for name in _BODIES.get(type(node), ())
+        }
+        changed.append(replace(node, **bodies) if bodies else node)  # type: ignore[arg-type]  # fields of this node
+    return tuple(changed)
+
+
 def _shadows(blocks: Mapping[str, sx.Block]) -> list[Diagnostic]:
     return [
         Diagnostic("S202", f"`{name}` is an operation's name", block.name.span)
@@ -142,6 +166,7 @@ def _decided(node: Node, read: Container[Span]) -> Node:
 _BODIES: Mapping[type[sx.Syntax], tuple[str, ...]] = {
     sx.Family: ("items",),
     sx.Block: ("body",),
+    sx.Part: ("items",),
     sx.Entry: ("body",),
     sx.RepeatSyntax: ("body",),
     sx.If: ("then", "orelse"),

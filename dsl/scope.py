@@ -56,13 +56,14 @@ class Query:
 
 @dataclass(slots=True)
 class Scope:
-    """The names of one block or family body."""
+    """The names of one block or family body; `layer` is the layer that calls a block, None outside of layers."""
 
     names: dict[str, Meaning] = field(default_factory=dict)
     places: dict[str, Span] = field(default_factory=dict)
     outer: frozenset[str] = frozenset()
     carried: frozenset[str] = frozenset()
     touched_layer: bool = False
+    layer: int | None = None
 
     def bind(self, name: str, meaning: Meaning, span: Span) -> None:
         """Give a name a meaning."""
@@ -71,7 +72,15 @@ class Scope:
 
     def inner(self, carried: Iterable[str]) -> Scope:
         """Return the scope of a repeated body, where only carried names may be bound again."""
-        return Scope(dict(self.names), dict(self.places), frozenset(self.names), frozenset(carried))
+        return Scope(
+            dict(self.names), dict(self.places), frozenset(self.names), frozenset(carried),
+            layer=self.layer,
+        )  # fmt: skip
+
+    def current_layer(self) -> int | None:
+        """Return the layer that is being inferred, in a block too; None outside of layers and in a generic program."""
+        found = (m.value for m in self.names.values() if isinstance(m, LayerIndex))
+        return next((value for value in found if value is not None), self.layer)
 
     def meaning(self, name: sx.Name) -> Meaning:
         """Return what a name means; raises `StaticError` for a name without meaning."""

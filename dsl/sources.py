@@ -7,7 +7,7 @@ hold, so that headers alone can be checked. Applying the functions to bytes is t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -17,10 +17,10 @@ from dsl.graph import Attr, Region, TensorRef, Transform, WeightSource
 from dsl.scope import LayerIndex, Poison, Scope
 from dsl.source import Span
 from dsl.static import MAX_TEXT, Evaluator, Static, StaticError, Unknown, show
+from dsl.stored_tensors import HOLE, tensors
 from dsl.symbolic import Dim, Poly, TooComplex, equal, opaque, quotient, ratio, text
 from dsl.types import DTYPES, DType
 
-_HOLE = re.compile(r"\{([^{}]*)\}")
 MX_BLOCK = 32
 Axis = TypeVar("Axis", bound=Dim | None)
 
@@ -47,17 +47,29 @@ class Resolver:
     def resolve(self, expr: sx.Expr) -> WeightSource:
         """Return the source, of alternatives the one that the checkpoint holds, else the first.
 
-        Every alternative must fit; raises `StaticError` where one is malformed or gives another shape.
+        Every alternative must fit; raises `StaticError` where one is malformed or gives another shape. Beside one that
+        the checkpoint holds as a whole the others do not matter.
         """
-        try:
-            want = Want(self.shape, self.shape)
-            found = [self.source(one, want, {}) for one in sx.alternatives(expr)]
-        except TooComplex as error:
-            raise StaticError(Diagnostic("S218", f"{error} is too complex", expr.span)) from None
-        if self.held is None or len(found) == 1:
+        want = Want(self.shape, self.shape)
+        found: list[WeightSource] = []
+        faults: list[StaticError] = []
+        for one in sx.alternatives(expr):
+            try:
+                found.append(self.source(one, want, {}))
+            except TooComplex as error:
+                message = f"{error} is too complex"
+                raise StaticError(Diagnostic("S218", message, expr.span)) from None
+            except StaticError as fault:
+                faults.append(fault)
+        if self.held is None or not found:
+            if faults:
+                raise faults[0]
             return found[0]
-        held, layer = self.held, _layer(self.scope)
-        return max(found, key=lambda source: _share(source, layer, held))
+        held, layer = self.held, self.scope.current_layer()
+        best = max(found, key=lambda source: _share(source, layer, held))
+        if faults and _share(best, layer, held) < 1.0:
+            raise faults[0]
+        return best
 
     def source(self, expr: sx.Expr, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
         """Return one source of what is wanted."""
@@ -246,19 +258,41 @@ def _scaled(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) ->
     dtype, values, scales, rows, columns = expr.arguments
     stored = _dtype(r, dtype)
     r.need(len(want.shape) >= 2, expr, "a matrix", want)
-    r.plain(expr, want)
     block = (r.count(rows), r.count(columns))
-    grid = tuple(
-        opaque("ceil_div", d, b) if quotient(d, b) is None else ratio(d, b)
-        for d, b in zip(want.shape[-2:], block, strict=True)
+    region = _of_blocks(want, block[0])
+    if region is None:
+        r.plain(expr, want)
+
+    grid = tuple(_blocks(d, b) for d, b in zip(want.shape[-2:], block, strict=True))
+    held = tuple(
+        None if d is None else _blocks(d, b) for d, b in zip(want.stored[-2:], block, strict=True)
     )
-    scale_shape = (*want.shape[:-2], *grid)
+    factors = Want((*want.shape[:-2], *grid), (*want.stored[:-2], *held), region, DTYPES["f32"])
     parts = (
         r.source(values, replace(want, dtype=stored), loops),
-        r.source(scales, Want(scale_shape, scale_shape, dtype=DTYPES["f32"]), loops),
+        r.source(scales, factors, loops),
     )
     attrs: dict[str, Attr] = {"dtype": stored, "rows": block[0], "columns": block[1]}
     return Transform("scaled", parts, attrs, expr.span)
+
+
+def _blocks(size: Dim, block: Dim) -> Dim:
+    """Return how many blocks cover an axis."""
+    return opaque("ceil_div", size, block) if quotient(size, block) is None else ratio(size, block)
+
+
+def _of_blocks(want: Want, rows: Dim) -> Region | None:
+    """Return a region of rows as one of whole blocks of them, None where it is none.
+
+    How many rows a group has may be known from the file alone: then the device says whether blocks end with groups.
+    """
+    region = want.region
+    if region is None or region.axis != len(want.shape) - 2 or region.step != 1:
+        return None
+    start, stop = quotient(region.start, rows), quotient(region.stop, rows)
+    if start is None or stop is None:
+        return None
+    return replace(region, start=start, stop=stop)
 
 
 def _mxfp4(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
@@ -289,14 +323,9 @@ def _dtype(r: Resolver, expr: sx.Expr) -> DType:
     return found
 
 
-def _layer(scope: Scope) -> int:
-    found = [m.value for m in scope.names.values() if isinstance(m, LayerIndex)]
-    return next((value for value in found if value is not None), -1)
-
-
-def _share(source: WeightSource, layer: int, held: Container[str]) -> float:
+def _share(source: WeightSource, layer: int | None, held: Container[str]) -> float:
     """Return which share of a source's tensors there is."""
-    found = [name in held for name, _ in tensors(source, layer)]
+    found = [name in held for name, _ in tensors(source, -1 if layer is None else layer)]
     return sum(found) / len(found) if found else 0.0
 
 
@@ -435,52 +464,8 @@ def fill(template: sx.String, scope: Scope, loops: Mapping[str, Dim]) -> str:
         labels = scope.near(name)
         raise StaticError(Diagnostic("S210", message, place, labels=labels, help=help_))
 
-    filled = _HOLE.sub(replace_hole, template.value)
+    filled = HOLE.sub(replace_hole, template.value)
     if len(filled) > MAX_TEXT:
         message = f"a name of {len(filled)} characters is too long"
         raise StaticError(Diagnostic("S218", message, template.span))
     return filled
-
-
-def tensors(
-    source: WeightSource, layer: int, loops: Mapping[str, int] | None = None
-) -> Iterator[tuple[str, TensorRef]]:
-    """Yield the name of every tensor that a bound source reads for one layer, with its reference."""
-    inner = dict(loops or {})
-    if isinstance(source, TensorRef):
-        yield instance(source.name, layer, inner), source
-        return
-    if source.function != "stack":
-        for part in source.parts:
-            yield from tensors(part, layer, inner)
-        return
-    count, variable = source.attrs["count"], str(source.attrs["variable"])
-    if not isinstance(count, int):
-        raise TypeError(f"stack of {count} tensors: the program is not bound")
-    for index in range(count):
-        yield from tensors(source.parts[0], layer, inner | {variable: index})
-
-
-def stored_bits(source: WeightSource, own: DType) -> Dim:
-    """Return the bits that a source occupies as it is stored; `own` is the weight's declared dtype."""
-    if isinstance(source, TensorRef):
-        bits: Dim = (source.dtype or own).bits
-        for size in source.read:
-            bits = bits * size
-        return bits
-    total: Dim = 0
-    for part in source.parts:
-        total = total + stored_bits(part, own)
-    count = source.attrs["count"] if source.function == "stack" else 1
-    if not isinstance(count, (int, Poly)):
-        raise TypeError(f"stack of {count} tensors")
-    return total * count
-
-
-def instance(name: str, layer: int | None, loops: Mapping[str, int]) -> str:
-    """Return a tensor name with its holes filled; holes that are no loop variable are the layer's."""
-
-    def replace_hole(match: re.Match[str]) -> str:
-        return str(loops.get(match.group(1), layer))
-
-    return _HOLE.sub(replace_hole, name)

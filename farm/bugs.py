@@ -220,7 +220,17 @@ def _gate_and_up_exchanged(site: Site) -> Graph | None:
     return with_source(changed, second, first.source)
 
 
-ACTIVATIONS = ("activation", "silu", "gelu", "gelu_tanh", "relu", "sigmoid", "tanh", "quick_gelu", "mish")
+ACTIVATIONS = (
+    "activation",
+    "silu",
+    "gelu",
+    "gelu_tanh",
+    "relu",
+    "sigmoid",
+    "tanh",
+    "quick_gelu",
+    "mish",
+)
 PASSING = frozenset({"all_reduce", "append", "heads", "merge", "slice", "split", "concat", "cast"})
 """Operations that hand on what they are given, so that a wrong value shows behind them."""
 

@@ -94,11 +94,12 @@ class _Repeating:
             np.concatenate([old[-1:], new]) if again else new
             for old, new, again in zip(last, rows, twice, strict=True)
         ]
-        self._before.append(
-            [new if len(new) else old for old, new in zip(last, rows, strict=True)]
-        )
+        self._before.append([new if len(new) else old for old, new in zip(last, rows, strict=True)])
         made = self._session.step(fed)
-        return [out[int(again) * len(old[-1:]) :] for out, again, old in zip(made, twice, last, strict=True)]
+        return [
+            out[int(again) * len(old[-1:]) :]
+            for out, again, old in zip(made, twice, last, strict=True)
+        ]
 
 
 def examine(model_type: str, each: int = 1) -> Iterator[Finding]:
@@ -107,7 +108,9 @@ def examine(model_type: str, each: int = 1) -> Iterator[Finding]:
         subject = _subject(model_type, Path(folder))
         for bug in bugs(subject.graph, each):
             yield _finding(subject, bug)
-        yield Finding(model_type, CACHE_OFFSET, *_by_rule(subject, subject.graph, _Repeating), "", False)
+        yield Finding(
+            model_type, CACHE_OFFSET, *_by_rule(subject, subject.graph, _Repeating), "", False
+        )
 
 
 def _subject(model_type: str, folder: Path) -> _Subject:

@@ -15,7 +15,9 @@ from farm.surgery import Site, sites, with_attrs, with_inserted, with_operand, w
 
 ALONG = frozenset({"heads", "rope", "rms_norm", "layer_norm", "multiply", "position_scale"})
 """What may stand between the flat queries and attention, a head at a time."""
-PER_CHOICE = frozenset({"expert_matmul", "activation", "multiply", "add", "clamp", "split", "slice"})
+PER_CHOICE = frozenset(
+    {"expert_matmul", "activation", "multiply", "add", "clamp", "split", "slice"}
+)
 """What keeps the axis of a token's choices."""
 
 

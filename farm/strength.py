@@ -24,14 +24,14 @@ REASONS = Path(__file__).with_name("survivors.toml")
 PAGE = Path("docs") / "harness-strength.md"
 LEAST_CAUGHT = 0.98
 INTRODUCTION = (
-    "Every operator is seeded once, at its first place, into every type's tiny port that it applies to. A bug is caught "
-    "where some mode fails the rule in f32. Beside it stands what a correlation (PCC) below "
+    "Every operator is seeded once, at its first place, into every type's tiny port that it applies to. A bug is "
+    "caught where some mode fails the rule in f32. Beside it stands what a correlation (PCC) below "
     f"{CORRELATION} would have shown in the same modes, and how often `sohu diff` names the line."
 )
 FLIPS = (
-    "Every key of every tiny config is given other values, on the same weights. *followed*: the original changes, and the "
-    "port alike; *refused*: the port says that it does not know this; *dead*: the original does not change. *silent* and "
-    "*wrong* are faults."
+    "Every key of every tiny config is given other values, on the same weights. *followed*: the original changes, and "
+    "the port alike; *refused*: the port says that it does not know this; *dead*: the original does not change. "
+    "*silent* and *wrong* are faults."
 )
 VERDICTS = ("followed", "refused", "dead", "silent", "wrong")
 
@@ -69,7 +69,8 @@ def run(
 def write(measured: Sequence[Measured], broken: Mapping[str, str], page: Path) -> None:
     """Write the page, and beside it every finding as one JSON line."""
     write_text(page, as_markdown(measured, broken))
-    rows = [asdict(x) for m in measured for x in (*m.findings, *m.flips)]
+    rows = [asdict(x) for m in measured for x in m.findings]
+    rows += [asdict(x) for m in measured for x in m.flips]
     write_text(Path(".farm") / "strength.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows))
 
 
@@ -110,13 +111,16 @@ def as_markdown(measured: Sequence[Measured], broken: Mapping[str, str]) -> str:
     named = sum(f.right for f in blamed)
     correlated = sum(f.seen_by_correlation for f in found)
     operators = dict.fromkeys(f.operator for f in found)
-    parts = [
-        "# How strong the harness is",
-        f"{INTRODUCTION}\n\n```\n$ python -m farm strength\n```",
+    summary = (
         f"{len(operators)} operators, {len(measured)} types, {len(found)} bugs: the rule catches {caught} "
         f"({_share(caught, len(found))}), a correlation below {CORRELATION} would show {correlated} "
         f"({_share(correlated, len(found))}); `sohu diff` names the line of {named} of {len(blamed)} "
-        f"({_share(named, len(blamed))}).",
+        f"({_share(named, len(blamed))})."
+    )
+    parts = [
+        "# How strong the harness is",
+        f"{INTRODUCTION}\n\n```\n$ python -m farm strength\n```",
+        summary,
         "## Seeded bugs",
         table(
             ("operator", "seeded", "caught", "PCC shows", "diff names"),
@@ -162,7 +166,11 @@ def _flipped(measured: Sequence[Measured]) -> str:
         for flip in m.flips
         if flip.faulty
     ]
-    return f"{total}\n\n{table(('type', 'key', 'value', 'verdict'), faults, left=4)}" if faults else total
+    return (
+        f"{total}\n\n{table(('type', 'key', 'value', 'verdict'), faults, left=4)}"
+        if faults
+        else total
+    )
 
 
 def _share(part: int, whole: int) -> str:

@@ -1,7 +1,7 @@
 """Say what an architecture that no family claims would need: the operation, the nearest family, the keys beyond it.
 
-Nearest means the family that reads most of the config's keys, less those that it cannot do without and the config lacks;
-of equals the one that leaves and asks for least. It judges keys alone: where to start from, not a port.
+Nearest means the family that reads most of the config's keys, less those that it needs and the config lacks; of equals
+the one that leaves and asks for least. It judges keys alone: where to start from, not a port.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def refusal(config: ModelConfig) -> Refused:
     message = f"no family claims {config.architecture}"
     place = "config.json: architectures"
     span = config.span_of("architectures")
-    return Refused((Diagnostic("S404", message, span, place=place, notes=tuple(notes), help=help_),))
+    return Refused(
+        (Diagnostic("S404", message, span, place=place, notes=tuple(notes), help=help_),)
+    )
 
 
 def nearest(config: ModelConfig) -> Nearest | None:

@@ -24,6 +24,7 @@ from dsl.symbolic import Dim, evaluate, names, text
 from dsl.types import Kind
 from porting import gap
 from porting.checkpoint import accounting
+from porting.checkpoint.stored_form import as_stored
 from porting.checkpoint.tensors import Checkpoint
 from porting.config import ignored_keys
 from porting.config.reader import ModelConfig
@@ -43,6 +44,8 @@ from porting.report.model import (
 # The names that transformers gives to storage formats.
 DTYPE_NAMES = {"bfloat16": "bf16", "float32": "f32", "float16": "f16"}
 STORED_DTYPE = "dtype"
+WHOLE = frozenset(DTYPE_NAMES.values())
+"""Formats that a model is stored in as a whole; lower ones come with scales, and elements are widened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ def plan(origin: Origin, config: ModelConfig, checkpoint: Checkpoint) -> Plan:
     program = find_family(config.architecture)
     if program is None:
         raise gap.refusal(config)
-    config = config.text_part()
+    program, config = as_stored(program, config.text_part(), checkpoint.tensors)
     values = dict(config.values) | {STORED_DTYPE: stored_dtype(checkpoint)}
     checked = infer(program.family(), program.blocks, values, checkpoint.tensors)
     keys = ignored_keys.account(config, {use.key for use in checked.uses})
@@ -99,10 +102,13 @@ def plan(origin: Origin, config: ModelConfig, checkpoint: Checkpoint) -> Plan:
 
 
 def stored_dtype(checkpoint: Checkpoint) -> str:
-    """Return the float format that holds most of a checkpoint's bytes: the headers know better than the config."""
+    """Return the whole float format that holds most of a checkpoint's bytes: headers know better than the config.
+
+    Scales are float32 and few.
+    """
     sizes: Counter[str] = Counter()
     for tensor in checkpoint.tensors.values():
-        if tensor.dtype.kind is Kind.FLOAT:
+        if tensor.dtype.kind is Kind.FLOAT and tensor.dtype.name in WHOLE:
             sizes[tensor.dtype.name] += tensor.nbytes
     return sizes.most_common(1)[0][0] if sizes else "bf16"
 

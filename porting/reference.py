@@ -320,9 +320,9 @@ def _check_weights(info: Mapping[str, Any]) -> None:
 
 
 def _widen(torch: Any, model: Any) -> None:
-    """Make weights float64 that a module holds as float32 by name; what they lost, they lost in the checkpoint."""
+    """Make weights float64 that a module holds in another format: by name, or as they were stored."""
     for parameter in model.parameters():
-        if parameter.dtype is torch.float32:
+        if parameter.dtype in (torch.float32, torch.bfloat16, torch.float16):
             parameter.data = parameter.data.double()
 
 

@@ -1,6 +1,6 @@
 """Place an object file in memory and make its functions callable, without a linker or a compiler at hand.
 
-Knows what our own compiler emits for x86-64 in its large code model, and says so of anything else (`Unplaceable`); knows
+Knows what our own compiler emits for x86-64 in its large code model, and refuses anything else (`Unplaceable`); knows
 nothing of where objects come from. After the ELF-64 format and the System V ABI's table of x86-64 relocations.
 """
 
@@ -21,7 +21,12 @@ SECTION = struct.Struct("<IIQQQQIIQQ")
 SYMBOL = struct.Struct("<IBBHQQ")
 RELOCATION = struct.Struct("<QQq")
 # Kinds of relocation: how many bytes, and whether the distance from the place is wanted.
-KINDS: Mapping[int, tuple[str, bool]] = {1: ("<q", False), 24: ("<q", True), 2: ("<i", True), 4: ("<i", True)}
+KINDS: Mapping[int, tuple[str, bool]] = {
+    1: ("<q", False),
+    24: ("<q", True),
+    2: ("<i", True),
+    4: ("<i", True),
+}
 MOST_BYTES = 64 * 2**20
 UNWINDING = ".eh_frame"
 """Tables for exceptions, which compiled kernels neither raise nor pass on."""

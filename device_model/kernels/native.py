@@ -21,7 +21,16 @@ from device_model.kernels.elf import Unplaceable, place
 ENTRY = "sohu_machine"
 DIGEST = 32  # bytes in front of the code: a damaged file is compiled anew
 CPU_FACTS = Path("/proc/cpuinfo")
-CPU_KEYS = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU implementer", "CPU part", "Features")
+CPU_KEYS = (
+    "vendor_id",
+    "cpu family",
+    "model",
+    "stepping",
+    "flags",
+    "CPU implementer",
+    "CPU part",
+    "Features",
+)
 _loaded: list[Any] = []
 """Owners of the memory that loaded code runs from."""
 
@@ -52,7 +61,9 @@ def _processor() -> tuple[str, ...]:
     except OSError:
         llvm = _llvm()
         return (*system, llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
-    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    facts = {
+        key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)
+    }
     return (*system, *(facts.get(key, "") for key in CPU_KEYS))
 
 

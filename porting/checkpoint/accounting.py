@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from dsl.diagnostics import Diagnostic, did_you_mean
 from dsl.graph import Graph, Region, TensorRef, Weight
-from dsl.sources import tensors as tensors_of
+from dsl.stored_tensors import tensors as tensors_of
 from dsl.symbolic import text
 from dsl.types import DType, Kind
 from porting.checkpoint.safetensors_header import TensorInfo

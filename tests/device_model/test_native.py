@@ -2,11 +2,11 @@
 
 import ctypes
 import platform
-import random
 import subprocess
 import sys
 
 import llvmlite.binding as llvm
+import numpy as np
 import pytest
 
 from device_model.kernels import native
@@ -86,10 +86,10 @@ def test_a_short_object_is_unplaceable(small, size):
 
 
 def test_a_damaged_object_is_placed_or_unplaceable(small):
-    generator = random.Random(3)
+    generator = np.random.default_rng(3)
     for _ in range(300):
         damaged = bytearray(small)
-        damaged[generator.randrange(len(small))] = generator.randrange(256)
+        damaged[generator.integers(len(small))] = int(generator.integers(256))
         try:
             place(bytes(damaged), {"given": 1})
         except Unplaceable:

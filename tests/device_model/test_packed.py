@@ -10,6 +10,7 @@ from device_model.engine import Engine
 from device_model.memory import ArrayReader, evaluate
 from device_model.numerics import BF16, F32
 from device_model.packed import Packed, mxfp4
+from dsl.diagnostics import Refused
 from dsl.graph import Graph, TensorRef, Transform, Weight
 from dsl.types import DTYPES
 from tests.device_model.graphs import SPAN, B, Flow, S, tensor
@@ -183,7 +184,39 @@ def test_a_packed_weight_is_never_widened_as_a_whole(kernels: str) -> None:
 
 def test_moving_the_elements_of_a_packed_weight_is_refused() -> None:
     origin, arrays = source_of(scaled(4, 4, (2, 2)))
-    moved = Transform("fold", (origin,), {"groups": 2}, SPAN)
-    weight = Weight(0, "w", tensor("bf16", 2, 2, 4), moved, SPAN)
+    moved = Transform("half_pairs", (origin,), {"heads": 2}, SPAN)
+    weight = Weight(0, "w", tensor("bf16", 4, 4), moved, SPAN)
     with pytest.raises(ValueError, match="cannot move the elements"):
         evaluate(weight, ArrayReader(arrays), 0)
+
+
+def part(start: int, stop: int, groups: int = 1) -> dict[str, int]:
+    return {"axis": 0, "start": start, "stop": stop, "step": 1, "groups": groups}
+
+
+@pytest.mark.parametrize(("start", "stop", "groups"), [(0, 4, 1), (4, 12, 1), (2, 4, 3)])
+def test_whole_blocks_of_rows_may_be_read_alone(start: int, stop: int, groups: int) -> None:
+    origin, arrays = source_of(scaled(12, 4, (2, 2)))
+    whole = evaluate(Weight(0, "w", tensor("bf16", 12, 4), origin, SPAN), ArrayReader(arrays), 0)
+    rows = groups * (stop - start)
+    taken = Transform("part", (origin,), part(start, stop, groups), SPAN)
+    found = evaluate(Weight(0, "w", tensor("bf16", rows, 4), taken, SPAN), ArrayReader(arrays), 0)
+    expected = whole.panel(0, 12).reshape(groups, -1, 4)[:, start:stop].reshape(rows, 4)
+    assert np.array_equal(found.panel(0, rows), expected)
+    folded = Transform("fold", (taken,), {"groups": 2}, SPAN)
+    weight = Weight(0, "w", tensor("bf16", 2, rows // 2, 4), folded, SPAN)
+    if rows % 4:
+        with pytest.raises(Refused, match="cut through its blocks"):
+            evaluate(weight, ArrayReader(arrays), 0)
+        return
+    second = evaluate(weight, ArrayReader(arrays), 0).part(1)
+    assert np.array_equal(second.panel(0, rows // 2), expected[rows // 2 :])
+
+
+@pytest.mark.parametrize(("start", "stop", "groups"), [(0, 3, 1), (1, 4, 1), (0, 2, 4)])
+def test_a_block_of_rows_is_not_cut(start: int, stop: int, groups: int) -> None:
+    origin, arrays = source_of(scaled(12, 4, (2, 2)))
+    taken = Transform("part", (origin,), part(start, stop, groups), SPAN)
+    rows = groups * (stop - start)
+    with pytest.raises(Refused, match="cut through its blocks"):
+        evaluate(Weight(0, "w", tensor("bf16", rows, 4), taken, SPAN), ArrayReader(arrays), 0)

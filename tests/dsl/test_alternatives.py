@@ -13,7 +13,7 @@ from dsl.inference import Checked, infer
 from dsl.parser import parse
 from dsl.program import port_of
 from dsl.source import Source
-from dsl.sources import tensors
+from dsl.stored_tensors import tensors
 from tests.dsl.snippets import checked, family, program
 
 CONFIG = "D = hidden\nF = ffn"
@@ -113,6 +113,33 @@ def test_one_statement_that_reads_two_layouts_makes_no_port() -> None:
     assert names(found) == {"a.new", "b.old"}
     with pytest.raises(Refused, match="different sources"):
         port_of(made, found.uses, (), found.entries.values())
+
+
+@pytest.mark.parametrize("kind", ["new", "old"])
+def test_the_checkpoint_decides_in_a_block_of_a_layer(kind: str) -> None:
+    block = """block part(at: string, x: bf16[B, S, D]) -> bf16[B, S, D] {
+      weight w: bf16[D, D] from "{at}.new" or "{at}.old"
+      return matmul(x, w)
+    }"""
+    body = """input x: bf16[B, S, D]
+    repeat i < 2 carry x {
+      x = part("layers.{i}", x)
+    }
+    output y: bf16[B, S, D] = x"""
+    held = {f"layers.{i}.{kind}" for i in range(2)}
+    made = program(family(body, config="D = hidden", head=block))
+    assert names(infer(made.family(), made.blocks, VALUES, held)) == held
+
+
+def test_beside_a_whole_source_another_need_not_fit() -> None:
+    misfit = '"layers.{i}.down" or rows("b", 0, 3*F)'
+    held = bound(SPLIT, BODY.replace('"layers.{i}.down"', misfit))
+    assert names(held) == SPLIT
+    lacking = SPLIT - {"layers.0.down", "layers.1.down"}
+    made = program(family(BODY.replace('"layers.{i}.down"', misfit), config=CONFIG))
+    assert [d.code for d in infer(made.family(), made.blocks, VALUES, lacking).diagnostics] == [
+        "S209"
+    ]
 
 
 def test_long_alternatives_stand_on_lines_of_their_own() -> None:

@@ -12,7 +12,7 @@ from dsl.formatter import format_file
 from dsl.graph import Graph
 from dsl.inference import Checked, infer
 from dsl.parser import parse
-from dsl.sources import tensors
+from dsl.stored_tensors import tensors
 from dsl.symbolic import evaluate, names
 from porting.library import load_program, read_source
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsl.sources import tensors
+from dsl.stored_tensors import tensors
 from tests.dsl.snippets import checked, family, graph
 
 CONFIG = "D = hidden\nH = heads\nK = groups\nshare = fraction\nrequire D % H == 0"

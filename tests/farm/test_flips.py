@@ -16,3 +16,11 @@ def test_no_live_key_of_a_config_is_ignored() -> None:
     assert verdicts["rms_norm_eps"] == FOLLOWED
     assert verdicts["hidden_act"] == FOLLOWED
     assert verdicts["use_cache"] == DEAD
+
+
+@pytest.mark.f32
+@pytest.mark.parametrize("model_type", ["gpt2", "gpt_oss", "llama4_text", "minicpm3"])
+def test_no_live_key_of_other_kinds_is_ignored(model_type: str) -> None:
+    found = list(flips(model_type))
+    assert [flip for flip in found if flip.faulty] == []
+    assert {FOLLOWED, DEAD} <= {flip.verdict for flip in found}

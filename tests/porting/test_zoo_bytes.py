@@ -27,7 +27,7 @@ from dsl.inference import check, infer
 from dsl.parser import parse
 from dsl.program import port_of
 from dsl.source import Source
-from dsl.sources import tensors
+from dsl.stored_tensors import tensors
 from dsl.symbolic import Dim, evaluate
 from porting.config import ignored_keys
 from porting.config.reader import ModelConfig, parse_config, read_config
