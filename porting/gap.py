@@ -16,6 +16,7 @@ from dsl.diagnostics import Diagnostic, Refused
 from dsl.parts import collect, expanded
 from porting.config import ignored_keys
 from porting.config.reader import ModelConfig
+from porting.config.text_part import text_part
 from porting.library import ZOO, parsed_blocks, parsed_families
 
 MAX_KEYS = 8
@@ -40,7 +41,7 @@ def lacking() -> dict[str, str]:
 
 def refusal(config: ModelConfig) -> Refused:
     """Return the refusal of an architecture that no family claims."""
-    text = config.text_part()
+    text = text_part(config)
     found = nearest(text)
     reason = lacking().get(config.model_type)
     notes = [f"what is missing: {reason}"] if reason else []

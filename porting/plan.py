@@ -28,6 +28,7 @@ from porting.checkpoint.stored_form import as_stored
 from porting.checkpoint.tensors import Checkpoint
 from porting.config import ignored_keys
 from porting.config.reader import ModelConfig
+from porting.config.text_part import text_part
 from porting.library import find_family
 from porting.origin.resolve import Origin
 from porting.report.model import (
@@ -67,7 +68,7 @@ def plan(origin: Origin, config: ModelConfig, checkpoint: Checkpoint) -> Plan:
     program = find_family(config.architecture)
     if program is None:
         raise gap.refusal(config)
-    program, config = as_stored(program, config.text_part(), checkpoint.tensors)
+    program, config = as_stored(program, text_part(config), checkpoint.tensors)
     values = dict(config.values) | {STORED_DTYPE: stored_dtype(checkpoint)}
     checked = infer(program.family(), program.blocks, values, checkpoint.tensors)
     keys = ignored_keys.account(config, {use.key for use in checked.uses})

@@ -112,10 +112,10 @@ def _layout(sections: tuple[Section, ...]) -> tuple[dict[int, int], int]:
     for index, section in enumerate(sections):
         if section.placed:
             align = max(section.align, 1)
-            if section.size > MOST_BYTES or align > mmap.PAGESIZE:
-                raise Unplaceable("a section is too large")
             starts[index] = end = (end + align - 1) // align * align
             end += section.size
+            if end > MOST_BYTES or align > mmap.PAGESIZE:
+                raise Unplaceable("it is too large")
     return starts, end
 
 

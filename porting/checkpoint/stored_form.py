@@ -10,13 +10,14 @@ integrations/finegrained_fp8.py.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 
 from dsl import syntax as sx
 from dsl.program import Program, with_sources
 from dsl.source import Source, Span
+from dsl.stored_tensors import HOLE
 from porting.config.reader import ModelConfig
 
 SECTION = "quantization_config."
@@ -33,7 +34,7 @@ FP8: Mapping[str, tuple[object, ...] | None] = {
     "dequantize": (False, True),
 }
 USUAL_BLOCK = (128, 128)
-_HOLE = re.compile(r"\{[^{}]*\}")
+_NUMBER = re.compile(r"\.[0-9]+(?=\.)")
 
 
 def as_stored(
@@ -47,7 +48,8 @@ def as_stored(
         for key, value in config.values.items()
         if key.startswith(SECTION) and _is_known(key.removeprefix(SECTION), value)
     ]
-    scales = [name for name in names if name.endswith(SCALES)]
+    # Names that differ in a layer's or an expert's number alone are one name here.
+    scales = {_NUMBER.sub(".0", name) for name in names if name.endswith(SCALES)}
     block = _block(config)
 
     def change(weight: sx.WeightSyntax) -> sx.Expr:
@@ -97,6 +99,21 @@ def _both(source: sx.Expr, scales: Iterable[str], block: tuple[int, int]) -> sx.
     return source if scaled is None else _either(scaled, source)
 
 
+def _fits(parts: Sequence[str], name: str) -> bool:
+    """Tell whether a name has these parts in order, from its start to its end, whatever is between them."""
+    first, *others = parts
+    if not others:
+        return name == first
+    at = len(first)
+    for part in others[:-1]:
+        found = name.find(part, at)
+        if found < 0:
+            return False
+        at = found + len(part)
+    last = others[-1]
+    return name.startswith(first) and name.endswith(last) and len(name) - len(last) >= at
+
+
 def _either(first: sx.Expr, second: sx.Expr) -> sx.Expr:
     return sx.Binary(first.span, "or", first, second, first.span)
 
@@ -106,8 +123,8 @@ def _scaled(
 ) -> sx.Expr | None:
     """Return a source with its tensors scaled, None where one of them has no scales."""
     if isinstance(source, sx.String):
-        pattern = ".+".join(re.escape(part) for part in _HOLE.split(source.value))
-        if not any(re.fullmatch(f"{pattern}{SCALES}", name) for name in scales):
+        parts = HOLE.split(source.value)[::2]
+        if not any(_fits(parts, name.removesuffix(SCALES)) for name in scales):
             return None
         words = ("f8e4m3", source.value, source.value + SCALES)
         numbers = (sx.Number(span, n, str(n)) for n in block)

@@ -7,7 +7,7 @@ no defaults either, apart from what transformers itself writes into `rope_parame
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from dsl.diagnostics import Diagnostic, Label, Refused, refuse
@@ -26,8 +26,6 @@ EMPTY = "an empty object, which is the same as absent"
 PRIVATE = "private to transformers, never read from a file"
 REMOTE_CODE = "names code to run, which is never run"
 WRITER = "says which version wrote the file"
-APART = "outside of `text_config`, which is all that the causal model reads"
-TEXT = "text_config."
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,27 +49,6 @@ class ModelConfig:
         """Return where the file writes a key, given in our spelling or in the file's."""
         place = self.places.get(self.origins.get(key, key))
         return Span(self.source, *place) if place else None
-
-    def text_part(self) -> ModelConfig:
-        """Return the config of the text model alone, where the file describes one beside others; else itself.
-
-        It is what transformers hands to a causal class whose own config is the inner one.
-        """
-        if f"{TEXT}model_type" not in self.values:
-            return self
-        inner = {key: key.removeprefix(TEXT) for key in self.values if key.startswith(TEXT)}
-        apart = {
-            self.origins[key]: APART
-            for key in self.values
-            if key not in inner and key not in ("architectures", "model_type")
-        }
-        return replace(
-            self,
-            values={name: self.values[key] for key, name in inner.items()},
-            origins={name: self.origins[key] for key, name in inner.items()},
-            dropped={**self.dropped, **apart},
-            nulls=frozenset(n.removeprefix(TEXT) for n in self.nulls if n.startswith(TEXT)),
-        )
 
 
 def read_config(directory: Path) -> ModelConfig:

@@ -7,6 +7,7 @@ import pytest
 
 from dsl.diagnostics import Refused, render_all
 from porting.config.reader import MAX_BYTES, parse_config, read_config
+from porting.config.text_part import text_part
 
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],
@@ -247,16 +248,19 @@ def test_transformers_understands_the_old_layout_as_we_do(tmp_path):
 
 
 def test_a_composite_config_has_a_text_part():
-    inner = {"model_type": "llama4_text", "hidden_size": 8, "pad_token_id": None}
-    outer = {"model_type": "llama4", "architectures": ["Llama4ForCausalLM"], "hidden_size": 7}
-    config = parse(outer | {"vision_config": {"hidden_size": 6}, "text_config": inner}).text_part()
-    assert config.values == {"model_type": "llama4_text", "hidden_size": 8}
+    inner = {"model_type": "llama4_text", "hidden_size": 8, "pad_token_id": None, "use_cache": True}
+    outer = {"model_type": "llama4", "architectures": ["Llama4ForCausalLM"], "use_cache": False}
+    config = text_part(parse(outer | {"vision_config": {"hidden_size": 6}, "text_config": inner}))
+    assert config.values == {"model_type": "llama4_text", "hidden_size": 8, "use_cache": True}
     assert config.origins["hidden_size"] == "text_config.hidden_size"
     assert config.nulls == {"pad_token_id"}
-    assert set(config.dropped) == {
-        "hidden_size",
-        "vision_config.hidden_size",
-        "text_config.pad_token_id",
-    }
-    plain = parse(LLAMA)
-    assert plain.text_part() is plain
+    apart = {"use_cache", "vision_config.hidden_size", "text_config.pad_token_id"}
+    assert set(config.dropped) == apart
+
+
+@pytest.mark.parametrize(
+    "inner", [{}, {"model_type": "other", "hidden_size": 8}, {"x": 1}, "text", [1]]
+)
+def test_a_config_that_speaks_for_itself_is_left_alone(inner):
+    config = parse(LLAMA | {"text_config": inner})
+    assert text_part(config) is config

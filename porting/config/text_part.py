@@ -1,0 +1,43 @@
+"""Take the text model's config out of a config that describes a text model beside others.
+
+transformers hands that part to a causal class whose own config is the inner one (`Llama4ForCausalLM` of a Llama 4).
+A file that says something of consequence about itself at both levels is left as it is: its inner keys stay unread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from porting.config.ignored_keys import IDENTITY, IGNORED
+from porting.config.reader import ModelConfig
+
+TEXT = "text_config."
+APART = "outside of `text_config`, which is all that the causal model reads"
+SHARED = IDENTITY | {"tie_word_embeddings"}
+"""What both levels may say: the inner one is the text model's."""
+
+
+def text_part(config: ModelConfig) -> ModelConfig:
+    """Return the config of the text model alone, where the file describes one beside others; else the config."""
+    inner = {key: key.removeprefix(TEXT) for key in config.values if key.startswith(TEXT)}
+    if f"{TEXT}model_type" not in inner or _says_both(config, inner.values()):
+        return config
+    apart = {
+        config.origins[key]: APART
+        for key in config.values
+        if key not in inner and key not in IDENTITY
+    }
+    return replace(
+        config,
+        values={name: config.values[key] for key, name in inner.items()},
+        origins={name: config.origins[key] for key, name in inner.items()},
+        dropped={**config.dropped, **apart},
+        nulls=frozenset(n.removeprefix(TEXT) for n in config.nulls if n.startswith(TEXT)),
+    )
+
+
+def _says_both(config: ModelConfig, names: Iterable[str]) -> bool:
+    return any(
+        name in config.values and name not in SHARED and name not in IGNORED for name in names
+    )
