@@ -1,4 +1,4 @@
-"""Checkpoints in other forms than save_pretrained's, by the same rule: FP8 with block scales, experts in one tensor.
+"""Checkpoints in other forms than save_pretrained's, by the same rule: FP8 with block scales, mxfp4 experts, experts in one tensor.
 
 The truth is transformers' own reading of the same files: it takes the scales from the grid's size, so sizes are whole
 blocks here.
@@ -138,3 +138,31 @@ def in_one_tensor(tensors: Tensors) -> Tensors:
 def test_experts_in_one_tensor(numerics: str, tmp_path: Path) -> None:
     folder = rewrite(tiny(tmp_path / "model", "qwen3_moe"), in_one_tensor)
     assert failures(folder, numerics) == []
+
+
+def in_mxfp4(tensors: Tensors) -> Tensors:
+    """Give the experts any four-bit patterns, with scales at which they are about as large as before."""
+    generator = torch.Generator().manual_seed(0)
+    made: Tensors = {}
+    for name, weight in tensors.items():
+        if not name.endswith(("experts.gate_up_proj", "experts.down_proj")):
+            made[name] = weight
+            continue
+        experts, width, rows = weight.shape
+        shape = (experts, rows, width // 32)
+        made[f"{name}_blocks"] = torch.randint(
+            0, 256, (*shape, 16), generator=generator, dtype=torch.uint8
+        )
+        made[f"{name}_scales"] = torch.randint(
+            121, 124, shape, generator=generator, dtype=torch.uint8
+        )
+    return made
+
+
+@pytest.mark.parametrize("numerics", NUMERICS)
+def test_experts_of_gpt_oss_in_mxfp4(numerics: str, tmp_path: Path) -> None:
+    folder = tiny(tmp_path / "model", "gpt_oss", hidden_size=64, intermediate_size=96)
+    said = {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]}
+    rewrite(folder, in_mxfp4, quantization_config=said)
+    assert failures(folder, numerics) == []
+    assert "mxfp4(" in planned(folder).spec
