@@ -445,6 +445,23 @@ _DEVICE: dict[str, Code] = {
         "Numerics that a device does not have",
         "The device computes in the formats that its description lists, and the message lists them.",
     ),
+    "S608": Code(
+        "Faulty description of a device",
+        "A chip's TOML file does not say what it must: every quantity has a value above zero, a source and a confidence. "
+        "The message names the entry.",
+    ),
+    "S609": Code(
+        "No unit for this",
+        "The chip has no unit for the operation or the format, as far as its description says; a guess would not do.",
+    ),
+    "S610": Code(
+        "Unusable table of shapes",
+        "The table lacks columns that the operation's time depends on, or they hold no numbers.",
+    ),
+    "S611": Code(
+        "Unusable calibration",
+        "The fitted parameters of a chip family are not there or do not say what the cost formulas need.",
+    ),
     "S601": Code("Unknown numerics", "The device model knows the numerics that the message lists."),
 }
 

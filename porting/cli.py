@@ -53,6 +53,10 @@ def _parser() -> argparse.ArgumentParser:
     _validate(commands.add_parser("validate", help="validate an existing port again"))
     _diff(commands.add_parser("diff", help="name the first operation that departs"))
     _generate(commands.add_parser("generate", help="greedy text from a port"))
+    _profile(commands.add_parser("profile", help="time on a device, and what holds it up"))
+    _sweep(commands.add_parser("sweep", help="what if the device, mesh, batch … were others"))
+    _predict(commands.add_parser("predict", help="predicted times for a table of shapes"))
+    _calibrate(commands.add_parser("calibrate", help="fit the cost formulas to measured times"))
     _explain(commands.add_parser("explain", help="explain a diagnostic code"))
     return parser
 
@@ -141,6 +145,79 @@ def _numerics(parser: argparse.ArgumentParser) -> None:
         "--numerics", default="bf16", metavar="NAME", help="f32, bf16, f16, f8e4m3, int8, mxfp4, …"
     )
     parser.add_argument("--device", metavar="D", help="with this device's accumulators")
+
+
+def _profile(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", type=Path, metavar="FILE|DIR")
+    parser.add_argument(
+        "--device", required=True, metavar="D", help="such as h100, sohu or my.toml"
+    )
+    _point(parser)
+    _times(parser)
+    parser.add_argument("--trace", type=Path, metavar="OUT", help="write a Perfetto trace")
+    parser.add_argument("--html", type=Path, metavar="OUT", help="write a page with plots")
+    parser.add_argument("--explain", metavar="OP", help="how the numbers of a task came about")
+    _json(parser)
+
+
+def _times(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--numerics", default="bf16", metavar="NAME", help="format of products (bf16)"
+    )
+    parser.add_argument(
+        "--skew", type=float, default=0.0, metavar="A", help="power law of expert loads (even)"
+    )
+    parser.add_argument(
+        "--host", type=float, default=0.0, metavar="MS", help="milliseconds between steps"
+    )
+
+
+def _sweep(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", type=Path, metavar="FILE|DIR")
+    parser.add_argument(
+        "--device", required=True, metavar="D", help="such as h100, sohu or my.toml"
+    )
+    _point(parser)
+    _times(parser)
+    parser.add_argument(
+        "--vary",
+        action="append",
+        default=[],
+        metavar="NAME=VALUES",
+        help="a quantity of the device, batch, seq, context or a mesh axis: 1,2,4 or 4e12:8e12:9",
+    )
+    parser.add_argument("--out", type=Path, metavar="OUT", help="every point as .csv or .parquet")
+    parser.add_argument("--html", type=Path, metavar="OUT", help="write a page with plots")
+    _json(parser)
+
+
+def _predict(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "data", type=Path, metavar="DATA", help="a .parquet or .csv table of shapes"
+    )
+    parser.add_argument(
+        "--op",
+        required=True,
+        choices=(
+            "gemm", "attention_context", "attention_generation", "moe", "collective", "serving",
+        ),
+    )  # fmt: skip
+    parser.add_argument(
+        "--device", required=True, metavar="D", help="such as h100, sohu or my.toml"
+    )
+    parser.add_argument("--dtype", default="bf16", metavar="T", help="format of products (bf16)")
+    parser.add_argument("--out", type=Path, required=True, metavar="P", help=".parquet or .csv")
+    _json(parser)
+
+
+def _calibrate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", type=Path, metavar="DIR", help="a folder of measured times")
+    parser.add_argument("--device", default="h100_sxm", metavar="D")
+    parser.add_argument(
+        "--section", action="append", default=[], metavar="NAME", help="only this part of it"
+    )
+    parser.add_argument("--out", type=Path, metavar="OUT", help="write the calibration")
+    _json(parser)
 
 
 def _explain(parser: argparse.ArgumentParser) -> None:

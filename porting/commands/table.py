@@ -196,6 +196,39 @@ def explain(options: argparse.Namespace) -> int:
     return OK
 
 
+def profile(options: argparse.Namespace) -> int:
+    """Time a program on a device and say what holds it up."""
+    from porting.commands.profiling import profile as run
+
+    return run(options)
+
+
+def sweep(options: argparse.Namespace) -> int:
+    """Vary a design and plot what it would do."""
+    from porting.commands.sweeping import sweep as run
+
+    return run(options)
+
+
+def predict(options: argparse.Namespace) -> int:
+    """Predict the times of a table's rows."""
+    from porting.commands.predicting import predicted, show
+
+    found = predicted(options.data, options.op, options.device, options.dtype, options.out)
+    if options.json:
+        console.emit(found.as_dict())
+    else:
+        show(found)
+    return OK
+
+
+def calibrate(options: argparse.Namespace) -> int:
+    """Fit the cost formulas to measured times."""
+    from porting.commands.calibrating import calibrate as run
+
+    return run(options)
+
+
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "port": port,
     "check": check,
@@ -206,5 +239,9 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "validate": validate,
     "diff": diff,
     "generate": generate,
+    "profile": profile,
+    "sweep": sweep,
+    "predict": predict,
+    "calibrate": calibrate,
     "explain": explain,
 }

@@ -1,0 +1,1 @@
+"""Fitted parameters of chip families as TOML, written by `sohu calibrate`. Data only."""

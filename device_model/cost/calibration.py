@@ -1,0 +1,117 @@
+"""Fitted parameters of the cost formulas by chip family, as they lie in `device_model/calibration/`.
+
+A family may stand on another one and replace parts of it. Fitting is `sohu calibrate`'s work; here is no default that
+hides a missing value.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from functools import lru_cache
+from importlib import resources
+from math import isfinite
+from typing import Any, TypeVar
+
+from device_model.cost.attention import DecodeParameters, PrefillParameters
+from device_model.cost.collective import CollectiveParameters
+from device_model.cost.gemm import GemmParameters
+from device_model.cost.moe import MoeParameters
+from device_model.cost.vector import VectorParameters
+from device_model.device import Device
+from dsl.diagnostics import refuse
+
+Parameters = TypeVar("Parameters")
+SECTIONS: Mapping[str, type[Any]] = {
+    "gemm_bf16": GemmParameters,
+    "gemm_fp8": GemmParameters,
+    "attention_prefill": PrefillParameters,
+    "attention_decode": DecodeParameters,
+    "moe_bf16": MoeParameters,
+    "collective": CollectiveParameters,
+    "vector": VectorParameters,
+}
+MAX_DEPTH = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The parameters of one formula, and where they come from: data, rows, groups, errors, the family they are of."""
+
+    parameters: object
+    fitted: Mapping[str, object]
+    family: str
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """All fitted parameters of a family of chips, and the host's constants of serving frameworks."""
+
+    name: str
+    sections: Mapping[str, Section]
+    serving: Mapping[str, Mapping[str, float]]
+
+    def get(self, section: str, kind: type[Parameters]) -> Parameters:
+        """Return the parameters of one formula; raises `Refused` where the family has none."""
+        found = self.sections.get(section)
+        if found is None or not isinstance(found.parameters, kind):
+            known = ", ".join(self.sections) or "nothing"
+            message = f"the calibration `{self.name}` has no `{section}`"
+            raise refuse("S611", message, help=f"it has {known}")
+        return found.parameters
+
+
+def calibration(device: Device) -> Calibration:
+    """Return the calibration that a chip's times are predicted with."""
+    return calibration_named(device.calibration)
+
+
+@lru_cache(maxsize=16)
+def calibration_named(name: str) -> Calibration:
+    """Return a calibration; raises `Refused` for an unknown or faulty one."""
+    return _read(name, 0)
+
+
+def _read(name: str, depth: int) -> Calibration:
+    folder = resources.files("device_model.calibration")
+    known = sorted(
+        e.name.removesuffix(".toml") for e in folder.iterdir() if e.name.endswith(".toml")
+    )
+    if name not in known or depth > MAX_DEPTH:
+        raise refuse(
+            "S611", f"there is no calibration `{name}`", help=f"there are {', '.join(known)}"
+        )
+    table = tomllib.loads(folder.joinpath(f"{name}.toml").read_text(encoding="utf-8"))
+    base = table.get("base")
+    inherited = _read(str(base), depth + 1) if base else Calibration(name, {}, {})
+    own = {key: _section(name, key, table[key]) for key in SECTIONS if key in table}
+    serving = {
+        framework: {k: float(v) for k, v in constants.items() if isinstance(v, (int, float))}
+        for framework, constants in table.get("serving", {}).items()
+        if isinstance(constants, dict)
+    }
+    return Calibration(name, {**inherited.sections, **own}, {**inherited.serving, **serving})
+
+
+def _section(name: str, key: str, table: Mapping[str, object]) -> Section:
+    parameters = build(SECTIONS[key], table, f"{name}.toml, {key}")
+    fitted = table.get("fitted", {})
+    return Section(parameters, fitted if isinstance(fitted, dict) else {}, name)
+
+
+def build(kind: type[Parameters], table: Mapping[str, object], place: str) -> Parameters:
+    """Return the parameters of a table; raises `Refused` where one is missing, unknown or no number."""
+    declared: Any = kind
+    known = {f.name: f for f in fields(declared)}
+    for key, value in table.items():
+        if key == "fitted":
+            continue
+        if key not in known or not isinstance(value, (int, float)) or not isfinite(value):
+            raise refuse("S611", f"`{key}` is no parameter with a number", place=place)
+    missing = [n for n, f in known.items() if n not in table and f.default is MISSING]
+    if missing:
+        raise refuse("S611", f"{', '.join(missing)} missing", place=place)
+    return kind(
+        **{k: float(v) for k, v in table.items() if k != "fitted" and isinstance(v, (int, float))}
+    )

@@ -1,0 +1,150 @@
+"""Fit a formula's parameters to measured times: the least mean absolute percentage error within bounds.
+
+Rows fall into groups of one shape. A fit is scored on groups that it has not seen; what is kept is fitted on all. The
+search is SciPy's, which is loaded here alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_model.cost.calibration import Calibration, Section
+from device_model.cost.chip import Array
+from device_model.cost.oracle import Columns, predict
+from device_model.cost.score import Score, score
+from device_model.device import Device
+
+ROUNDS = 4
+MOST_ROWS = 4000
+"""Rows of a fit: more change the parameters by less than their noise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Where a parameter starts, and its least and greatest value; searched on a logarithmic scale."""
+
+    start: float
+    low: float
+    high: float
+
+    def at(self, z: float) -> float:
+        """Return the value at a share of the way from the least to the greatest."""
+        return float(self.low * (self.high / self.low) ** min(max(z, 0.0), 1.0))
+
+    def share(self, value: float) -> float:
+        """Return where a value lies on the way."""
+        inside = min(max(value, self.low), self.high)
+        return float(np.log(inside / self.low) / np.log(self.high / self.low))
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A section to fit: the kind of table, its format, what makes a group of rows, and the bounds of what is fitted."""
+
+    section: str
+    op: str
+    dtype: str
+    group: tuple[str, ...]
+    bounds: Mapping[str, Bounds]
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What a fit found: the section, and errors by rows seen (all) and not seen (half of the groups, each way)."""
+
+    section: Section
+    seen: Score
+    held_out: tuple[Score, ...]
+    groups: int
+
+
+def with_section(known: Calibration, name: str, section: Section) -> Calibration:
+    """Return a calibration with one section replaced."""
+    return replace(known, sections={**known.sections, name: section})
+
+
+def fit(
+    what: Fit,
+    columns: Columns,
+    device: Device,
+    known: Calibration,
+    source: str,
+    progress: Callable[[str], None],
+    *,
+    seeds: Sequence[int] = (0, 1),
+) -> Fitted:
+    """Return a section fitted on all rows, with its errors on halves of the groups that it was not fitted on."""
+    groups = group_of(columns, what.group)
+    count = int(groups.max()) + 1
+    errors: list[Score] = []
+    for seed in seeds:
+        chosen = np.random.default_rng(seed).permutation(count) < count // 2
+        half = chosen[groups]
+        for seen in (half, ~half):
+            found = _search(what, _rows(columns, seen), device, known, seed)
+            progress(f"{what.section}, half {len(errors) + 1} of {2 * len(seeds)}")
+            errors.append(_score(what, _rows(columns, ~seen), device, found))
+    found = _search(what, columns, device, known, seeds[0])
+    seen_error = _score(what, columns, device, found)
+    progress(what.section)
+    mean = float(np.mean([e.mape for e in errors]))
+    fitted = {
+        "data": source,
+        "rows": len(groups),
+        "groups": count,
+        "parameters": len(what.bounds),
+        "mape": round(seen_error.mape, 2),
+        "mape_held_out": round(mean, 2),
+    }
+    section = Section(found.sections[what.section].parameters, fitted, known.name)
+    return Fitted(section, seen_error, tuple(errors), count)
+
+
+def group_of(columns: Columns, names: Sequence[str]) -> NDArray[np.int64]:
+    """Return the number of each row's group."""
+    keys = np.stack([np.unique(np.asarray(columns[n]), return_inverse=True)[1] for n in names])
+    found: NDArray[np.int64] = np.unique(keys, axis=1, return_inverse=True)[1].reshape(-1)
+    return found
+
+
+def _rows(columns: Columns, which: NDArray[Any]) -> Columns:
+    return {name: np.asarray(values)[which] for name, values in columns.items()}
+
+
+def _score(what: Fit, columns: Columns, device: Device, known: Calibration) -> Score:
+    found = predict(what.op, columns, device, what.dtype, known)
+    return score(found.seconds, np.asarray(columns["latency_ms"], np.float64) / 1e3)
+
+
+def _search(
+    what: Fit, columns: Columns, device: Device, known: Calibration, seed: int
+) -> Calibration:
+    """Return the calibration with the parameters of least error, from the bounds' starts."""
+    from scipy.optimize import minimize  # noqa: PLC0415
+
+    count = len(columns["latency_ms"])
+    some = np.random.default_rng(seed).permutation(count)[:MOST_ROWS]
+    rows = _rows(columns, some)
+    measured = np.asarray(rows["latency_ms"], np.float64) / 1e3
+    names = list(what.bounds)
+    fixed = asdict(known.sections[what.section].parameters)  # type: ignore[call-overload]
+    kind = type(known.sections[what.section].parameters)
+
+    def at(z: Array) -> Calibration:
+        values = {n: what.bounds[n].at(float(x)) for n, x in zip(names, z, strict=True)}
+        return with_section(known, what.section, Section(kind(**{**fixed, **values}), {}, ""))
+
+    def error(z: Array) -> float:
+        seconds = predict(what.op, rows, device, what.dtype, at(z)).seconds
+        return float(np.mean(np.abs(seconds / measured - 1.0)))
+
+    z = np.asarray([b.share(b.start) for b in what.bounds.values()])
+    for _ in range(ROUNDS):
+        options = {"maxiter": 3, "xtol": 1e-2, "ftol": 1e-4}
+        z = minimize(error, z, method="Powell", bounds=[(0.0, 1.0)] * len(z), options=options).x
+    return at(z)

@@ -1,0 +1,211 @@
+"""Times for the rows of a table of shapes: the cost formulas with a chip's description and its calibration.
+
+Columns are those of published measurements (gemm, attention, moe, collectives). A row that has no answer gets NaN and a
+reason. Whole models and serving are composed elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_model.cost.attention import (
+    DecodeParameters,
+    PrefillParameters,
+    decode_seconds,
+    prefill_seconds,
+)
+from device_model.cost.calibration import Calibration
+from device_model.cost.chip import Array
+from device_model.cost.collective import OPERATIONS, CollectiveParameters, collective
+from device_model.cost.gemm import GemmParameters, gemm_seconds
+from device_model.cost.moe import MoeParameters, moe_seconds
+from device_model.cost.rates import operand_bits, rates
+from device_model.device import Device
+from dsl.diagnostics import refuse
+
+Columns = Mapping[str, NDArray[Any]]
+COLLECTIVES: Mapping[str, str] = {
+    "all_reduce": "all_reduce", "allreduce": "all_reduce", "all_gather": "all_gather",
+    "allgather": "all_gather", "reduce_scatter": "reduce_scatter", "reducescatter": "reduce_scatter",
+    "alltoall": "all_to_all", "all_to_all": "all_to_all",
+}  # fmt: skip
+# Experts, choices and width of layers with a squared rectifier instead of a gate (Nemotron 3, `mlp_hidden_act` relu2);
+# the published tables have no column for it.
+UNGATED = ((128, 6, 2688), (512, 22, 2048))
+FLOATS = ("half", "float16", "bfloat16", "bf16", "float", "f32")
+BLOCK = 1 << 14
+"""Rows at a time, whose arrays stay in a core's cache."""
+
+
+@dataclass(slots=True)
+class Prediction:
+    """Seconds by row, NaN where there is no answer, and for those the reason and how many rows have it."""
+
+    seconds: Array
+    reasons: dict[str, int] = field(default_factory=dict)
+
+    def refuse_rows(self, rows: NDArray[np.bool_], reason: str) -> None:
+        """Give some rows no answer."""
+        if rows.any():
+            self.seconds = np.where(rows, np.nan, self.seconds)
+            self.reasons[reason] = self.reasons.get(reason, 0) + int(rows.sum())
+
+
+Rule = Callable[[Columns, Device, str, Calibration], Prediction]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A kind of table: the columns that times depend on (texts last), and the rule that answers."""
+
+    numbers: tuple[str, ...]
+    texts: tuple[str, ...]
+    rule: Rule
+    dtype: str = "bf16"
+
+
+def numbers(columns: Columns, *names: str) -> tuple[Array, ...]:
+    """Return columns as arrays of floats."""
+    return tuple(np.asarray(columns[name], np.float64) for name in names)
+
+
+def gemm_section(dtype: str) -> str:
+    """Return which fitted parameters products in a format have."""
+    return "gemm_bf16" if operand_bits(dtype) >= 16 else "gemm_fp8"
+
+
+def _gemm(columns: Columns, device: Device, dtype: str, known: Calibration) -> Prediction:
+    m, n, k = numbers(columns, "m", "n", "k")
+    chip, p = rates(device, dtype), known.get(gemm_section(dtype), GemmParameters)
+    size = operand_bits(dtype) / 8.0
+    return Prediction(gemm_seconds(m, n, k, chip, p, bytes_per_element=size))
+
+
+HEADS = ("num_heads", "num_key_value_heads", "head_dim")
+
+
+def _context(columns: Columns, device: Device, dtype: str, known: Calibration) -> Prediction:
+    batch, new, context, heads, kv, width = numbers(columns, "batch_size", "isl", "step", *HEADS)
+    p = known.get("attention_prefill", PrefillParameters)
+    chip = rates(device, dtype)
+    return Prediction(prefill_seconds(batch, new, context, heads, kv, width, chip, p))
+
+
+def _generation(columns: Columns, device: Device, dtype: str, known: Calibration) -> Prediction:
+    batch, new, context, heads, kv, width = numbers(columns, "batch_size", "isl", "step", *HEADS)
+    p = known.get("attention_decode", DecodeParameters)
+    chip = rates(device, dtype)
+    return Prediction(decode_seconds(batch, new, context, heads, kv, width, chip, p))
+
+
+def _moe(columns: Columns, device: Device, dtype: str, known: Calibration) -> Prediction:
+    tokens, experts, top, hidden, inter, tp, ep = numbers(
+        columns, "num_tokens", "num_experts", "topk", "hidden_size", "inter_size", "moe_tp_size",
+        "moe_ep_size",
+    )  # fmt: skip
+    spread = np.asarray(columns["distribution"]).astype(str)
+    names, which = np.unique(spread, return_inverse=True)
+    skews = np.asarray([_skew(str(name)) for name in names])[which]
+    p = known.get("moe_bf16", MoeParameters)
+    seconds = moe_seconds(
+        tokens, experts, top, hidden, inter, tp, ep, np.nan_to_num(skews), rates(device, dtype), p,
+        bytes_per_element=operand_bits(dtype) / 8.0, gated=_gated(experts, top, hidden),
+    )  # fmt: skip
+    found = Prediction(seconds)
+    found.refuse_rows(np.isnan(skews), "the distribution is neither balanced nor power_law_<a>")
+    return found
+
+
+def _gated(experts: Array, top: Array, hidden: Array) -> NDArray[np.bool_]:
+    """Tell which layouts have a gate: all but those of models whose public configs say otherwise."""
+    layouts = np.stack([experts, top, hidden], axis=-1)
+    plain = np.asarray(UNGATED, np.float64)
+    gated: NDArray[np.bool_] = ~np.any(np.all(layouts[..., None, :] == plain, axis=-1), axis=-1)
+    return gated
+
+
+def _skew(name: str) -> float:
+    """Return a distribution's exponent, 0 where it is balanced, NaN where it is not known."""
+    if name == "balanced":
+        return 0.0
+    law, _, exponent = name.rpartition("_")
+    try:
+        value = float(exponent)
+    except ValueError:
+        return float("nan")
+    return value if law == "power_law" and 0 < value < 4 else float("nan")
+
+
+def _collective(columns: Columns, device: Device, dtype: str, known: Calibration) -> Prediction:
+    size, chips = numbers(columns, "bytes", "num_gpus")
+    ops = np.asarray(columns["op"]).astype(str)
+    kinds = np.asarray(columns["dtype"]).astype(str) if "dtype" in columns else None
+    chip, p = rates(device, "bf16"), known.get("collective", CollectiveParameters)
+    seconds = np.full(size.shape, np.nan)
+    sums = "switch_reduces" in device.quantities
+    floats = np.isin(kinds, FLOATS) if kinds is not None else np.full(size.shape, dtype in FLOATS)
+    inside = chips <= (chip.domain if float(chip.link) > 0 else 1)
+    beyond = (float(chip.link) > 0) & (float(chip.scaleout) > 0)
+    reachable = inside | beyond
+    for written in np.unique(ops):
+        op = COLLECTIVES.get(str(written).lower())
+        rows = (ops == written) & reachable
+        if op in OPERATIONS and rows.any():
+            seconds[rows], _ = collective(
+                op, size[rows], chips[rows], chip, p, in_switch=floats[rows] & sums
+            )
+    found = Prediction(seconds)
+    unknown = ~np.isin(np.char.lower(ops), list(COLLECTIVES))
+    found.refuse_rows(unknown, f"the op is none of {', '.join(OPERATIONS)}")
+    found.refuse_rows(~reachable & ~unknown, f"{device.name} has no links to so many chips")
+    return found
+
+
+TARGETS: Mapping[str, Target] = {
+    "gemm": Target(("m", "n", "k"), (), _gemm),
+    "attention_context": Target(("batch_size", "isl", "step", *HEADS), (), _context),
+    "attention_generation": Target(("batch_size", "isl", "step", *HEADS), (), _generation),
+    "moe": Target(
+        (
+            "num_tokens", "num_experts", "topk", "hidden_size", "inter_size", "moe_tp_size",
+            "moe_ep_size",
+        ),
+        ("distribution",),
+        _moe,
+    ),
+    "collective": Target(("bytes", "num_gpus"), ("op",), _collective),
+}  # fmt: skip
+
+
+def predict(
+    op: str, columns: Columns, device: Device, dtype: str, known: Calibration
+) -> Prediction:
+    """Return the times of a table's rows; raises `Refused` where columns are missing or hold no numbers."""
+    target = TARGETS[op]
+    missing = [c for c in (*target.numbers, *target.texts) if c not in columns]
+    if missing:
+        message = f"the table has no column {', '.join(missing)}"
+        raise refuse("S610", message, help=f"it has {', '.join(columns)}")
+    given = np.stack([np.asarray(columns[c], np.float64) for c in target.numbers])
+    least = np.asarray([[0.0] if c == "step" else [1.0] for c in target.numbers])
+    bad = ~np.all(np.isfinite(given) & (given >= least), axis=0)
+    safe: dict[str, NDArray[Any]] = dict(columns)
+    for name, values in zip(target.numbers, given, strict=True):
+        safe[name] = np.where(bad, 1.0, values)
+    parts = [
+        target.rule(
+            {c: np.asarray(v)[i : i + BLOCK] for c, v in safe.items()}, device, dtype, known
+        )
+        for i in range(0, max(given.shape[1], 1), BLOCK)
+    ]
+    whole = Prediction(np.concatenate([p.seconds for p in parts]))
+    for part in parts:
+        for reason, count in part.reasons.items():
+            whole.reasons[reason] = whole.reasons.get(reason, 0) + count
+    whole.refuse_rows(bad, "a size is missing, no number, or below its least")
+    return whole

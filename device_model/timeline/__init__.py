@@ -1,0 +1,1 @@
+"""A program's time on a chip: tasks of a layer class, their prices, their order on engines, and what holds them up."""
