@@ -49,6 +49,7 @@ class Calibration:
     """All fitted parameters of a family of chips, and the host's constants of serving frameworks."""
 
     name: str
+    title: str
     sections: Mapping[str, Section]
     serving: Mapping[str, Mapping[str, float]]
 
@@ -84,14 +85,15 @@ def _read(name: str, depth: int) -> Calibration:
         )
     table = tomllib.loads(folder.joinpath(f"{name}.toml").read_text(encoding="utf-8"))
     base = table.get("base")
-    inherited = _read(str(base), depth + 1) if base else Calibration(name, {}, {})
+    inherited = _read(str(base), depth + 1) if base else Calibration(name, "", {}, {})
     own = {key: _section(name, key, table[key]) for key in SECTIONS if key in table}
     serving = {
         framework: {k: float(v) for k, v in constants.items() if isinstance(v, (int, float))}
         for framework, constants in table.get("serving", {}).items()
         if isinstance(constants, dict)
     }
-    return Calibration(name, {**inherited.sections, **own}, {**inherited.serving, **serving})
+    title = str(table.get("name", name))
+    return Calibration(name, title, {**inherited.sections, **own}, {**inherited.serving, **serving})
 
 
 def _section(name: str, key: str, table: Mapping[str, object]) -> Section:

@@ -74,7 +74,7 @@ def fit(
     device: Device,
     known: Calibration,
     source: str,
-    progress: Callable[[str], None],
+    progress: Callable[[str, int, int], None],
     *,
     seeds: Sequence[int] = (0, 1),
 ) -> Fitted:
@@ -87,11 +87,11 @@ def fit(
         half = chosen[groups]
         for seen in (half, ~half):
             found = _search(what, _rows(columns, seen), device, known, seed)
-            progress(f"{what.section}, half {len(errors) + 1} of {2 * len(seeds)}")
             errors.append(_score(what, _rows(columns, ~seen), device, found))
+            progress(what.section, len(errors), 2 * len(seeds) + 1)
     found = _search(what, columns, device, known, seeds[0])
     seen_error = _score(what, columns, device, found)
-    progress(what.section)
+    progress(what.section, 2 * len(seeds) + 1, 2 * len(seeds) + 1)
     mean = float(np.mean([e.mape for e in errors]))
     fitted = {
         "data": source,

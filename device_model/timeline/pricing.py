@@ -6,7 +6,7 @@ Formulas and parameters are those of the oracle, so that a program's time is mad
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -101,6 +101,9 @@ class Prices:
         # A low precision stores its weights so; wider products keep what the checkpoint holds.
         weight = min(s["w_bits"], operand_bits(dtype)) / 8.0
         p = self.calibration.get(gemm_section(dtype), GemmParameters)
+        if operand_bits(dtype) < 16:
+            # Measured alone, a low-precision product launches its conversions too; inside of a program they are queued.
+            p = replace(p, launch=self.calibration.get("gemm_bf16", GemmParameters).launch)
         chip = self.chip if dtype == self.dtype else rates(self.device, dtype, self.changes)
         terms = gemm_terms(
             s["m"], s["n"], s["k"], chip, p, bytes_per_element=operand, weight_bytes=weight,

@@ -1,10 +1,155 @@
-"""`sohu calibrate`: fit."""
+"""`sohu calibrate`: fit the cost formulas to a folder of measured times and write them as a calibration.
+
+Every section is scored on halves of the groups of shapes that it was not fitted on. The host's constants of serving
+frameworks are fitted last, on times of whole models that the fitted sections make up.
+"""
 
 from __future__ import annotations
 
 import argparse
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from importlib import resources
+
+import numpy as np
+
+from device_model.cost.calibration import Calibration, Section, calibration
+from device_model.cost.fitting import Bounds, Fit, Fitted, fit, with_section
+from device_model.cost.oracle import Columns
+from device_model.cost.score import Score, score
+from device_model.device import Device
+from device_model.device import device as device_named
+from dsl.diagnostics import refuse
+from porting.commands import console, tables
+from porting.commands.serving import serve
+from porting.library import write_text
+
+SERVING = "serving"
+SERVING_FILE = "e2e_h100_dense.parquet"
+HOSTS = np.linspace(0.0, 4e-3, 81)
+BURSTS = np.linspace(0.0, 2.0, 81)
+ROUNDS = 2
 
 
 def calibrate(options: argparse.Namespace) -> int:
-    """Run the command."""
-    raise NotImplementedError(options)
+    """Fit, print the errors, and write the calibration where that is asked for."""
+    device = device_named(options.device)
+    known = calibration(device)
+    fits = [f for f in read_fits(device) if (options.data / f[1]).exists()]
+    chosen = [f for f in fits if not options.section or f[0].section in options.section]
+    whole = (options.data / SERVING_FILE).exists() and device.id == "h100_sxm"
+    whole = whole and (not options.section or SERVING in options.section)
+    if not chosen and not whole:
+        names = ", ".join([*(f[0].section for f in fits), SERVING])
+        message = f"{options.data} has nothing to fit for {device.id}"
+        raise refuse("S611", message, help=f"sections are {names}")
+    rows: list[tuple[str, ...]] = []
+    with console.bars(quiet=options.json) as progress:
+        for what, file in chosen:
+            columns = tables.columns(tables.read_table(options.data / file))
+            found = fit(what, columns, device, known, file, progress)
+            known = with_section(known, what.section, found.section)
+            rows += _rows(what, found)
+        if whole:
+            columns = tables.columns(tables.read_table(options.data / SERVING_FILE))
+            known, scores = fit_serving(columns, device, known)
+            rows += [_row("serving tpot", s, "all", "2 a framework") for s in scores]
+    heads = ("section", "scored on", "parameters", "rows", "MAPE", "median", "p90", "bias")
+    if options.json:
+        console.emit(
+            {"verdict": "pass", "errors": [dict(zip(heads, r, strict=True)) for r in rows]}
+        )
+    else:
+        console.table(f"{device.name}: errors of fitted formulas", heads, rows, left=(0, 1))
+    if options.out is not None:
+        write_text(options.out, as_toml(known))
+    return 0
+
+
+def read_fits(device: Device) -> Iterator[tuple[Fit, str]]:
+    """Yield what is fitted, and the file it is fitted on, for a chip."""
+    text = resources.files("device_model.cost").joinpath("fits.toml").read_text(encoding="utf-8")
+    for section, table in tomllib.loads(text).items():
+        bounds = {
+            name: Bounds(*map(float, value))
+            for name, value in table.items()
+            if isinstance(value, list) and name != "group"
+        }
+        file = str(table["file"]).format(chip=device.id.partition("_")[0])
+        yield Fit(section, table["op"], table["dtype"], tuple(table["group"]), bounds), file
+
+
+def fit_serving(
+    columns: Columns, device: Device, known: Calibration
+) -> tuple[Calibration, Sequence[Score]]:
+    """Return the calibration with each framework's host constants, and the errors of the time per output token."""
+    measured = {k: np.asarray(columns[k], np.float64) for k in ("tpot_ms", "ttft_ms")}
+    for name, constants in known.serving.items():
+        mine = np.asarray(columns["backend"]) == name
+        if not mine.any():
+            continue
+        some = {k: np.asarray(v)[mine] for k, v in columns.items()}
+        target = {k: v[mine] for k, v in measured.items()}
+        best = dict(constants)
+        for key, grid, made, wanted in (
+            ("host", HOSTS, "predicted_ms", "tpot_ms"),
+            ("burst", BURSTS, "predicted_ttft_ms", "ttft_ms"),
+        ):
+            at = {}
+            for value in (grid[0], grid[-1]):
+                serving = {**known.serving, name: {**best, key: float(value)}}
+                times, _ = serve(some, device, "bf16", replace(known, serving=serving))
+                at[value] = times[made]
+            # Both constants enter linearly, so two evaluations say what every value would give.
+            slope = (at[grid[-1]] - at[grid[0]]) / (grid[-1] - grid[0])
+            errors = [
+                np.nanmean(np.abs((at[grid[0]] + slope * (v - grid[0])) / target[wanted] - 1))
+                for v in grid
+            ]
+            best[key] = float(grid[int(np.argmin(errors))])
+        known = replace(known, serving={**known.serving, name: best})
+    times, _ = serve(columns, device, "bf16", known)
+    return known, [score(times["predicted_ms"], measured["tpot_ms"])]
+
+
+def _rows(what: Fit, found: Fitted) -> Iterator[tuple[str, ...]]:
+    count = str(len(what.bounds))
+    yield _row(what.section, found.seen, "all", count)
+    for number, error in enumerate(found.held_out):
+        yield _row("", error, f"unseen half {number + 1}", count)
+
+
+def _row(name: str, s: Score, on: str, parameters: str) -> tuple[str, ...]:
+    errors = (f"{v:.2f} %" for v in (s.mape, s.median, s.p90))
+    return (name, on, parameters, f"{s.rows:,}", *errors, f"{s.bias:.3f}")
+
+
+def as_toml(known: Calibration) -> str:
+    """Return a calibration as its file; sections of the family that it stands on are written too."""
+    lines = [
+        "# Written by `sohu calibrate`. Parameters and their units: device_model/cost.",
+        f'name = "{known.title}"',
+    ]
+    for name, section in known.sections.items():
+        lines += ["", f"[{name}]", *_parameters(section)]
+    for name, constants in known.serving.items():
+        lines += ["", f"[serving.{name}]", *(f"{k} = {_number(v)}" for k, v in constants.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _parameters(section: Section) -> Iterator[str]:
+    for name, value in asdict(section.parameters).items():  # type: ignore[call-overload]
+        yield f"{name} = {_number(value)}"
+    if section.fitted:
+        told = ", ".join(f"{k} = {_value(v)}" for k, v in section.fitted.items())
+        yield f"fitted = {{ {told} }}"
+
+
+def _value(value: object) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def _number(value: float) -> str:
+    shown = f"{value:.5g}"
+    return shown if any(c in shown for c in ".e") else f"{shown}.0"
