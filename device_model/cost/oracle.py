@@ -182,6 +182,23 @@ TARGETS: Mapping[str, Target] = {
 }  # fmt: skip
 
 
+def as_numbers(values: NDArray[Any], name: str) -> Array:
+    """Return a column as floats, NaN where a cell is no number; raises `Refused` where none is."""
+    if values.dtype.kind in "fiub":
+        return np.asarray(values, np.float64)
+    found = np.asarray([_as_number(str(v)) for v in values], np.float64)
+    if len(found) and np.isnan(found).all():
+        raise refuse("S610", f"the column {name} holds no numbers")
+    return found
+
+
+def _as_number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return float("nan")
+
+
 def predict(
     op: str, columns: Columns, device: Device, dtype: str, known: Calibration
 ) -> Prediction:
@@ -191,7 +208,7 @@ def predict(
     if missing:
         message = f"the table has no column {', '.join(missing)}"
         raise refuse("S610", message, help=f"it has {', '.join(columns)}")
-    given = np.stack([np.asarray(columns[c], np.float64) for c in target.numbers])
+    given = np.stack([as_numbers(columns[c], c) for c in target.numbers])
     least = np.asarray([[0.0] if c == "step" else [1.0] for c in target.numbers])
     bad = ~np.all(np.isfinite(given) & (given >= least), axis=0)
     safe: dict[str, NDArray[Any]] = dict(columns)

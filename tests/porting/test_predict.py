@@ -1,0 +1,161 @@
+"""`sohu predict` and `sohu calibrate`: tables in, tables out, and a reason for every row without an answer."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+
+from porting.cli import main
+from porting.commands import tables
+from porting.commands.serving import program_of
+
+MEASURED = Path(__file__).parents[2] / "benchmarks" / "measured"
+
+
+def written(path: Path, **columns: list[object]) -> Path:
+    table = pa.table(columns)
+    if path.suffix == ".csv":
+        pyarrow.csv.write_csv(table, path)
+    else:
+        pyarrow.parquet.write_table(table, path)
+    return path
+
+
+def run(data: Path, op: str, out: Path, *more: str) -> int:
+    return main(
+        ["predict", str(data), "--op", op, "--device", "h100_sxm", "--out", str(out), *more]
+    )
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_the_same_table_with_one_more_column(tmp_path: Path, suffix: str) -> None:
+    data = written(tmp_path / f"in{suffix}", m=[1, 64], n=[4096, 64], k=[4096, 64], note=["a", "b"])
+    out = tmp_path / f"out{suffix}"
+    assert run(data, "gemm", out) == 0
+    table = tables.read_table(out)
+    assert table.column_names == ["m", "n", "k", "note", "predicted_ms"]
+    assert all(t > 0 for t in table["predicted_ms"].to_pylist())
+
+
+def test_rows_without_an_answer_are_nan_with_a_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = written(tmp_path / "in.parquet", m=[1, 0, None], n=[64, 64, 64], k=[64, 64, 64])
+    out = tmp_path / "out.parquet"
+    assert run(data, "gemm", out) == 0
+    found = np.asarray(tables.read_table(out)["predicted_ms"].to_pylist(), np.float64)
+    assert np.isnan(found).tolist() == [False, True, True]
+    assert "no prediction for 2 rows: a size is missing" in capsys.readouterr().err
+
+
+def test_errors_are_printed_where_times_are_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = MEASURED / "h100_nccl.parquet"
+    assert run(data, "collective", tmp_path / "out.csv", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["scores"]["latency_ms"]["coverage"] == 1.0
+    assert told["rows"] == 672
+    assert run(data, "collective", tmp_path / "out.csv") == 0
+    assert "MAPE" in capsys.readouterr().out
+
+
+def test_unknown_collectives_and_distributions_have_reasons(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = written(tmp_path / "a.csv", op=["gossip", "all_reduce"], num_gpus=[2, 2], bytes=[64, 64])
+    assert run(data, "collective", tmp_path / "b.csv") == 0
+    assert "the op is none of all_reduce" in capsys.readouterr().err
+    moe = {"num_tokens": [8], "num_experts": [8], "topk": [2], "hidden_size": [64]}
+    more = {"inter_size": [64], "moe_tp_size": [1], "moe_ep_size": [1], "distribution": ["zipf"]}
+    data = written(tmp_path / "c.csv", **moe, **more)
+    assert run(data, "moe", tmp_path / "d.csv") == 0
+    assert "neither balanced nor power_law" in capsys.readouterr().err
+
+
+SERVING: dict[str, list[object]] = {
+    "model": ["meta-llama/Llama-3.1-8B-Instruct"], "precision": ["bf16"], "isl": [1024],
+    "osl": [128], "concurrency": [8], "tp": [2], "backend": ["vllm"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("model", "acme/Unknown-9B", "the zoo has no program of"),
+        ("backend", "abacus", "no constants for the backend"),
+        ("precision", "int1", "unknown precision"),
+        ("tp", 3, "the mesh does not divide"),
+        ("isl", 0, "isl is no whole number"),
+        ("isl", 16_000_000, "not one sequence fits"),
+    ],
+)
+def test_serving_rows_have_times_or_reasons(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], column: str, value: object, reason: str
+) -> None:
+    good = written(tmp_path / "good.csv", **SERVING)
+    assert run(good, "serving", tmp_path / "out.csv") == 0
+    assert capsys.readouterr().err == ""
+    table = tables.read_table(tmp_path / "out.csv")
+    assert table.column_names[-2:] == ["predicted_ms", "predicted_ttft_ms"]
+    assert 1 < table["predicted_ms"][0].as_py() < table["predicted_ttft_ms"][0].as_py()
+    bad = written(tmp_path / "bad.csv", **{**SERVING, column: [value]})
+    assert run(bad, "serving", tmp_path / "out.csv") == 0
+    assert reason in capsys.readouterr().err
+
+
+def test_hub_ids_name_programs_of_the_zoo() -> None:
+    for name in ("meta-llama/Meta-Llama-3.1-70B-Instruct", "Qwen/Qwen3-32B-FP8", "qwen3-32b"):
+        assert program_of(name).family
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("in.csv", b"m,n\n1,2\n", "no column k"),
+        ("in.csv", b"m,n,k\na,b,c\n", "holds no numbers"),
+        ("in.csv", b"", "is no table"),
+        ("in.csv", b"m,m,k\n1,1,1\n", "two columns of one name"),
+        ("in.parquet", b"PAR1 not really", "is no table"),
+        ("in.txt", b"m,n,k\n", "neither .parquet nor .csv"),
+    ],
+)
+def test_unusable_tables_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes, message: str
+) -> None:
+    data = tmp_path / name
+    data.write_bytes(content)
+    assert run(data, "gemm", tmp_path / "out.csv") == 2
+    told = capsys.readouterr().err
+    assert "S610" in told
+    assert message in told
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_unknown_devices_and_formats_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = written(tmp_path / "in.csv", m=[1], n=[1], k=[1])
+    assert run(data, "gemm", tmp_path / "out.csv", "--dtype", "fp4") == 2
+    assert "S609" in capsys.readouterr().err
+    assert run(tmp_path / "none.csv", "gemm", tmp_path / "out.csv") == 2
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_a_calibration_is_fitted_scored_and_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "mine.toml"
+    given = ["calibrate", str(MEASURED), "--section", "collective", "--out", str(out), "--json"]
+    assert main(given) == 0
+    errors = json.loads(capsys.readouterr().out)["errors"]
+    assert [e["scored on"] for e in errors] == ["all", *(f"unseen half {i}" for i in range(1, 5))]
+    assert all(float(e["MAPE"].removesuffix(" %")) <= 11.0 for e in errors)
+    assert "[collective]" in out.read_text()
+    assert "mape_held_out" in out.read_text()
+    assert main(["calibrate", str(tmp_path), "--json"]) == 2
+    assert "S611" in capsys.readouterr().out
