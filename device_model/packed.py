@@ -1,8 +1,8 @@
 """Weights that stay packed: low-precision values with scales, widened a panel of rows at a time.
 
-A panel's elements are value times scale in float32, rounded once to the format that the run computes in; where scales
-belong to whole channels they multiply the results instead. Which bytes of which file a weight comes from is decided
-elsewhere, and no panel is kept.
+A panel's elements are value times scale in float32, rounded once to the format that the run computes in; a zero point
+is subtracted from the value first. Where scales belong to whole channels they multiply the results instead. Which bytes
+of which file a weight comes from is decided elsewhere, and no panel is kept.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ E8M0_BIAS = 127
 FOUR_BITS: dict[str, Array] = {
     "f4e2m1": np.arange(16, dtype=np.uint8).view(ml_dtypes.float4_e2m1fn).astype(np.float32),
     "i4": np.array([*range(8), *range(-8, 0)], np.float32),
+    "u4": np.arange(16, dtype=np.float32),
 }
 """The value of each four-bit pattern of a format."""
 
@@ -29,9 +30,9 @@ class Packed:
     """A weight [..., N, K] in blocks of `rows` x `columns`, each with one scale.
 
     `values` has one element of a low precision each or, where `four_bits` names their format, two patterns a byte, the
-    lower first, and `width` is K. `scales` are float32, or exponents of two as bytes. `dtype` is the format that
-    elements are rounded to. With `per_channel` the scales are one a row and no part of the elements: they multiply
-    the results.
+    lower first, and `width` is K. `scales` are float32, or exponents of two as bytes; beside each scale of "u4" stands
+    a zero point, along one more axis. `dtype` is the format that elements are rounded to. With `per_channel` the scales
+    are one a row and no part of the elements: they multiply the results.
     """
 
     values: Array
@@ -47,6 +48,11 @@ class Packed:
     def has_exponents(self) -> bool:
         """Tell whether scales are exponents of two."""
         return self.scales.dtype == np.uint8
+
+    @property
+    def has_zero_points(self) -> bool:
+        """Tell whether each scale has a zero point beside it."""
+        return self.four_bits == "u4"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -85,6 +91,8 @@ class Packed:
         blocks = self.scales[start // self.rows : -(-stop // self.rows)]
         scales = np.repeat(blocks, self.rows, axis=0)[start % self.rows :][: stop - start]
         scales = np.repeat(scales, self.columns, axis=1)[:, : values.shape[1]]
+        if self.has_zero_points:
+            return cast((values - scales[..., 1]) * scales[..., 0], self.dtype)
         if not self.has_exponents:
             return cast(values * scales, self.dtype)
         with np.errstate(over="ignore"):

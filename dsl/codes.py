@@ -416,6 +416,11 @@ _CHECKPOINT: dict[str, Code] = {
         "Tensor not read exactly once",
         "Two weights read the same tensor, or the row ranges that weights read do not cover it.",
     ),
+    "S565": Code(
+        "Four-bit weights in an order that is not supported",
+        "The numbers of a GPTQ or AWQ checkpoint do not say one thing to every library, or ask for columns out of the "
+        "order of their groups. Quantise again without act-order (`desc_act` false), or take the original checkpoint.",
+    ),
 }
 
 _DEVICE: dict[str, Code] = {
