@@ -1,7 +1,7 @@
 """How quantised checkpoints store a weight: what `quantization_config` may say, the tensors there are, the source.
 
-FP8 with block scales as in DeepSeek-V3's and Qwen3's checkpoints; GPTQ and AWQ with four bits as AutoGPTQ, GPTQModel and
-AutoAWQ write them. Which weights of a program are stored so is decided in `stored_form`.
+FP8 with block scales as in DeepSeek-V3's and Qwen3's checkpoints; GPTQ and AWQ with four bits as AutoGPTQ, GPTQModel
+and AutoAWQ write them. Which weights of a program are stored so is decided in `stored_form`.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def _is_size(value: object) -> bool:
 def _gptq(config: ModelConfig, tensors: Mapping[str, TensorInfo]) -> Form:
     group = _group(config)
     _check_order(config, group)
-    said = {config.values.get(f"{SECTION}{key}") for key in ("checkpoint_format", "format")}
+    said = [config.values.get(f"{SECTION}{key}") for key in ("checkpoint_format", "format")]
     added = 0 if "gptq_v2" in said else 1
     scales = _scales(tensors)
 
