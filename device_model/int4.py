@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from device_model.numerics import Array
-from device_model.packed import Packed
+from device_model.packed import Packed, in_pairs
 from dsl.diagnostics import Refused, refuse
 
 WORD = 8
@@ -51,11 +51,8 @@ def awq(qweight: Array, qzeros: Array, scales: Array, group: int) -> Packed:
     values = np.empty((n, -(-k // 2)), np.uint8)
     step = max(1, PANEL_BYTES // (4 * max(k, 1)))
     for start in range(0, across, step):
-        rows = _apart(qweight[:, start : start + step], AWQ_SHIFTS).T
-        if k % 2:
-            rows = np.pad(rows, ((0, 0), (0, 1)))
-        pairs = rows[:, 0::2] | rows[:, 1::2] << np.uint8(4)
-        values[start * WORD : start * WORD + len(rows)] = pairs
+        rows = in_pairs(_apart(qweight[:, start : start + step], AWQ_SHIFTS).T)
+        values[start * WORD : start * WORD + len(rows)] = rows
     return _packed(values, scales, _apart(qzeros, AWQ_SHIFTS), k, group)
 
 

@@ -108,15 +108,34 @@ class Packed:
 
     def swapped(self) -> Packed:
         """Return the transpose of the last two axes, still packed."""
-        if self.four_bits:
-            raise ValueError("the device cannot transpose four-bit blocks")
+        axis = self.scales.ndim - (3 if self.has_zero_points else 2)
         return replace(
             self,
-            values=np.ascontiguousarray(self.values.swapaxes(-1, -2)),
-            scales=np.ascontiguousarray(self.scales.swapaxes(-1, -2)),
+            values=_turned(self) if self.four_bits else _swapped(self.values, -2),
+            scales=_swapped(self.scales, axis),
             rows=self.columns,
             columns=self.rows,
+            width=int(self.values.shape[-2]) if self.four_bits else 0,
         )
+
+
+def _swapped(x: Array, axis: int) -> Array:
+    return np.ascontiguousarray(x.swapaxes(axis, axis + 1))
+
+
+def _turned(w: Packed) -> Array:
+    """Return four-bit patterns of the transpose, two a byte, one matrix of a stack after the other."""
+    if w.values.ndim > 2:
+        return np.stack([_turned(w.part(index)) for index in range(len(w))])
+    patterns = np.stack([w.values & 15, w.values >> 4], axis=-1)
+    return in_pairs(patterns.reshape(len(w), -1)[:, : w.width].T)
+
+
+def in_pairs(patterns: Array) -> Array:
+    """Return four-bit patterns [N, K], two a byte, the lower first; an odd row ends with half a byte of zeros."""
+    if patterns.shape[1] % 2:
+        patterns = np.pad(patterns, ((0, 0), (0, 1)))
+    return np.ascontiguousarray(patterns[:, 0::2] | patterns[:, 1::2] << np.uint8(4))
 
 
 def mxfp4(blocks: Array, scales: Array) -> Packed:

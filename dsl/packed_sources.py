@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from dsl import syntax as sx
 from dsl.diagnostics import Diagnostic
-from dsl.graph import Attr, Region, TensorRef, Transform, WeightSource
+from dsl.graph import Attr, Region, Transform, WeightSource
 from dsl.resolver import Resolver, SourceSpec, Want
 from dsl.static import StaticError
 from dsl.symbolic import Dim, equal, opaque, quotient, ratio, text
@@ -18,7 +18,6 @@ from dsl.types import DTYPES, DType
 
 INTEGER = DTYPES["i32"]
 MX_BLOCK = 32
-FOUR_BITS = frozenset({"awq", "gptq", "mxfp4"})
 WORD = 8
 """Four-bit numbers in a word of 32 bits."""
 
@@ -81,13 +80,6 @@ def _mxfp4(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> 
         r.source(expr.arguments[1], packed(blocks), loops),
     )
     return Transform("mxfp4", parts, {"block": MX_BLOCK}, expr.span)
-
-
-def four_bits(source: WeightSource) -> bool:
-    """Tell whether a source gives numbers of four bits."""
-    if isinstance(source, TensorRef):
-        return False
-    return source.function in FOUR_BITS or any(map(four_bits, source.parts))
 
 
 @dataclass(frozen=True, slots=True)

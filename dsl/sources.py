@@ -12,7 +12,7 @@ from typing import TypeVar
 from dsl import syntax as sx
 from dsl.diagnostics import Diagnostic
 from dsl.graph import Attr, Region, Transform, WeightSource
-from dsl.packed_sources import PACKED_SOURCES, four_bits
+from dsl.packed_sources import PACKED_SOURCES
 from dsl.resolver import Resolver, SourceRule, SourceSpec, Want
 from dsl.static import StaticError
 from dsl.symbolic import Dim, equal, quotient, text
@@ -43,11 +43,7 @@ def _transpose(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim])
     if region is not None and region.axis >= rank - 2:
         region = replace(region, axis=2 * rank - 3 - region.axis)
     swapped = Want(_swapped(want.shape), _swapped(want.stored), region, want.dtype)
-    part = r.source(expr.arguments[0], swapped, loops)
-    if four_bits(part):
-        message = "four-bit numbers have scales along a row, and cannot be transposed"
-        raise StaticError(Diagnostic("S208", message, expr.span))
-    return Transform("transpose", (part,), {}, expr.span)
+    return Transform("transpose", (r.source(expr.arguments[0], swapped, loops),), {}, expr.span)
 
 
 def _swapped(shape: tuple[Axis, ...]) -> tuple[Axis, ...]:

@@ -25,9 +25,16 @@ def method_of(config: Mapping[str, object]) -> Mapping[str, object] | None:
 
 
 def shards(
-    torch: Any, section: Mapping[str, object], names: Sequence[str], read: Callable[[str], Any]
+    torch: Any,
+    section: Mapping[str, object],
+    names: Sequence[str],
+    read: Callable[[str], Any],
+    turned: Callable[[str], bool],
 ) -> Iterator[Mapping[str, Any]]:
-    """Yield all tensors of a checkpoint, those of packed weights as one whole weight, some at a time."""
+    """Yield all tensors of a checkpoint, those of packed weights as one whole weight, some at a time.
+
+    `turned` names the modules whose own weight is [K, N].
+    """
     packed = {name.removesuffix(PACKED) for name in names if name.endswith(PACKED)}
     some: dict[str, Any] = {}
     size = 0
@@ -37,6 +44,7 @@ def shards(
         if is_packed and part != "qweight":
             continue
         tensor = _whole(torch, section, module, read) if is_packed else read(name)
+        tensor = tensor.T.contiguous() if is_packed and turned(module) else tensor
         some[f"{module}.weight" if is_packed else name] = tensor
         size += tensor.numel() * tensor.element_size()
         if size >= SHARD_BYTES:

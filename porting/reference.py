@@ -102,7 +102,7 @@ class Reference:
         with (
             _plain_folder(checkpoint)
             if section is None
-            else _whole_folder(checkpoint, section) as folder,
+            else _whole_folder(checkpoint, section, _convolutions(raw)) as folder,
             refusing("S551", "load this model"),
             _as(torch, precision),
         ):
@@ -313,8 +313,10 @@ def _plain_folder(checkpoint: Checkpoint) -> Iterator[Path]:
 
 
 @contextmanager
-def _whole_folder(checkpoint: Checkpoint, section: Mapping[str, object]) -> Iterator[Path]:
-    """Make a folder with the weights as they are without quantisation."""
+def _whole_folder(
+    checkpoint: Checkpoint, section: Mapping[str, object], turned: tuple[str, ...]
+) -> Iterator[Path]:
+    """Make a folder with the weights as they are without quantisation; those of `turned` modules are [in, out]."""
     torch, _ = libraries()
     from safetensors import safe_open
 
@@ -330,7 +332,9 @@ def _whole_folder(checkpoint: Checkpoint, section: Mapping[str, object]) -> Iter
 
         weight_map: dict[str, str] = {}
         with refusing("S551", "read these weights"):
-            whole = dequantise.shards(torch, section, list(checkpoint.tensors), read)
+            whole = dequantise.shards(
+                torch, section, list(checkpoint.tensors), read, lambda name: name.endswith(turned)
+            )
             for number, tensors in enumerate(whole):
                 file_name = f"whole-{number}.safetensors"
                 save_tensors(tensors, folder / file_name)
@@ -338,6 +342,16 @@ def _whole_folder(checkpoint: Checkpoint, section: Mapping[str, object]) -> Iter
         (folder / "generation_config.json").write_text("{}", encoding="utf-8")
         _write_index(folder, weight_map)
         yield folder
+
+
+def _convolutions(raw: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the names of a model's modules whose weights transformers keeps as [in, out]."""
+    torch, transformers = libraries()
+    with refusing("S551", "make this model"), torch.device("meta"):
+        config = transformers.AutoConfig.for_model(**raw)
+        model = transformers.AutoModelForCausalLM.from_config(config)
+    kind = transformers.pytorch_utils.Conv1D
+    return tuple(name for name, module in model.named_modules() if isinstance(module, kind))
 
 
 def _write_index(folder: Path, weight_map: Mapping[str, str]) -> None:

@@ -73,12 +73,14 @@ class Form:
 
     The name of a tensor that is there for each packed weight ends with `mark` where the original's ends with
     `original`. `write` gives the source of an original name; `known` tells whether a key of the section is understood.
+    With `turned` a weight that the original keeps as [in, out] is [out, in] like those of linear layers.
     """
 
     mark: str
     original: str
     write: Callable[[str, Span], sx.Call]
     known: Callable[[str, object], bool]
+    turned: bool = False
 
 
 def form_of(config: ModelConfig, tensors: Mapping[str, TensorInfo]) -> Form | None:
@@ -121,7 +123,7 @@ def _gptq(config: ModelConfig, tensors: Mapping[str, TensorInfo]) -> Form:
         index = f"{name.removesuffix('weight')}g_idx"
         return _call("gptq", span, scales, *parts, index, group, added)
 
-    return Form(".qweight", ".weight", write, _in_groups(GPTQ, config))
+    return Form(".qweight", ".weight", write, _in_groups(GPTQ, config), turned=True)
 
 
 def _awq(config: ModelConfig, tensors: Mapping[str, TensorInfo]) -> Form:
@@ -131,7 +133,7 @@ def _awq(config: ModelConfig, tensors: Mapping[str, TensorInfo]) -> Form:
         parts = (name.removesuffix("weight") + part for part in ("qweight", "qzeros", "scales"))
         return _call("awq", span, scales, *parts, group)
 
-    return Form(".qweight", ".weight", write, _in_groups(AWQ, config))
+    return Form(".qweight", ".weight", write, _in_groups(AWQ, config), turned=True)
 
 
 def _in_groups(values: Values, config: ModelConfig) -> Callable[[str, object], bool]:

@@ -82,6 +82,9 @@ def _packed(source: sx.Expr, packed: Collection[str], form: Form, span: Span) ->
         return form.write(source.value, span)
     if not isinstance(source, sx.Call):
         return None
+    turned = _turned(source) if form.turned else source
+    if turned is not source:
+        return _packed(turned, packed, form, span)
     inner = [
         _packed(argument, packed, form, span)
         if isinstance(argument, sx.String | sx.Call)
@@ -91,6 +94,20 @@ def _packed(source: sx.Expr, packed: Collection[str], form: Form, span: Span) ->
     if any(argument is None for argument in inner):
         return None
     return replace(source, span=span, arguments=tuple(a for a in inner if a is not None))
+
+
+def _turned(source: sx.Call) -> sx.Call | sx.String:
+    """Return a transposed tensor, or transposed columns of one, as they are where the tensor itself is transposed."""
+    if source.function.id != "transpose" or len(source.arguments) != 1:
+        return source
+    (inner,) = source.arguments
+    if isinstance(inner, sx.String):
+        return inner
+    if not (isinstance(inner, sx.Call) and inner.function.id == "columns"):
+        return source
+    if not isinstance(inner.arguments[0], sx.String):
+        return source
+    return replace(inner, function=replace(inner.function, id="rows"))
 
 
 def _fits(parts: Sequence[str], name: str) -> bool:

@@ -27,7 +27,7 @@ from porting.validate import sample_rows, validate
 from tests import four_bits
 
 GROUP = 8
-KEPT = re.compile(r"norm|embed|lm_head|router|\.gate\.weight$|^transformer\.wte")
+KEPT = re.compile(r"norm|embed|lm_head|router|\.gate\.weight$|wte|wpe")
 NUMERICS = [pytest.param(n, marks=getattr(pytest.mark, n)) for n in ("f32", "bf16")]
 GPTQ = {
     "quant_method": "gptq",
@@ -63,11 +63,29 @@ CASES = [
     ("qwen2", "gptq with zero points"),
     ("mixtral", "gptq_v2"),
     ("mixtral", "awq"),
-    ("phi3", "gptq with zero points"),
-    ("phi3", "awq"),
+    ("gpt_bigcode", "gptq with zero points"),
+    ("gpt_bigcode", "awq"),
     ("gpt_neox", "gptq"),
+    ("gpt2", "gptq with zero points"),
+    ("deepseek_v3", "awq"),
+    ("deepseek_v3", "gptq"),
 ]
-SIZES: dict[str, dict[str, int]] = {"gpt_neox": {"hidden_size": 64, "num_attention_heads": 4}}
+MLA = {
+    "moe_intermediate_size": 40,
+    "qk_nope_head_dim": 16,
+    "qk_rope_head_dim": 8,
+    "qk_head_dim": 24,
+    "head_dim": 8,
+    "v_head_dim": 24,
+    "kv_lora_rank": 32,
+    "q_lora_rank": 40,
+}
+SIZES: dict[str, dict[str, int]] = {
+    "gpt_neox": {"hidden_size": 64, "num_attention_heads": 4},
+    "gpt_bigcode": {"n_embd": 64, "n_head": 4},
+    "deepseek_v3": MLA,
+}
+CONV = {"gpt2"}
 Tensors = dict[str, torch.Tensor]
 
 
@@ -75,7 +93,7 @@ def section(kind: str) -> dict[str, object]:
     return KINDS[kind][0]
 
 
-def quantised(tensors: Tensors, kind: str) -> tuple[Tensors, Tensors]:
+def quantised(tensors: Tensors, kind: str, model_type: str = "llama") -> tuple[Tensors, Tensors]:
     """Return a checkpoint's tensors in four bits, and the same weights whole."""
     said, symmetric, dtype = KINDS[kind]
     packed: Tensors = {}
@@ -85,8 +103,11 @@ def quantised(tensors: Tensors, kind: str) -> tuple[Tensors, Tensors]:
             packed[name] = whole[name] = weight
             continue
         group = int(str(said["group_size"]))
-        group = weight.shape[1] if group == -1 else group
-        numbers = four_bits.nearest(weight.double().numpy(), group, symmetric=symmetric)
+        # Both formats keep a Conv1D's weight as that of a linear layer.
+        turned = model_type in CONV
+        linear = weight.T if turned else weight
+        group = linear.shape[1] if group == -1 else group
+        numbers = four_bits.nearest(linear.double().numpy(), group, symmetric=symmetric)
         added = 0 if said.get("checkpoint_format") == "gptq_v2" else 1
         is_awq = said["quant_method"] == "awq"
         made = four_bits.awq(numbers) if is_awq else four_bits.gptq(numbers, added)
@@ -95,9 +116,10 @@ def quantised(tensors: Tensors, kind: str) -> tuple[Tensors, Tensors]:
         scales = packed[f"{base}scales"].to(dtype)
         packed[f"{base}scales"] = scales
         # Scales have at most 11 bits, so these are numbers of float32.
-        whole[name] = torch.from_numpy(
+        same = torch.from_numpy(
             four_bits.Numbers(numbers.q, scales.double().numpy().T, numbers.zeros, group).weight()
         ).float()
+        whole[name] = same.T.contiguous() if turned else same
     return packed, whole
 
 
@@ -112,7 +134,7 @@ def made(tmp_path: Path, model_type: str, kind: str, **keys: object) -> tuple[Pa
     """Return the folder of a model in four bits, and that of the same model whole."""
     folder = tiny(tmp_path / "packed", model_type, **SIZES.get(model_type, {}))
     whole = shutil.copytree(folder, tmp_path / "whole")
-    tensors = quantised(load_file(folder / "model.safetensors"), kind)
+    tensors = quantised(load_file(folder / "model.safetensors"), kind, model_type)
     written(whole, tensors[1])
     return written(folder, tensors[0], quantization_config=section(kind) | keys), whole
 
