@@ -417,9 +417,9 @@ _CHECKPOINT: dict[str, Code] = {
         "Two weights read the same tensor, or the row ranges that weights read do not cover it.",
     ),
     "S565": Code(
-        "Four-bit weights in an order that is not supported",
-        "The numbers of a GPTQ or AWQ checkpoint do not say one thing to every library, or ask for columns out of the "
-        "order of their groups. Quantise again without act-order (`desc_act` false), or take the original checkpoint.",
+        "Four-bit weights that are not read",
+        "A GPTQ checkpoint has its columns out of the order of their groups (act-order), or zero points that libraries "
+        "read in different ways. Quantise again with `desc_act` false, as gptq_v2, or take the original checkpoint.",
     ),
 }
 
