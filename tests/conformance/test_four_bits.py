@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,9 @@ CASES = [
     ("deepseek_v3", "awq"),
     ("deepseek_v3", "gptq"),
 ]
+# With these random weights two groups of experts are 0.002 apart at one of 48 positions, and bf16 takes the other one:
+# with whole weights too, whose bits are the same (below).
+FLIPS = {("deepseek_v3", "awq", "bf16")}
 MLA = {
     "moe_intermediate_size": 40,
     "qk_nope_head_dim": 16,
@@ -149,8 +153,14 @@ def refused(folder: Path) -> str:
     return render_all(caught.value.diagnostics)
 
 
-@pytest.mark.parametrize("numerics", NUMERICS)
-@pytest.mark.parametrize(("model_type", "kind"), CASES)
+def ruled() -> Iterator[object]:
+    for model_type, kind in CASES:
+        for numerics in ("f32", "bf16"):
+            if (model_type, kind, numerics) not in FLIPS:
+                yield pytest.param(model_type, kind, numerics, marks=getattr(pytest.mark, numerics))
+
+
+@pytest.mark.parametrize(("model_type", "kind", "numerics"), [*ruled()])
 def test_four_bits(model_type: str, kind: str, numerics: str, tmp_path: Path) -> None:
     folder, whole = made(tmp_path, model_type, kind)
     port = planned(folder)
@@ -163,6 +173,19 @@ def test_four_bits(model_type: str, kind: str, numerics: str, tmp_path: Path) ->
         rows = [row.tolist() for row in sample_rows(97)[:1]]
         truth, own = (Reference.load(at, "float64").logits(rows)[0] for at in (whole, folder))
         assert np.array_equal(own.logits, truth.logits)
+
+
+@pytest.mark.parametrize("numerics", NUMERICS)
+@pytest.mark.parametrize(("model_type", "kind"), CASES)
+def test_the_bits_are_those_of_whole_weights(
+    model_type: str, kind: str, numerics: str, tmp_path: Path
+) -> None:
+    (row, *_) = sample_rows(97)
+    packed, whole = (
+        Engine(planned(at).graph, Checkpoint.open(at), numerics).session().step([row])[0]
+        for at in made(tmp_path, model_type, kind)
+    )
+    assert np.array_equal(packed, whole)
 
 
 @pytest.mark.f32
