@@ -15,6 +15,7 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
+from device_model.int4 import awq, gptq
 from device_model.kernels.call import integer
 from device_model.numerics import STORAGE, Array, cast
 from device_model.packed import E8M0_BIAS, MX_BLOCK, Packed, mxfp4
@@ -36,30 +37,43 @@ class TensorReader(Protocol):
 
 
 class Fill(Enum):
-    """What the elements of a tensor are: numbers, factors near 1, any patterns, or exponents of two as bytes."""
+    """What the elements of a tensor are: numbers, factors near 1, any patterns, exponents of two as bytes.
+
+    Of groups of four-bit numbers also the middle ones as zero points, scales, and the numbers of the groups.
+    """
 
     NUMBERS = "numbers"
     FACTORS = "factors"
     PATTERNS = "patterns"
     EXPONENTS = "exponents"
+    MIDDLES = "middles"
+    STEPS = "steps"
+    GROUPS = "groups"
 
 
-FILLS: Mapping[str, tuple[Fill, Fill]] = {
+FILLS: Mapping[str, tuple[Fill, ...]] = {
     "scaled": (Fill.NUMBERS, Fill.FACTORS),
     "mxfp4": (Fill.PATTERNS, Fill.EXPONENTS),
+    "gptq": (Fill.PATTERNS, Fill.MIDDLES, Fill.STEPS, Fill.GROUPS),
+    "awq": (Fill.PATTERNS, Fill.MIDDLES, Fill.STEPS),
 }
-"""What the two parts of a packed weight hold."""
+"""What the parts of a packed weight hold."""
+MIDDLE = 0x77777777
+"""Eight zero points a half below the middle of four-bit patterns."""
 FOUR_BITS_DEVIATION = 2.93
-"""The deviation of four-bit numbers whose patterns are equally likely."""
+"""The deviation of four-bit floats whose patterns are equally likely."""
+WHOLE_DEVIATION = 4.61
+"""The same of whole numbers of four bits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The stored shape and format of a tensor, and what it holds."""
+    """The stored shape and format of a tensor, and what it holds; `group` is the columns that share a scale."""
 
     dims: tuple[int, ...]
     dtype: DType
     fill: Fill = Fill.NUMBERS
+    group: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +99,21 @@ class RandomReader:
 def _random(shape: Shape, generator: np.random.Generator) -> Array:
     """Return numbers of a deviation that does not grow with the width, whole or in the parts of a packed weight."""
     if shape.fill is Fill.PATTERNS:
-        return generator.integers(0, 256, shape.dims, np.uint8)
+        size = STORAGE[shape.dtype.name].itemsize
+        patterns = generator.integers(0, 256, (*shape.dims[:-1], shape.dims[-1] * size), np.uint8)
+        return patterns.view(STORAGE[shape.dtype.name])
+    if shape.fill is Fill.MIDDLES:
+        return np.full(shape.dims, MIDDLE, np.int32)
+    if shape.fill is Fill.GROUPS:
+        return (np.arange(shape.dims[0]) // shape.group).astype(np.int32)
     if shape.fill is Fill.EXPONENTS:
         width = shape.dims[-1] * MX_BLOCK
         middle = E8M0_BIAS + round(-np.log2(FOUR_BITS_DEVIATION * width**0.5))
         return generator.integers(middle - 1, middle + 2, shape.dims, np.uint8)
     values = generator.standard_normal(shape.dims, dtype=np.float32)
+    if shape.fill is Fill.STEPS:
+        step = WHOLE_DEVIATION * (shape.dims[0] * shape.group) ** 0.5
+        return cast((1 + np.float32(0.1) * values) / np.float32(step), STORAGE[shape.dtype.name])
     if len(shape.dims) > 1 and shape.fill is Fill.NUMBERS:
         values *= np.float32(shape.dims[-1] ** -0.5)
     else:
@@ -120,23 +143,25 @@ def shapes_of(graph: Graph) -> dict[str, Shape]:
     shapes: dict[str, Shape] = {}
     for body, layers in graph.bodies():
         for weight in body.weights:
-            fills = dict(_fills(weight.source))
+            fills = {name: (fill, group) for name, fill, group in _fills(weight.source)}
             for layer in layers:
                 for name, ref in tensors(weight.source, layer):
-                    dtype, fill = ref.dtype or weight.type.dtype, fills.get(ref.name, Fill.NUMBERS)
-                    shape = Shape(_stored(ref, weight), dtype, fill)
+                    dtype = ref.dtype or weight.type.dtype
+                    shape = Shape(_stored(ref, weight), dtype, *fills[ref.name])
                     shapes[name] = _larger(shapes.get(name, shape), shape)
     return shapes
 
 
-def _fills(origin: WeightSource, fill: Fill = Fill.NUMBERS) -> Iterator[tuple[str, Fill]]:
-    """Yield what the tensors of a source hold, by their names with holes."""
+def _fills(
+    origin: WeightSource, fill: Fill = Fill.NUMBERS, group: int = 1
+) -> Iterator[tuple[str, Fill, int]]:
+    """Yield what the tensors of a source hold, and in which groups, by their names with holes."""
     if isinstance(origin, TensorRef):
-        yield origin.name, fill
+        yield origin.name, fill, group
         return
     inner = FILLS.get(origin.function, (fill,) * len(origin.parts))
     for part, own in zip(origin.parts, inner, strict=True):
-        yield from _fills(part, own)
+        yield from _fills(part, own, integer(origin.attrs, "group", group))
 
 
 def _stored(ref: TensorRef, weight: Weight) -> tuple[int, ...]:
@@ -151,7 +176,7 @@ def _stored(ref: TensorRef, weight: Weight) -> tuple[int, ...]:
 
 
 def _larger(a: Shape, b: Shape) -> Shape:
-    return Shape(tuple(max(x, y) for x, y in zip(a.dims, b.dims, strict=True)), a.dtype, a.fill)
+    return replace(a, dims=tuple(max(x, y) for x, y in zip(a.dims, b.dims, strict=True)))
 
 
 def evaluate(weight: Weight, reader: TensorReader, layer: int) -> Array | Packed:
@@ -222,6 +247,16 @@ def _mxfp4(parts: Parts, attrs: Mapping[str, Attr]) -> Packed:
     return mxfp4(values, scales)
 
 
+def _gptq(parts: Parts, attrs: Mapping[str, Attr]) -> Packed:
+    values, zeros, scales, index = _plain(parts)
+    return gptq(values, zeros, scales, index, integer(attrs, "group"), integer(attrs, "added"))
+
+
+def _awq(parts: Parts, attrs: Mapping[str, Attr]) -> Packed:
+    values, zeros, scales = _plain(parts)
+    return awq(values, zeros, scales, integer(attrs, "group"))
+
+
 def _join(parts: Parts, attrs: Mapping[str, Attr]) -> Array:
     return np.concatenate(_plain(parts))
 
@@ -243,7 +278,11 @@ def _part(parts: Parts, attrs: Mapping[str, Attr]) -> Array | Packed:
         if cut or (each > 1 and integer(attrs, "step", 1) > 1):
             raise _cut(x)
         blocks = {**attrs, **{key: end // each for key, end in ends.items()}}
-        return replace(x, values=_taken(x.values, attrs), scales=_taken(x.scales, blocks))
+        values, scales = _taken(x.values, attrs), _taken(x.scales, blocks)
+        # A part of what was repacked must not hold all of it; a part of a file may.
+        if x.has_zero_points:
+            values, scales = values.copy(), scales.copy()
+        return replace(x, values=values, scales=scales)
     return _taken(_plain([x])[0], attrs)
 
 
@@ -297,4 +336,6 @@ TRANSFORMS: dict[str, Callable[[Parts, Mapping[str, Attr]], Array | Packed]] = {
     "half_pairs": _half_pairs,
     "scaled": _scaled,
     "mxfp4": _mxfp4,
+    "gptq": _gptq,
+    "awq": _awq,
 }

@@ -1,8 +1,8 @@
 """Weights that stay packed: low-precision values with scales, widened a panel of rows at a time.
 
-A panel's elements are value times scale in float32, rounded once to the format that the run computes in; where scales
-belong to whole channels they multiply the results instead. Which bytes of which file a weight comes from is decided
-elsewhere, and no panel is kept.
+A panel's elements are value times scale in float32, rounded once to the format that the run computes in; a zero point
+is subtracted from the value first. Where scales belong to whole channels they multiply the results instead. Which bytes
+of which file a weight comes from is decided elsewhere, and no panel is kept.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ E8M0_BIAS = 127
 FOUR_BITS: dict[str, Array] = {
     "f4e2m1": np.arange(16, dtype=np.uint8).view(ml_dtypes.float4_e2m1fn).astype(np.float32),
     "i4": np.array([*range(8), *range(-8, 0)], np.float32),
+    "u4": np.arange(16, dtype=np.float32),
 }
 """The value of each four-bit pattern of a format."""
 
@@ -29,9 +30,9 @@ class Packed:
     """A weight [..., N, K] in blocks of `rows` x `columns`, each with one scale.
 
     `values` has one element of a low precision each or, where `four_bits` names their format, two patterns a byte, the
-    lower first, and `width` is K. `scales` are float32, or exponents of two as bytes. `dtype` is the format that
-    elements are rounded to. With `per_channel` the scales are one a row and no part of the elements: they multiply
-    the results.
+    lower first, and `width` is K. `scales` are float32, or exponents of two as bytes; beside each scale of "u4" stands
+    a zero point, along one more axis. `dtype` is the format that elements are rounded to. With `per_channel` the scales
+    are one a row and no part of the elements: they multiply the results.
     """
 
     values: Array
@@ -47,6 +48,11 @@ class Packed:
     def has_exponents(self) -> bool:
         """Tell whether scales are exponents of two."""
         return self.scales.dtype == np.uint8
+
+    @property
+    def has_zero_points(self) -> bool:
+        """Tell whether each scale has a zero point beside it."""
+        return self.four_bits == "u4"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -85,6 +91,8 @@ class Packed:
         blocks = self.scales[start // self.rows : -(-stop // self.rows)]
         scales = np.repeat(blocks, self.rows, axis=0)[start % self.rows :][: stop - start]
         scales = np.repeat(scales, self.columns, axis=1)[:, : values.shape[1]]
+        if self.has_zero_points:
+            return cast((values - scales[..., 1]) * scales[..., 0], self.dtype)
         if not self.has_exponents:
             return cast(values * scales, self.dtype)
         with np.errstate(over="ignore"):
@@ -100,15 +108,34 @@ class Packed:
 
     def swapped(self) -> Packed:
         """Return the transpose of the last two axes, still packed."""
-        if self.four_bits:
-            raise ValueError("the device cannot transpose four-bit blocks")
+        axis = self.scales.ndim - (3 if self.has_zero_points else 2)
         return replace(
             self,
-            values=np.ascontiguousarray(self.values.swapaxes(-1, -2)),
-            scales=np.ascontiguousarray(self.scales.swapaxes(-1, -2)),
+            values=_turned(self) if self.four_bits else _swapped(self.values, -2),
+            scales=_swapped(self.scales, axis),
             rows=self.columns,
             columns=self.rows,
+            width=int(self.values.shape[-2]) if self.four_bits else 0,
         )
+
+
+def _swapped(x: Array, axis: int) -> Array:
+    return np.ascontiguousarray(x.swapaxes(axis, axis + 1))
+
+
+def _turned(w: Packed) -> Array:
+    """Return four-bit patterns of the transpose, two a byte, one matrix of a stack after the other."""
+    if w.values.ndim > 2:
+        return np.stack([_turned(w.part(index)) for index in range(len(w))])
+    patterns = np.stack([w.values & 15, w.values >> 4], axis=-1)
+    return in_pairs(patterns.reshape(len(w), -1)[:, : w.width].T)
+
+
+def in_pairs(patterns: Array) -> Array:
+    """Return four-bit patterns [N, K], two a byte, the lower first; an odd row ends with half a byte of zeros."""
+    if patterns.shape[1] % 2:
+        patterns = np.pad(patterns, ((0, 0), (0, 1)))
+    return np.ascontiguousarray(patterns[:, 0::2] | patterns[:, 1::2] << np.uint8(4))
 
 
 def mxfp4(blocks: Array, scales: Array) -> Packed:

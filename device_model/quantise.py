@@ -21,7 +21,7 @@ from device_model.formats import (
     encode_blocks,
 )
 from device_model.numerics import STORAGE, Array, wide
-from device_model.packed import FOUR_BITS, Packed
+from device_model.packed import FOUR_BITS, Packed, in_pairs
 from device_model.precision import INTEGERS, Operand, Scale
 
 PANEL_ELEMENTS = 1 << 16
@@ -70,7 +70,9 @@ def weight(array: Array, operand: Operand, dtype: np.dtype[Any]) -> Packed:
         else:
             codes, found = _grouped(panel, operand, group)
         scales[start : start + step] = found
-        values[start : start + step] = _nibbles(codes) if four_bits else codes.view(np.uint8)
+        values[start : start + step] = (
+            in_pairs(codes.view(np.uint8) & np.uint8(15)) if four_bits else codes.view(np.uint8)
+        )
     per_channel = operand.scale in (Scale.ROW, Scale.NONE)
     return Packed(
         (values if four_bits else values.view(STORAGE[operand.format])).reshape(*outer, n, -1),
@@ -119,11 +121,3 @@ def _grouped(values: Array, operand: Operand, group: int) -> tuple[Array, Array]
         most = largest(operand)
         return np.clip(np.rint(flat), -most, most).astype(np.int8), scales
     return encode(flat, FORMATS[operand.format], operand.overflow), scales
-
-
-def _nibbles(codes: Array) -> Array:
-    """Return two four-bit patterns a byte, the lower first."""
-    four = codes.view(np.uint8) & np.uint8(15)
-    if four.shape[1] % 2:
-        four = np.pad(four, ((0, 0), (0, 1)))
-    return four[:, 0::2] | four[:, 1::2] << np.uint8(4)

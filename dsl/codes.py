@@ -416,6 +416,11 @@ _CHECKPOINT: dict[str, Code] = {
         "Tensor not read exactly once",
         "Two weights read the same tensor, or the row ranges that weights read do not cover it.",
     ),
+    "S565": Code(
+        "Four-bit weights that are not read",
+        "A GPTQ checkpoint has its columns out of the order of their groups (act-order), or zero points that libraries "
+        "read in different ways. Quantise again with `desc_act` false, as gptq_v2, or take the original checkpoint.",
+    ),
 }
 
 _DEVICE: dict[str, Code] = {

@@ -56,7 +56,8 @@ class TensorRef:
     """A checkpoint tensor; `{i}` in the name stands for the layer index.
 
     `shape` is what the file must hold, None where only a region says something about a size; `read` is the shape of
-    the part that is read; `dtype` is the stored format, None for any that the weight's own can be made from.
+    the part that is read; `dtype` is the stored format, None for any that the weight's own can be made from. A `shared`
+    tensor says something of each part of a packed one, and is read with every one of them.
     """
 
     name: str
@@ -65,6 +66,7 @@ class TensorRef:
     read: tuple[Dim, ...] = ()
     region: Region | None = None
     dtype: DType | None = None
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)

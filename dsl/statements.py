@@ -18,8 +18,9 @@ from dsl.graph import Output, StateArray, Unneeded
 from dsl.layers import Layers, poison_carry
 from dsl.origins import origins
 from dsl.outline import mentioned, names
+from dsl.resolver import Resolver, fill
 from dsl.scope import POISON, Meaning, Poison, Scope, Tensor
-from dsl.sources import Resolver, fill
+from dsl.sources import SOURCES
 from dsl.static import StaticError
 
 
@@ -109,7 +110,7 @@ class Statements:
     def _weight(self, statement: sx.WeightSyntax, scope: Scope) -> Meaning:
         type_ = self.expressions.type(statement.type, scope)
         evaluator = self.expressions.evaluator(scope)
-        resolver = Resolver(scope, evaluator, type_.dims, self.shared.held)
+        resolver = Resolver(SOURCES, scope, evaluator, type_.dims, self.shared.held)
         source = resolver.resolve(statement.source)
         value = self.builder.weight(statement.name.id, type_, source, statement.span)
         self.builder.expect_use(value, statement.name.id, statement.name.span, "weight")

@@ -10,7 +10,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from device_model.precision import Product
 from dsl.diagnostics import Refused, refuse
-from porting import float64, low_precision
+from porting import dequantise, float64, low_precision
 from porting.checkpoint.files import find_file
 from porting.checkpoint.tensors import INDEX, SINGLE, Checkpoint
 from porting.commands.progress import Progress, silent
@@ -96,8 +96,13 @@ class Reference:
         progress(stage, 0, 2)
         checkpoint = Checkpoint.open(directory)
         raw = _raw_config(directory, checkpoint)
+        section = dequantise.method_of(raw)
+        if section is not None:
+            raw = {key: value for key, value in raw.items() if key != "quantization_config"}
         with (
-            _plain_folder(checkpoint) as folder,
+            _plain_folder(checkpoint)
+            if section is None
+            else _whole_folder(checkpoint, section, _convolutions(raw)) as folder,
             refusing("S551", "load this model"),
             _as(torch, precision),
         ):
@@ -303,10 +308,55 @@ def _plain_folder(checkpoint: Checkpoint) -> Iterator[Path]:
             (folder / file.name).symlink_to(file.path)
         (folder / "generation_config.json").write_text("{}", encoding="utf-8")
         if SINGLE not in checkpoint.files:
-            weight_map = {tensor.name: tensor.file for tensor in checkpoint.tensors.values()}
-            index = {"metadata": {}, "weight_map": weight_map}
-            (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
+            _write_index(folder, {t.name: t.file for t in checkpoint.tensors.values()})
         yield folder
+
+
+@contextmanager
+def _whole_folder(
+    checkpoint: Checkpoint, section: Mapping[str, object], turned: tuple[str, ...]
+) -> Iterator[Path]:
+    """Make a folder with the weights as they are without quantisation; those of `turned` modules are [in, out]."""
+    torch, _ = libraries()
+    from safetensors import safe_open
+
+    with tempfile.TemporaryDirectory(prefix="sohu-") as name, ExitStack() as stack:
+        folder = Path(name)
+        opened = {
+            file.name: stack.enter_context(safe_open(file.path, framework="pt"))
+            for file in checkpoint.files.values()
+        }
+
+        def read(tensor: str) -> Any:
+            return opened[checkpoint.tensors[tensor].file].get_tensor(tensor)
+
+        weight_map: dict[str, str] = {}
+        with refusing("S551", "read these weights"):
+            whole = dequantise.shards(
+                torch, section, list(checkpoint.tensors), read, lambda name: name.endswith(turned)
+            )
+            for number, tensors in enumerate(whole):
+                file_name = f"whole-{number}.safetensors"
+                save_tensors(tensors, folder / file_name)
+                weight_map |= dict.fromkeys(tensors, file_name)
+        (folder / "generation_config.json").write_text("{}", encoding="utf-8")
+        _write_index(folder, weight_map)
+        yield folder
+
+
+def _convolutions(raw: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the names of a model's modules whose weights transformers keeps as [in, out]."""
+    torch, transformers = libraries()
+    with refusing("S551", "make this model"), torch.device("meta"):
+        config = transformers.AutoConfig.for_model(**raw)
+        model = transformers.AutoModelForCausalLM.from_config(config)
+    kind = transformers.pytorch_utils.Conv1D
+    return tuple(name for name, module in model.named_modules() if isinstance(module, kind))
+
+
+def _write_index(folder: Path, weight_map: Mapping[str, str]) -> None:
+    index = {"metadata": {}, "weight_map": dict(weight_map)}
+    (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
 
 
 def _check_weights(info: Mapping[str, Any]) -> None:

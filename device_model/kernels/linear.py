@@ -15,7 +15,7 @@ from device_model.kernels.call import Call
 from device_model.kernels.compiled import read, size_of, words, write
 from device_model.kernels.deferred import compiled
 from device_model.kernels.kernel import DTypes, Kernel, as_first, declared, promoted
-from device_model.kernels.panels import BYTES, MX_BYTES, NIBBLES, SCALED_NIBBLES
+from device_model.kernels.panels import BYTES, CENTRED_NIBBLES, MX_BYTES, NIBBLES, SCALED_NIBBLES
 from device_model.kernels.product import scratch_bytes
 from device_model.kernels.quantised import Stored, lower, product
 from device_model.numerics import BF16, F16, F32, Array, Numerics, is_float
@@ -81,6 +81,7 @@ def stored(target: Builder, w: Held | Packed) -> Stored:
         kind, (rows, columns) = PACKED_KINDS[bool(w.four_bits), False], w.shape[-2:]
         return Stored(address, kind, target.at(Held(ONE)), rows, columns, table, 0)
     kind = PACKED_KINDS[bool(w.four_bits), w.has_exponents]
+    kind = CENTRED_NIBBLES if w.has_zero_points else kind
     rounds = 0 if w.dtype == F32 else kind_of(w.dtype)
     scales = target.at(Held(w.scales))
     return Stored(address, kind, scales, w.rows, w.columns, table, rounds)

@@ -197,7 +197,7 @@ def _repeated(
     for use in uses:
         by_name.setdefault(use.name, []).append(use)
     for name, group in by_name.items():
-        if name not in tensors:
+        if name not in tensors or all(use.ref.shared for use in group):
             continue
         partly = any(matches(name) for matches in spare)
         if _once(tensors[name].shape, [use.ref.region for use in group], partly):

@@ -1,16 +1,14 @@
 """Let weights come from the low precision that a checkpoint stores them in, as its config says.
 
-A family names the tensors of the original checkpoint. Where a quantised one keeps scales beside them, each weight may
-come from both; the port then states which it is. Formats that a family names itself (mxfp4 of gpt-oss) are not here.
-
-FP8 with block scales: `quantization_config` as in DeepSeek-V3's and Qwen3's FP8 checkpoints; transformers reads it in
-integrations/finegrained_fp8.py.
+A family names the tensors of the original checkpoint. Where a quantised one keeps others in their place or beside them,
+each weight may come from both; the port then states which it is. Formats that a family names itself (mxfp4 of gpt-oss)
+are not here; what the forms are is in `packed_forms`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 
@@ -18,67 +16,43 @@ from dsl import syntax as sx
 from dsl.program import Program, with_sources
 from dsl.source import Source, Span
 from dsl.stored_tensors import HOLE
+from porting.checkpoint.packed_forms import SECTION, Form, form_of
+from porting.checkpoint.safetensors_header import TensorInfo
 from porting.config.reader import ModelConfig
 
-SECTION = "quantization_config."
-SCALES = "_scale_inv"
 STORED = "says how weights are stored, which is what the port's sources say"
-# What each key may be; None stands for any value.
-FP8: Mapping[str, tuple[object, ...] | None] = {
-    "quant_method": ("fp8",),
-    "fmt": ("e4m3",),
-    "activation_scheme": ("dynamic",),
-    "weight_block_size": None,
-    "modules_to_not_convert": None,
-    "scale_fmt": ("float", "ue8m0"),
-    "dequantize": (False, True),
-}
-USUAL_BLOCK = (128, 128)
 _NUMBER = re.compile(r"\.[0-9]+(?=\.)")
 
 
 def as_stored(
-    program: Program, config: ModelConfig, names: Iterable[str]
+    program: Program, config: ModelConfig, tensors: Mapping[str, TensorInfo]
 ) -> tuple[Program, ModelConfig]:
-    """Return the program with the sources of a quantised checkpoint, and the config without the keys that said so."""
-    if config.values.get(f"{SECTION}quant_method") != "fp8":
+    """Return the program with the sources of a quantised checkpoint, and the config without the keys that said so.
+
+    Raises `Refused` for a form that is known not to work.
+    """
+    form = form_of(config, tensors)
+    if form is None:
         return program, config
     said = [
         key
         for key, value in config.values.items()
-        if key.startswith(SECTION) and _is_known(key.removeprefix(SECTION), value)
+        if key.startswith(SECTION) and form.known(key.removeprefix(SECTION), value)
     ]
     # Names that differ in a layer's or an expert's number alone are one name here.
-    scales = {_NUMBER.sub(".0", name) for name in names if name.endswith(SCALES)}
-    block = _block(config)
+    packed = {
+        _NUMBER.sub(".0", name).removesuffix(form.mark) + form.original
+        for name in tensors
+        if name.endswith(form.mark)
+    }
 
     def change(weight: sx.WeightSyntax) -> sx.Expr:
         if len(weight.type.axes) < 2:
             return weight.source
-        both = [_both(one, scales, block) for one in sx.alternatives(weight.source)]
+        both = [_both(one, packed, form) for one in sx.alternatives(weight.source)]
         return reduce(_either, both)
 
     return with_sources(program, change), _without(config, said)
-
-
-def _is_known(key: str, value: object) -> bool:
-    if key == "weight_block_size":
-        return _is_block(value)
-    allowed = FP8.get(key, ())
-    return allowed is None or value in allowed
-
-
-def _block(config: ModelConfig) -> tuple[int, int]:
-    value = config.values.get(f"{SECTION}weight_block_size")
-    return (value[0], value[1]) if isinstance(value, list) and _is_block(value) else USUAL_BLOCK
-
-
-def _is_block(value: object) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == 2
-        and all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in value)
-    )
 
 
 def _without(config: ModelConfig, keys: Iterable[str]) -> ModelConfig:
@@ -90,13 +64,50 @@ def _without(config: ModelConfig, keys: Iterable[str]) -> ModelConfig:
     )
 
 
-def _both(source: sx.Expr, scales: Iterable[str], block: tuple[int, int]) -> sx.Expr:
-    """Return a source or, before it, the same one of scaled values, where the checkpoint has such scales."""
+def _both(source: sx.Expr, packed: Collection[str], form: Form) -> sx.Expr:
+    """Return a source or, before it, the same one of packed values, where the checkpoint has such."""
     start = source.span
     at = Source(f"{start.source.name} as stored, at {start.start}", start.text)
-    span = Span(at, 0, len(at.text))
-    scaled = _scaled(source, scales, block, span)
-    return source if scaled is None else _either(scaled, source)
+    made = _packed(source, packed, form, Span(at, 0, len(at.text)))
+    return source if made is None else _either(made, source)
+
+
+def _packed(source: sx.Expr, packed: Collection[str], form: Form, span: Span) -> sx.Expr | None:
+    """Return a source with its tensors as they are stored, None where one of them is not packed."""
+    if isinstance(source, sx.String):
+        parts = HOLE.split(source.value)[::2]
+        whole = source.value.endswith(form.original)
+        if not whole or not any(_fits(parts, name) for name in packed):
+            return None
+        return form.write(source.value, span)
+    if not isinstance(source, sx.Call):
+        return None
+    turned = _turned(source) if form.turned else source
+    if turned is not source:
+        return _packed(turned, packed, form, span)
+    inner = [
+        _packed(argument, packed, form, span)
+        if isinstance(argument, sx.String | sx.Call)
+        else argument
+        for argument in source.arguments
+    ]
+    if any(argument is None for argument in inner):
+        return None
+    return replace(source, span=span, arguments=tuple(a for a in inner if a is not None))
+
+
+def _turned(source: sx.Call) -> sx.Call | sx.String:
+    """Return a transposed tensor, or transposed columns of one, as they are where the tensor itself is transposed."""
+    if source.function.id != "transpose" or len(source.arguments) != 1:
+        return source
+    (inner,) = source.arguments
+    if isinstance(inner, sx.String):
+        return inner
+    if not (isinstance(inner, sx.Call) and inner.function.id == "columns"):
+        return source
+    if not isinstance(inner.arguments[0], sx.String):
+        return source
+    return replace(inner, function=replace(inner.function, id="rows"))
 
 
 def _fits(parts: Sequence[str], name: str) -> bool:
@@ -116,28 +127,3 @@ def _fits(parts: Sequence[str], name: str) -> bool:
 
 def _either(first: sx.Expr, second: sx.Expr) -> sx.Expr:
     return sx.Binary(first.span, "or", first, second, first.span)
-
-
-def _scaled(
-    source: sx.Expr, scales: Iterable[str], block: tuple[int, int], span: Span
-) -> sx.Expr | None:
-    """Return a source with its tensors scaled, None where one of them has no scales."""
-    if isinstance(source, sx.String):
-        parts = HOLE.split(source.value)[::2]
-        if not any(_fits(parts, name.removesuffix(SCALES)) for name in scales):
-            return None
-        words = ("f8e4m3", source.value, source.value + SCALES)
-        numbers = (sx.Number(span, n, str(n)) for n in block)
-        arguments: tuple[sx.Expr, ...] = (*(sx.String(span, word) for word in words), *numbers)
-        return sx.Call(span, sx.Name(span, "scaled"), arguments, ())
-    if not isinstance(source, sx.Call):
-        return None
-    inner = [
-        _scaled(argument, scales, block, span)
-        if isinstance(argument, sx.String | sx.Call)
-        else argument
-        for argument in source.arguments
-    ]
-    if any(argument is None for argument in inner):
-        return None
-    return replace(source, span=span, arguments=tuple(a for a in inner if a is not None))

@@ -1,0 +1,184 @@
+"""Resolve the `from` expression of a weight against its declared type: names with holes, and functions that compose.
+
+Every tensor gets the shape that the file must hold, so that headers alone can be checked. What each function does is in
+`sources` and `packed_sources`; applying them to bytes is the device model's work.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass
+
+from dsl import syntax as sx
+from dsl.diagnostics import Diagnostic, did_you_mean
+from dsl.graph import Region, TensorRef, WeightSource
+from dsl.scope import LayerIndex, Poison, Scope
+from dsl.source import Span
+from dsl.static import MAX_TEXT, Evaluator, Static, StaticError, Unknown, show
+from dsl.stored_tensors import HOLE, tensors
+from dsl.symbolic import Dim, Poly, TooComplex, equal, text
+from dsl.types import DTYPES, DType
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What a source must give: a shape, the region of the tensor it is read from, a format, and whether once alone."""
+
+    shape: tuple[Dim, ...]
+    stored: tuple[Dim | None, ...]
+    region: Region | None = None
+    dtype: DType | None = None
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resolver:
+    """Resolves one weight's source in a scope; `functions` are those that it may use."""
+
+    functions: Mapping[str, SourceSpec]
+    scope: Scope
+    evaluator: Evaluator
+    shape: tuple[Dim, ...]
+    held: Container[str] | None = None
+
+    def resolve(self, expr: sx.Expr) -> WeightSource:
+        """Return the source, of alternatives the one that the checkpoint holds, else the first.
+
+        Every alternative must fit; raises `StaticError` where one is malformed or gives another shape. Beside one that
+        the checkpoint holds as a whole the others do not matter.
+        """
+        want = Want(self.shape, self.shape)
+        found: list[WeightSource] = []
+        faults: list[StaticError] = []
+        for one in sx.alternatives(expr):
+            try:
+                found.append(self.source(one, want, {}))
+            except TooComplex as error:
+                message = f"{error} is too complex"
+                raise StaticError(Diagnostic("S218", message, expr.span)) from None
+            except StaticError as fault:
+                faults.append(fault)
+        if self.held is None or not found:
+            if faults:
+                raise faults[0]
+            return found[0]
+        held, layer = self.held, self.scope.current_layer()
+        best = max(found, key=lambda source: _share(source, layer, held))
+        if faults and _share(best, layer, held) < 1.0:
+            raise faults[0]
+        return best
+
+    def source(self, expr: sx.Expr, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
+        """Return one source of what is wanted."""
+        if isinstance(expr, sx.String):
+            name = fill(expr, self.scope, loops)
+            return TensorRef(
+                name, expr.span, want.stored, want.shape, want.region, want.dtype, want.shared
+            )
+        if not isinstance(expr, sx.Call):
+            message = "a source is a tensor's name in quotes, or a function of sources"
+            raise StaticError(Diagnostic("S208", message, expr.span))
+        spec = self.functions.get(expr.function.id)
+        if spec is None:
+            help_ = did_you_mean(expr.function.id, self.functions)
+            message = f"`{expr.function.id}` is no source function"
+            raise StaticError(Diagnostic("S208", message, expr.function.span, help=help_))
+        if (len(expr.arguments) != spec.arguments and spec.arguments >= 0) or expr.keywords:
+            raise StaticError(Diagnostic("S208", f"write {spec.usage}", expr.span))
+        return spec.rule(self, expr, want, loops)
+
+    def number(self, expr: sx.Expr) -> Dim:
+        """Return a static size among a source's arguments."""
+        size = self.evaluator.dim(expr)
+        if isinstance(size, int) and size < 0:
+            raise StaticError(
+                Diagnostic("S208", f"this is {size}; it cannot be negative", expr.span)
+            )
+        return size
+
+    def count(self, expr: sx.Expr) -> Dim:
+        """Return a static size of at least one among a source's arguments."""
+        size = self.number(expr)
+        if equal(size, 0):
+            raise StaticError(Diagnostic("S208", "this is 0; it must be at least 1", expr.span))
+        return size
+
+    def dtype(self, expr: sx.Expr) -> DType:
+        """Return a data type among a source's arguments."""
+        value: Static = self.evaluator.value(expr)
+        found = DTYPES.get(value) if isinstance(value, str) else value
+        if not isinstance(found, DType):
+            message = f"{show(value)} is no dtype"
+            help_ = did_you_mean(str(value), DTYPES)
+            raise StaticError(Diagnostic("S211", message, expr.span, help=help_))
+        return found
+
+    def need(self, holds: bool, expr: sx.Expr, gives: str, want: Want) -> None:
+        """Refuse a source whose function gives another shape than is wanted."""
+        if not holds:
+            shown = ", ".join(text(d) for d in want.shape)
+            message = f"the source gives {gives}; [{shown}] is needed"
+            raise StaticError(Diagnostic("S209", message, expr.span))
+
+    def plain(self, expr: sx.Expr, want: Want) -> None:
+        """Refuse to cut a part that is already a part along another axis."""
+        if want.region is not None:
+            message = "a part of a part: one function must say which part of the tensor is read"
+            raise StaticError(Diagnostic("S208", message, expr.span))
+
+
+SourceRule = Callable[[Resolver, sx.Call, Want, Mapping[str, Dim]], WeightSource]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """A source function: how it is written, what it gives, and its rule; -1 arguments means any number."""
+
+    name: str
+    usage: str
+    summary: str
+    arguments: int
+    rule: SourceRule
+
+
+def _share(source: WeightSource, layer: int | None, held: Container[str]) -> float:
+    """Return which share of a source's tensors there is."""
+    found = [name in held for name, _ in tensors(source, -1 if layer is None else layer)]
+    return sum(found) / len(found) if found else 0.0
+
+
+def _layers(scope: Scope) -> str:
+    found = [name for name, meaning in scope.names.items() if isinstance(meaning, LayerIndex)]
+    return f"the layer is `{{{found[0]}}}`" if found else ""
+
+
+def fill(template: sx.String, scope: Scope, loops: Mapping[str, Dim]) -> str:
+    """Return a string with its holes filled from static strings; loop variables stay as holes."""
+
+    def replace_hole(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name in loops:
+            return match.group()
+        meaning = scope.names.get(name)
+        if isinstance(meaning, LayerIndex):
+            return f"{{{meaning.variable}}}"
+        if isinstance(meaning, str):
+            return meaning
+        if isinstance(meaning, (int, Poly, Unknown)) and not isinstance(meaning, bool):
+            return show(meaning)
+        if isinstance(meaning, Poison):
+            raise StaticError(None)
+        help_ = did_you_mean(name, [*loops, *scope.names]) or _layers(scope)
+        known = "is not bound here" if meaning is None else "is no text, number or loop variable"
+        message = f"the hole `{{{name}}}` {known}"
+        start = template.span.start + 1 + match.start()
+        place = Span(template.span.source, start, start + len(match.group()))
+        labels = scope.near(name)
+        raise StaticError(Diagnostic("S210", message, place, labels=labels, help=help_))
+
+    filled = HOLE.sub(replace_hole, template.value)
+    if len(filled) > MAX_TEXT:
+        message = f"a name of {len(filled)} characters is too long"
+        raise StaticError(Diagnostic("S218", message, template.span))
+    return filled
