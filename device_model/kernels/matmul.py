@@ -54,7 +54,7 @@ def matmul(
     """Compute this part's columns of a product."""
     first, last = columns_of(n, part, parts)
     by_pairs = paired.takes(pairs, x_kind, kind, rounds)
-    block = paired.row_limit(k) if by_pairs else row_limit(k)
+    block = paired.even(rows, paired.row_limit(k)) if by_pairs else row_limit(k)
     numbers = integers(scratch, block)
     for top in range(0, rows, block):
         count = min(block, rows - top)

@@ -14,36 +14,51 @@ from device_model.kernels.product import product, working_bytes
 from device_model.kernels.vectors import BF16, F16
 
 PANEL = 32
-"""Columns that are packed at a time, and whose results of a row are written together."""
+"""Columns that are packed at a time at most, and whose results of a row are written together."""
+PANEL_BYTES = 512 * 1024
+"""Size of packed columns, which should stay in a core's second-level cache."""
 WIDENED = 4
 """Columns of a packed weight that are widened at a time."""
-BLOCK_BYTES = 384 * 1024
-"""Size of a block of packed rows, which should stay in a core's second-level cache."""
-BLOCK_ROWS = 85 * pairs.ROWS
+BLOCK_BYTES = 1024 * 1024
+"""Size of a block of packed rows, each of which is read once for a panel; columns are packed again for each block."""
+LEAST_ROWS, BLOCK_ROWS = 8 * pairs.ROWS, 170 * pairs.ROWS
 SUMS_BYTES = 4 * PANEL * pairs.ROWS
 
 
-@compiled
-def _padded(k: int) -> int:
+def padded(k: int) -> int:
+    """Return how many elements a packed row has."""
     return (k + pairs.STEP - 1) // pairs.STEP * pairs.STEP
 
 
 def limit(k: int) -> int:
-    """Return how many rows are computed at a time."""
+    """Return how many rows are computed at a time at most."""
     rows = BLOCK_BYTES // (2 * max(k, 1)) // pairs.ROWS * pairs.ROWS
-    return max(4 * pairs.ROWS, min(BLOCK_ROWS, rows))
+    return max(LEAST_ROWS, min(BLOCK_ROWS, rows))
 
 
-row_limit = compiled(limit)
+def panel_columns(k: int) -> int:
+    """Return how many columns are packed at a time."""
+    columns = PANEL_BYTES // (2 * max(k, 1)) // pairs.COLUMNS * pairs.COLUMNS
+    return max(pairs.COLUMNS, min(PANEL, columns))
+
+
+_padded, row_limit, _panel_columns = compiled(padded), compiled(limit), compiled(panel_columns)
 
 
 def scratch_bytes(k: int) -> int:
     """Return the scratch memory: sums, packed columns and rows, what `product` needs, and its rows in float32."""
-    rows, padded = limit(k), -(-k // pairs.STEP) * pairs.STEP
-    packed = 2 * padded * (PANEL + rows) + 16 * rows + 6 * k * WIDENED
-    return (
-        SUMS_BYTES + pairs.SEEN_BYTES + packed + 4 * k * pairs.ROWS + working_bytes(pairs.ROWS, k)
-    )
+    rows = limit(k)
+    packed = 2 * padded(k) * (panel_columns(k) + rows) + 16 * rows + 6 * k * WIDENED
+    own = SUMS_BYTES + pairs.SEEN_BYTES + packed
+    return own + 4 * k * pairs.ROWS + working_bytes(pairs.ROWS, k)
+
+
+@compiled
+def even(rows: int, most: int) -> int:
+    """Return how many rows to compute at a time, so that no block has few."""
+    blocks = max(1, (rows + most - 1) // most)
+    tiles = (rows + blocks * pairs.ROWS - 1) // (blocks * pairs.ROWS)
+    return max(1, tiles) * pairs.ROWS
 
 
 @compiled
@@ -100,19 +115,19 @@ def paired(
     k: int, first: int, last: int, scratch: int,
 ) -> None:  # fmt: skip
     """Multiply rows `numbers[r] // repeats` of x[.., k] by columns `first` to `last`, into row `numbers[r]` of out."""
-    at_row, padded = integers(numbers, rows), _padded(k)
-    row_size, column_size = 2 * padded * pairs.ROWS, 2 * padded * pairs.COLUMNS
+    at_row, length, columns = integers(numbers, rows), _padded(k), _panel_columns(k)
+    row_size, column_size = 2 * length * pairs.ROWS, 2 * length * pairs.COLUMNS
     seen = scratch + SUMS_BYTES
     panel = seen + pairs.SEEN_BYTES
-    block = panel + 2 * padded * PANEL
+    block = panel + column_size * (columns // pairs.COLUMNS)
     tiles = (rows + pairs.ROWS - 1) // pairs.ROWS
     ranges = block + row_size * tiles
     widened = ranges + 16 * tiles
     few = widened + 6 * k * WIDENED
     rest = few + 4 * k * pairs.ROWS
     _pack_rows(x, repeats, numbers, rows, k, block, ranges, seen)
-    for left in range(first, last, PANEL):
-        wide = min(PANEL, last - left)
+    for left in range(first, last, columns):
+        wide = min(columns, last - left)
         pairs.clear_seen(seen)
         _pack_columns(
             w, kind, scales, block_rows, block_columns, table, rounds, left, wide, k, panel, seen,
@@ -135,7 +150,7 @@ def paired(
             for column in range(0, wide, pairs.COLUMNS):
                 pairs.multiply(
                     block + tile * row_size, panel + column // pairs.COLUMNS * column_size,
-                    padded // pairs.STEP, scratch + 4 * column, 4 * PANEL,
+                    length // pairs.STEP, scratch + 4 * column, 4 * PANEL,
                 )  # fmt: skip
             for r in range(count):
                 here = out + (at_row[top + r] * n + left) * size_of(out_kind)

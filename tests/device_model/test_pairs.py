@@ -147,11 +147,11 @@ def test_packed_weights(monkeypatch: pytest.MonkeyPatch, n: int) -> None:
     assert equal(fast, twin)
 
 
-def test_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    k = 12000
+@pytest.mark.parametrize("k", [3000, 15000, 25000])
+def test_blocks_of_rows(monkeypatch: pytest.MonkeyPatch, k: int) -> None:
     rows = 2 * paired.limit(k) + 3
-    arrays = {"table": numbers(rows, k, 3, 1), "w": numbers(9, k, 3, 2)}
-    fast, plain, _ = run(monkeypatch, graph(9, k, rows), arrays, rows)
+    arrays = {"table": numbers(rows, k, 3, 1), "w": numbers(37, k, 3, 2)}
+    fast, plain, _ = run(monkeypatch, graph(37, k, rows), arrays, rows)
     assert equal(fast, plain)
 
 
@@ -171,7 +171,7 @@ def test_scratch_is_as_large_as_it_is_laid_out() -> None:
     for k in (1, 16, 17, 576, 1536, 100000):
         rows, padded = paired.limit(k), -(-k // pairs.STEP) * pairs.STEP
         tiles = -(-rows // pairs.ROWS)
-        blocks = 2 * padded * (paired.PANEL + tiles * pairs.ROWS)
+        blocks = 2 * padded * (paired.panel_columns(k) + tiles * pairs.ROWS)
         left = 16 * tiles + 6 * k * paired.WIDENED + 4 * k * pairs.ROWS
         rest = product.working_bytes(pairs.ROWS, k)
         need = paired.SUMS_BYTES + pairs.SEEN_BYTES + blocks + left + rest
