@@ -103,6 +103,7 @@ IGNORED: dict[str, Ignored] = {
     ),
     **dict(_rows(TRAINING, "router_aux_loss_coef router_jitter_noise aux_loss_alpha seq_aux")),
     **dict(_rows(TRAINING, "input_jitter_noise aux_loss_coef embedding_initializer_range")),
+    **dict(_rows(TRAINING, "moe_jitter_eps moe_loss_weight lambda_std_dev")),
     **dict(_rows(TOKENS, "bos_token_id eos_token_id pad_token_id unk_token_id sep_token_id")),
     **dict(_rows(TOKENS, "decoder_start_token_id forced_bos_token_id forced_eos_token_id")),
     **dict(_rows(TOKENS, "cls_token_id mask_token_id mask_index unk_index lang_id eod_token_id")),
@@ -147,6 +148,12 @@ IGNORED: dict[str, Ignored] = {
     "no_rope_layer_interval": Ignored(
         "the config lists the layers without rotation", condition=_lists_rotation
     ),
+    "use_gated_activation": Ignored("true of the architecture already", (True,)),
+    "use_parallel_block": Ignored("true of the architecture already", (True,)),
+    "use_parallel_embedding": Ignored("how the embedding was spread in training"),
+    "use_embedding_sharing": Ignored("tie_word_embeddings says it as well", (True,)),
+    "full_attn_mod": Ignored("1: no layer differs from the others", (1,)),
+    "interpolate_factor": Ignored("1: positions are not interpolated", (1,)),
     "pretraining_tp": Ignored("1: projections were not split in training", (1,)),
     "rope_interleaved": Ignored(
         "false: rotary pairs are halves apart, as in transformers", (False,)
@@ -157,6 +164,9 @@ IGNORED: dict[str, Ignored] = {
     "cross_attention_hidden_size": Ignored("0: there is no cross-attention", (0,)),
     "tie_encoder_decoder": Ignored("false: there is no encoder", (False,)),
     "max_position_embeddings": Ignored(
+        "a limit on use: the rotary angles do not depend on it", condition=_length_is_unused
+    ),
+    "model_max_length": Ignored(
         "a limit on use: the rotary angles do not depend on it", condition=_length_is_unused
     ),
     "rope_parameters.max_position_embeddings": Ignored(
