@@ -133,6 +133,12 @@ IGNORED: dict[str, Ignored] = {
         _rows(PRECISION, "scale_attention_softmax_in_fp32 slow_but_exact masked_softmax_fusion")
     ),
     **dict(_rows(PRECISION, "bias_dropout_fusion skip_bias_add skip_bias_add_qkv")),
+    **dict(
+        _rows(
+            "of a part of the model that text does not pass",
+            "vision_config.* audio_config.* audio_encoder_config.* depth_decoder_config.*",
+        )
+    ),
     **dict(_rows("a setting of another runtime", "transformers.js_config.* tf_legacy_loss")),
     **dict(_rows("an old name of the longest context", "n_ctx seq_length")),
     **dict(_rows("true of the architecture already", "is_llama_config is_decoder")),
@@ -189,7 +195,7 @@ def account(config: ModelConfig, used_keys: Collection[str]) -> KeyAccount:
     for key, value in config.values.items():
         if key in read:
             continue
-        row = _row(_own_config(key, config.values))
+        row = _row(key) or _row(_own_config(key, config.values))
         if row is not None and _is_harmless(row, value, config.values, read):
             ignored[key] = row.reason
         else:
