@@ -51,6 +51,7 @@ class Calibration:
     name: str
     sections: Mapping[str, Section]
     serving: Mapping[str, Mapping[str, float]]
+    title: str = ""
 
     def get(self, section: str, kind: type[Parameters]) -> Parameters:
         """Return the parameters of one formula; raises `Refused` where the family has none."""
@@ -91,7 +92,10 @@ def _read(name: str, depth: int) -> Calibration:
         for framework, constants in table.get("serving", {}).items()
         if isinstance(constants, dict)
     }
-    return Calibration(name, {**inherited.sections, **own}, {**inherited.serving, **serving})
+    title = str(table.get("name", ""))
+    return Calibration(
+        name, {**inherited.sections, **own}, {**inherited.serving, **serving}, title
+    )
 
 
 def _section(name: str, key: str, table: Mapping[str, object]) -> Section:
