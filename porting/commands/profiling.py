@@ -50,7 +50,7 @@ def _show(found: Profile, options: argparse.Namespace) -> None:
 
             console.emit(explained_as_dict(found, tasks))
         else:
-            show_explained(tasks)
+            show_explained(found, tasks)
         return
     if options.json:
         from porting.profile.data import as_dict  # noqa: PLC0415

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
+
 from device_model.timeline.schedule import Timeline
 from porting.commands import console
 from porting.profile.model import Layers, Phase, Profile
@@ -19,6 +21,15 @@ from porting.profile.words import (
     trust,
     verdict,
 )
+
+BESIDE = 6
+# Rows of the table of swept values; % stands for the step.
+SWEPT: Mapping[str, Callable[[Phase, Timeline], str]] = {
+    "%": lambda _, line: duration(line.seconds),
+    "  tokens/s": lambda phase, line: digits(phase.rate(line)),
+    "  MFU": lambda _, line: share(line.mfu, 1),
+    "  waits for": lambda _, line: shares(line.waits(), line.seconds).split(",")[0],
+}
 
 
 def show(profile: Profile) -> None:
@@ -38,16 +49,21 @@ def show(profile: Profile) -> None:
 
 def _headline(profile: Profile) -> None:
     heads = (profile.device.name, *(step(p) for p in profile.phases))
-    names = (
-        "time of a step", "tokens/s of a sequence", f"tokens/s of all {profile.chips} chips", "MFU",
-        "main memory busy", "engines", "waits for", "peak memory",
-    )  # fmt: skip
-    columns = [_column(profile, phase) for phase in profile.phases]
-    rows = list(zip(names, *columns, strict=True))
+    columns = [column(profile, phase) for phase in profile.phases]
+    rows = list(zip(row_names(profile), *columns, strict=True))
     console.table(f"{profile.name} on {setting(profile)}", heads, rows)
 
 
-def _column(profile: Profile, phase: Phase) -> tuple[str, ...]:
+def row_names(profile: Profile) -> tuple[str, ...]:
+    """Return what is told of a step at a glance."""
+    return (
+        "time of a step", "tokens/s of a sequence", _together(profile), "MFU", "main memory busy",
+        "engines", "waits for", "peak memory",
+    )  # fmt: skip
+
+
+def column(profile: Profile, phase: Phase) -> tuple[str, ...]:
+    """Return a step at a glance, a value for each of `row_names`."""
     lines, first = phase.timelines, phase.timeline
     engines = {k: v for k, v in first.engines().items() if k != "memory"}
     return (
@@ -64,21 +80,23 @@ def _column(profile: Profile, phase: Phase) -> tuple[str, ...]:
 
 
 def _sweep(profile: Profile) -> None:
-    heads = [*profile.swept[0]]
-    for phase in profile.phases:
-        heads += [f"{phase.name}", "tokens/s", "MFU", "waits for"]
-    rows = []
-    for number, changes in enumerate(profile.swept):
-        row = [quantity(key, value) for key, value in changes.items()]
-        for phase in profile.phases:
-            row += _swept(phase, phase.timelines[number])
-        rows.append(row)
-    console.table("over the values that are not known", heads, rows)
+    """Print the results at every swept value, a few values beside each other."""
+    for start in range(0, len(profile.swept), BESIDE):
+        some = range(start, min(start + BESIDE, len(profile.swept)))
+        at = [", ".join(quantity(k, v) for k, v in profile.swept[n].items()) for n in some]
+        heads = (", ".join(profile.swept[0]), *at)
+        rows = [(name, *values) for name, values in swept_rows(profile, some)]
+        console.table("at each value of what is not known", heads, rows)
 
 
-def _swept(phase: Phase, line: Timeline) -> tuple[str, ...]:
-    waits = shares(line.waits(), line.seconds).split(",")[0]
-    return duration(line.seconds), digits(phase.rate(line)), share(line.mfu, 1), waits
+def swept_rows(profile: Profile, some: Iterable[int]) -> list[tuple[str, tuple[str, ...]]]:
+    """Return the results at some of the swept values: a name and a text for each value."""
+    chosen = tuple(some)
+    return [
+        (name.replace("%", phase.name), tuple(told(phase, phase.timelines[n]) for n in chosen))
+        for phase in profile.phases
+        for name, told in SWEPT.items()
+    ]
 
 
 def _part(phase: Phase, part: Layers) -> None:
@@ -94,10 +112,20 @@ def _part(phase: Phase, part: Layers) -> None:
             micro(e.seconds),
             share(e.total, whole),
             e.price.bound,
-            e.price.choice,
+            short_choice(e.price.choice),
         )
         for e in part.entries
     ]
     heads = ("task", "in", "µs", "of step", "bound by", "choice")
     console.table(title, heads, rows, left=(0, 1, 4, 5))
     print(f"{part.name}: {phase.timeline.bottleneck(part.key)}")
+
+
+def short_choice(choice: str) -> str:
+    """Return a choice in fewer letters."""
+    return choice.removeprefix("tile ").replace("x", "×").replace(" parts", "")
+
+
+def _together(profile: Profile) -> str:
+    chips = profile.chips
+    return f"tokens/s of all {chips} chips" if chips > 1 else "tokens/s of the chip"

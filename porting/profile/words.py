@@ -55,6 +55,8 @@ def quantity(key: str, value: float) -> str:
 def share(part: float, whole: float) -> str:
     """Return a share in percent."""
     percent = 100 * part / whole if whole > 0 else 0.0
+    if 0 < percent < 0.095:
+        return f"{percent:.2f}%" if percent >= 0.005 else "<0.01%"
     return f"{percent:.1f}%" if percent < 9.95 else f"{percent:.0f}%"
 
 
