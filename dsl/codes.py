@@ -447,8 +447,8 @@ _DEVICE: dict[str, Code] = {
     ),
     "S608": Code(
         "Faulty description of a device",
-        "A chip's TOML file does not say what it must: every quantity has a value above zero, a source and a confidence. "
-        "The message names the entry.",
+        "A chip's TOML file does not say what it must: every quantity has a value above zero, a source and a "
+        "confidence. The message names the entry.",
     ),
     "S609": Code(
         "No unit for this",

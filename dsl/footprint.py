@@ -103,7 +103,8 @@ def footprint(graph: Graph) -> Footprint:
     for step in graph.body.steps:
         if isinstance(step, Repeat):
             parts += [
-                _part(graph, layer_names(c.layers), c.body, c.layers, step.stages) for c in step.classes
+                _part(graph, layer_names(c.layers), c.body, c.layers, step.stages)
+                for c in step.classes
             ]
     return Footprint(tuple(parts))
 

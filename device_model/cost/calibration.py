@@ -93,9 +93,7 @@ def _read(name: str, depth: int) -> Calibration:
         if isinstance(constants, dict)
     }
     title = str(table.get("name", ""))
-    return Calibration(
-        name, {**inherited.sections, **own}, {**inherited.serving, **serving}, title
-    )
+    return Calibration(name, {**inherited.sections, **own}, {**inherited.serving, **serving}, title)
 
 
 def _section(name: str, key: str, table: Mapping[str, object]) -> Section:

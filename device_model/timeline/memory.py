@@ -141,7 +141,7 @@ def _by_task(
     stage: Stage, candidates: Sequence[Candidate], point: Mapping[str, int]
 ) -> tuple[float, ...]:
     """Return the most bytes alive during each task; operations between tasks take no time."""
-    found = []
+    found: list[float] = []
     at = 0
     for task in stage.tasks:
         start = _find(task.ops, candidates, at)

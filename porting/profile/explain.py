@@ -58,7 +58,9 @@ def explained(profile: Profile, wanted: str) -> tuple[Explained, ...]:
                 seen.append(key)
                 found.append(_explained(profile, phase, part.name, entry))
     if not found:
-        names = tuple(dict.fromkeys(e.task.name for p in profile.phases for e in p.timeline.entries))
+        names = tuple(
+            dict.fromkeys(e.task.name for p in profile.phases for e in p.timeline.entries)
+        )
         help_ = did_you_mean(wanted, names) or f"there are {', '.join(names)}"
         raise refuse("S615", f"no task is called `{wanted}`", place="--explain", help=help_)
     return tuple(found)
@@ -135,9 +137,9 @@ def lines(found: Explained) -> Iterator[str]:
         at = quantity(key, swept.get(key, value.value))
         yield f"    {key} = {at} ({value.confidence} confidence: {value.source})"
     yield f"  parameters {fitted_words(found.section)}"
-    words = parameter_words(found.name)
+    meanings = parameter_words(found.name)
     for name, number in asdict(found.section.parameters).items():  # type: ignore[call-overload]
-        yield f"    {name} = {number:.4g}: {words[name]}"
+        yield f"    {name} = {number:.4g}: {meanings[name]}"
 
 
 def _sizes(sizes: Mapping[str, float]) -> str:

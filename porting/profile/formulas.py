@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from textwrap import dedent
 
 from device_model.cost.calibration import SECTIONS
@@ -146,7 +147,7 @@ def parameter_words(section: str) -> Mapping[str, str]:
     (made,) = tree.body
     found = {}
     body = made.body if isinstance(made, ast.ClassDef) else []
-    for field, words in zip(body, body[1:], strict=False):
+    for field, words in pairwise(body):
         if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
             continue
         if isinstance(words, ast.Expr) and isinstance(words.value, ast.Constant):

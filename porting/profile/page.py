@@ -88,7 +88,7 @@ def render_page(profile: Profile) -> str:
     page = template.render(
         profile=profile,
         chips=f"{profile.chips} × " if profile.chips > 1 else "",
-        verdict=_sentence(verdict(profile)),
+        verdict=_sentence(verdict(profile).partition(": ")[2]),
         setting=setting(profile),
         facts=[fact for phase in profile.phases for fact in _facts(profile, phase)],
         phases=[_shown(profile, phase) for phase in profile.phases],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import ceil, floor, log10
+from math import ceil, dist, floor, log10
 
 from markupsafe import Markup
 
@@ -22,6 +22,10 @@ from porting.report.plots import WIDTH, Axis, grid_row, svg, text_at
 LEFT, RIGHT, TOP, BOTTOM = 92, 24, 16, 44
 LABELS = 7
 """Points of the roofline that are named, those that take the most time."""
+NEAR = 30
+"""Pixels within which points share a name."""
+LETTER = 6.6
+"""Pixels that a letter takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +86,15 @@ def roofline(profile: Profile, phase: Phase) -> Markup:
     y = _log([*(p.rate for p in found), peak, peak * 1.6], height - BOTTOM, TOP)
     parts = [*_log_grid(x, y, height)]
     rates = [float(t.prices.chip.bandwidth) for t in phase.timelines]
-    for rate in sorted({min(rates), max(rates), slow}):
-        parts.append(_roof(x, y, peak, rate, "roof" if rate == slow else "roof other"))
+    parts += [
+        _roof(x, y, peak, rate, "roof" if rate == slow else "roof other")
+        for rate in sorted({min(rates), max(rates), slow})
+    ]
     label = f"{scaled(peak, 'FLOP/s')} in {profile.dtype}"
-    parts.append(text_at(WIDTH - RIGHT, y.at(peak) - 7, label, "end", "roof-label"))
+    parts.append(text_at(x.at(ridge) - 8, y.at(peak) + 4, label, "end", "roof-label"))
+    middle = 10 ** ((log10(max(10.0**x.low, 10.0**y.low / slow)) + log10(ridge)) / 2)
+    across, down = x.at(middle) - 10, y.at(middle * slow) - 8
+    parts.append(text_at(across, down, f"{scaled(slow, 'B/s')}", "end", "roof-label"))
     parts += _dots(found, x, y)
     parts.append(text_at((LEFT + WIDTH - RIGHT) / 2, height - 6, "FLOPs a byte", "middle", "axis"))
     return svg(height, parts, f"Roofline, {phase.name}")
@@ -110,18 +119,37 @@ def _dots(found: Sequence[Point], x: Axis, y: Axis) -> Iterator[Markup]:
             f"{share(p.part, 1)} of the step, bound by {p.bound}"
         )
         yield dot.format(p.bound, x.at(p.intensity), y.at(p.rate), 3 + 14 * p.part**0.5, words)
-    for p in found[:LABELS]:
-        across, down = x.at(p.intensity), y.at(p.rate)
-        gap = 6 + 14 * p.part**0.5
-        right = across + gap + 6.4 * len(p.name) < WIDTH - RIGHT
-        start = across + gap if right else across - gap - 6.4 * len(p.name)
-        row = _free_row(placed, start, 6.4 * len(p.name), down + 4)
-        placed.append((start, 6.4 * len(p.name), row))
+    for names, first in _clusters(found, x, y):
+        across, down = x.at(first.intensity), y.at(first.rate)
+        gap = 6 + 14 * first.part**0.5
+        width = LETTER * len(names)
+        right = across + gap + width < WIDTH - RIGHT
+        start = across + gap if right else across - gap - width
+        row = _free_row(placed, start, width, down + 4)
+        placed.append((start, width, row))
         if abs(row - down - 4) > 8:
             lead = Markup('<path class="lead" d="M{:.1f} {:.1f}L{:.1f} {:.1f}"/>')
             yield lead.format(across, down, start if right else across - gap, row - 4)
         at, anchor = (across + gap, "start") if right else (across - gap, "end")
-        yield text_at(at, row, p.name, anchor, "label")
+        yield text_at(at, row, names, anchor, "label")
+
+
+def _clusters(found: Sequence[Point], x: Axis, y: Axis) -> list[tuple[str, Point]]:
+    """Return the points that are named, those near each other by the first of them and a count."""
+    groups: list[list[Point]] = []
+    for point in found:
+        at = x.at(point.intensity), y.at(point.rate)
+        near = (g for g in groups if dist(at, (x.at(g[0].intensity), y.at(g[0].rate))) < NEAR)
+        group = next(near, None)
+        if group is None:
+            groups.append([point])
+        else:
+            group.append(point)
+    named = []
+    for group in groups[:LABELS]:
+        others = len({p.name for p in group} - {group[0].name})
+        named.append((group[0].name + (f" and {others} more" if others else ""), group[0]))
+    return named
 
 
 def _free_row(
@@ -132,7 +160,7 @@ def _free_row(
         clash = any(
             abs(r - row - shift) < 13 and start < s + w and s < start + width for s, w, r in placed
         )
-        if not clash and TOP + 8 < row + shift:
+        if not clash and row + shift > TOP + 8:
             return row + shift
     return row
 
@@ -178,7 +206,10 @@ def _bar(phase: Phase, part: Layers, left: float, top: float) -> Iterator[Markup
     )
     for entry in part.entries:
         width = room * entry.seconds / part.seconds
-        words = f"{entry.task.name}: {duration(entry.seconds)} of {duration(part.seconds)} (in all {total}), bound by {entry.price.bound}"
+        words = (
+            f"{entry.task.name}: {duration(entry.seconds)} of {duration(part.seconds)} "
+            f"(in all {total}), bound by {entry.price.bound}"
+        )
         yield box.format(entry.price.bound, at, top, max(width - 0.8, 0.2), words)
         yield from _inside(entry, at, top, width)
         at += width
@@ -188,7 +219,7 @@ def _inside(entry: Entry, at: float, top: float, width: float) -> Iterator[Marku
     """Yield the label of a box where it has the room."""
     name = entry.task.name.removeprefix("matmul ").removeprefix("experts ")
     for label in (name, name.split("+", maxsplit=1)[0]):
-        if 6.6 * len(label) + 8 < width:
+        if LETTER * len(label) + 8 < width:
             yield text_at(at + width / 2, top + 17, label, "middle", "in-box")
             return
 
@@ -212,14 +243,11 @@ def memory(phase: Phase) -> Markup:
         pixel = height - BOTTOM - tick / 4 * (height - BOTTOM - TOP)
         parts.append(grid_row(LEFT, WIDTH - RIGHT, pixel, scaled(high * tick / 4, "B")))
     base = f"{_across(whole, whole):.1f},{height - BOTTOM} {LEFT},{height - BOTTOM}"
-    parts.append(
-        Markup('<polygon class="memory" points="{} {}"/>').format(" ".join(points_), base)
-    )
-    for tick in range(6):
-        label = duration(whole * tick / 5) if tick else "0"
-        parts.append(
-            text_at(_across(whole * tick / 5, whole), height - BOTTOM + 17, label, "middle")
-        )
+    parts.append(Markup('<polygon class="memory" points="{} {}"/>').format(" ".join(points_), base))
+    between = _nice(whole / 6)
+    for tick in range(int(whole / between) + 1):
+        label = duration(between * tick) if tick else "0"
+        parts.append(text_at(_across(between * tick, whole), height - BOTTOM + 17, label, "middle"))
     words = f"activations, above {phase.memory.lasting / GIB:,.2f} GiB of weights and state"
     parts.append(text_at((LEFT + WIDTH - RIGHT) / 2, height - 6, words, "middle", "axis"))
     return svg(height, parts, f"Memory over time, {phase.name}")

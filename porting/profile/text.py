@@ -65,6 +65,7 @@ def row_names(profile: Profile) -> tuple[str, ...]:
 def column(profile: Profile, phase: Phase) -> tuple[str, ...]:
     """Return a step at a glance, a value for each of `row_names`."""
     lines, first = phase.timelines, phase.timeline
+    limit = profile.device.memory_bytes
     engines = {k: v for k, v in first.engines().items() if k != "memory"}
     return (
         spread(lines, lambda t: t.seconds, duration),
@@ -74,8 +75,7 @@ def column(profile: Profile, phase: Phase) -> tuple[str, ...]:
         spread(lines, lambda t: t.bandwidth_use, lambda v: share(v, 1)),
         shares(engines, first.seconds),
         shares(first.waits(), first.seconds),
-        f"{phase.memory.peak / GIB:,.1f} GiB, "
-        f"{share(phase.memory.peak, profile.device.memory_bytes)}",
+        f"{phase.memory.peak / GIB:,.1f} GiB, {share(phase.memory.peak, limit)}",
     )
 
 

@@ -211,7 +211,7 @@ class _Writer:
             packet.interned_data.event_names.add(iid=number, name=name)
         packet.track_event.name_iid = number
 
-    def _fact(self, packet: TracePacket, name: str, value: str | int | float) -> None:
+    def _fact(self, packet: TracePacket, name: str, value: str | float) -> None:
         known, number = self._number("fact", name)
         if not known:
             packet.interned_data.debug_annotation_names.add(iid=number, name=name)

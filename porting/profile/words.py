@@ -64,7 +64,7 @@ def shares(parts: Mapping[str, float], whole: float) -> str:
     """Return shares of a whole, the largest first, without those that round to nothing."""
     kept = {k: v for k, v in parts.items() if whole > 0 and v / whole >= 5e-4}
     ordered = sorted(kept.items(), key=lambda item: -item[1])
-    return ", ".join(f"{name} {share(value, whole)}" for name, value in ordered)
+    return ", ".join(f"{name}\N{NO-BREAK SPACE}{share(value, whole)}" for name, value in ordered)
 
 
 def spread(
@@ -98,7 +98,7 @@ def trust(profile: Profile) -> tuple[str, ...]:
         keys = ", ".join(f"{key} ({swept_values(device, key)})" for key in profile.swept[0])
         first = ", ".join(quantity(k, v) for k, v in profile.swept[0].items())
         found.append(
-            f"{keys} of this chip is not known: results are given for all of its values, "
+            f"the chip's {keys} is not known: results are given over all of it, "
             f"task by task at {first}"
         )
     if profile.uncertain:
