@@ -12,6 +12,7 @@ from math import ceil, dist, floor, log10
 from markupsafe import Markup
 
 from device_model.cost.attention import visible_pairs
+from device_model.timeline.pricing import FEW_TOKENS
 from device_model.timeline.schedule import Entry, Timeline
 from device_model.timeline.tasks import Kind
 from porting.profile.model import Layers, Phase, Profile
@@ -24,8 +25,8 @@ LABELS = 7
 """Points of the roofline that are named, those that take the most time."""
 NEAR = 30
 """Pixels within which points share a name."""
-LETTER = 6.6
-"""Pixels that a letter takes."""
+LETTER, WIDE = 6.6, 7.4
+"""Pixels that a letter takes, and one in bold type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,18 @@ def _moved(entry: Entry, line: Timeline) -> float:
     stored = entry.task.bytes
     if entry.task.kind is Kind.VECTOR:
         return entry.task.sizes["moved"]
-    return min(priced, stored) if priced > 0 and entry.task.kind is not Kind.ATTENTION else stored
+    if entry.task.kind is Kind.ATTENTION:
+        return _cached(entry)
+    return min(priced, stored) if priced > 0 else stored
+
+
+def _cached(entry: Entry) -> float:
+    """Return the bytes of the cache, queries and results; a latent's values are a part of its keys in decode."""
+    s = entry.task.sizes
+    wide = s["head_dim"] + s["value_dim"]
+    once = s["value_dim"] < s["head_dim"] and s["new"] <= FEW_TOKENS and s["context"] > 0
+    cache = s["kv_heads"] * (s["context"] + s["new"]) * (s["head_dim"] if once else wide)
+    return s["batch"] * (cache + s["new"] * s["heads"] * wide) * s["bits"] / 8
 
 
 def roofline(profile: Profile, phase: Phase) -> Markup:
@@ -95,7 +107,8 @@ def roofline(profile: Profile, phase: Phase) -> Markup:
     middle = 10 ** ((log10(max(10.0**x.low, 10.0**y.low / slow)) + log10(ridge)) / 2)
     across, down = x.at(middle) - 10, y.at(middle * slow) - 8
     parts.append(text_at(across, down, f"{scaled(slow, 'B/s')}", "end", "roof-label"))
-    parts += _dots(found, x, y)
+    taken = ((x.at(ridge) - 8 - WIDE * len(label), WIDE * len(label), y.at(peak) + 4),)
+    parts += _dots(found, x, y, taken)
     parts.append(text_at((LEFT + WIDTH - RIGHT) / 2, height - 6, "FLOPs a byte", "middle", "axis"))
     return svg(height, parts, f"Roofline, {phase.name}")
 
@@ -108,8 +121,13 @@ def _roof(x: Axis, y: Axis, peak: float, slow: float, tone: str) -> Markup:
     return path.format(tone, x.at(start), y.at(start * slow), x.at(ridge), y.at(peak), x.at(high))
 
 
-def _dots(found: Sequence[Point], x: Axis, y: Axis) -> Iterator[Markup]:
-    placed: list[tuple[float, float, float]] = []
+def _dots(
+    found: Sequence[Point], x: Axis, y: Axis, taken: Sequence[tuple[float, float, float]]
+) -> Iterator[Markup]:
+    """Yield the points and their names; what is taken has a start, a width and a baseline."""
+    radius = {p: 3 + 14 * p.part**0.5 for p in found}
+    placed = list(taken)
+    placed += [(x.at(p.intensity) - radius[p], 2 * radius[p], y.at(p.rate) + 4) for p in found]
     dot = Markup(
         '<circle class="b-{}" cx="{:.1f}" cy="{:.1f}" r="{:.1f}"><title>{}</title></circle>'
     )
@@ -118,10 +136,10 @@ def _dots(found: Sequence[Point], x: Axis, y: Axis) -> Iterator[Markup]:
             f"{p.name}: {scaled(p.rate, 'FLOP/s')} at {p.intensity:.3g} FLOPs a byte, "
             f"{share(p.part, 1)} of the step, bound by {p.bound}"
         )
-        yield dot.format(p.bound, x.at(p.intensity), y.at(p.rate), 3 + 14 * p.part**0.5, words)
+        yield dot.format(p.bound, x.at(p.intensity), y.at(p.rate), radius[p], words)
     for names, first in _clusters(found, x, y):
         across, down = x.at(first.intensity), y.at(first.rate)
-        gap = 6 + 14 * first.part**0.5
+        gap = 4 + radius[first]
         width = LETTER * len(names)
         right = across + gap + width < WIDTH - RIGHT
         start = across + gap if right else across - gap - width
@@ -172,12 +190,17 @@ def _log(values: Sequence[float], start: float, end: float) -> Axis:
 
 def _log_grid(x: Axis, y: Axis, height: float) -> Iterator[Markup]:
     for pixel, power in y.ticks():
-        yield grid_row(LEFT, WIDTH - RIGHT, pixel, scaled(10.0**power, "FLOP/s"))
+        yield grid_row(LEFT, WIDTH - RIGHT, pixel, _decade(power))
     line = Markup('<path class="grid" d="M{:.1f} {}V{}"/>')
     for pixel, power in x.ticks():
         yield line.format(pixel, TOP, height - BOTTOM)
         label = f"{10.0**power:,.0f}" if power >= 0 else f"{10.0**power:g}"
         yield text_at(pixel, height - BOTTOM + 17, label, "middle")
+
+
+def _decade(power: int) -> str:
+    number, unit = scaled(10.0**power, "FLOP/s").split(" ")
+    return f"{float(number):g} {unit}"
 
 
 def bars(phase: Phase) -> Markup:
@@ -260,4 +283,4 @@ def _across(second: float, whole: float) -> float:
 def _nice(value: float) -> float:
     """Return a round number not below a value, that four parts divide well."""
     power = 10.0 ** floor(log10(value))
-    return next(power * f for f in (1, 1.2, 2, 4, 6, 8, 10) if power * f >= value)
+    return next(power * f for f in (1, 1.2, 1.6, 2, 2.4, 3, 4, 5, 6, 8, 10) if power * f >= value)

@@ -108,7 +108,6 @@ def _part(phase: Phase, part: Layers) -> None:
     rows = [
         (
             e.task.name,
-            e.task.path[0] if e.task.path else "",
             micro(e.seconds),
             share(e.total, whole),
             e.price.bound,
@@ -116,8 +115,8 @@ def _part(phase: Phase, part: Layers) -> None:
         )
         for e in part.entries
     ]
-    heads = ("task", "in", "µs", "of step", "bound by", "choice")
-    console.table(title, heads, rows, left=(0, 1, 4, 5))
+    heads = ("task", "µs", "of step", "bound by", "choice")
+    console.table(title, heads, rows, left=(0, 3, 4))
     print(f"{part.name}: {phase.timeline.bottleneck(part.key)}")
 
 

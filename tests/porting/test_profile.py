@@ -22,6 +22,7 @@ from porting.profile.explain import explained, lines
 from porting.profile.formulas import FORMULAS, parameter_words
 from porting.profile.model import Profile, profile_of, sweep_of
 from porting.profile.page import render_page
+from porting.profile.plots import points
 from porting.profile.trace import ENGINE_TRACKS, HOST, LAYERS, memory_over_time, slices, trace_bytes
 from tests.porting.test_report import HOSTILE, Page
 
@@ -244,6 +245,15 @@ def test_memory_over_time_reaches_the_peak(llama: Profile) -> None:
 
 
 # The page
+
+
+def test_no_task_is_above_the_roof(llama: Profile, sohu: Profile) -> None:
+    latent = profile_of(PORTS / "deepseek-v3-671b.sohu", "sohu", "f8e4m3", mesh="tp=8")
+    for phase in (*llama.phases, *sohu.phases, *latent.phases):
+        chip = phase.timeline.prices.chip
+        for point in points(phase):
+            roof = min(float(chip.peak), point.intensity * float(chip.bandwidth))
+            assert point.rate <= roof * 1.02, point
 
 
 def test_page_is_self_contained(llama: Profile, sohu: Profile) -> None:
