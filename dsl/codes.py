@@ -467,6 +467,10 @@ _DEVICE: dict[str, Code] = {
         "Unusable calibration",
         "The fitted parameters of a chip family are not there or do not say what the cost formulas need.",
     ),
+    "S615": Code(
+        "No such task",
+        "`sohu profile --explain` takes a part of the name of a task or of one of its operations.",
+    ),
     "S601": Code("Unknown numerics", "The device model knows the numerics that the message lists."),
 }
 

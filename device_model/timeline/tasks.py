@@ -39,6 +39,7 @@ KINDS: Mapping[str, Kind] = {
     "reduce_scatter": Kind.COLLECTIVE,
 }
 NO_DTYPE = DType
+BEFORE, AFTER = "before the layers", "after the layers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def stages(
         seen = True
         found += _layers(graph, step, point)
     head = {**point, graph.seq: 1} if last_logits else dict(point)
-    parts = (("before the layers", before, dict(point)), ("after the layers", after, head))
+    parts = ((BEFORE, before, dict(point)), (AFTER, after, head))
     outside = [
         Stage(name, 1, tuple(_Tasks(graph, graph.body, at).of(nodes)))
         for name, nodes, at in parts
