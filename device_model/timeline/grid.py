@@ -42,13 +42,17 @@ Progress = Callable[[int, int], None]
 
 @dataclass(slots=True)
 class Step:
-    """A step at many points: seconds, seconds between steps of a full pipeline, waits by kind, work on one chip."""
+    """A step at many points: seconds, seconds between steps of a full pipeline, waits by kind, work on one chip.
+
+    `links` are the seconds that links are busy, hidden behind other work or not.
+    """
 
     seconds: Any = 0.0
     interval: Any = 0.0
     waits: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(WAITS, 0.0))
     flops: Any = 0.0
     bytes: Any = 0.0
+    links: Any = 0.0
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,9 @@ class Grid:
 
     @property
     def usable(self) -> NDArray[np.bool_]:
-        """Return which points fit the memory and have a mesh that divides the sizes."""
-        return np.asarray(self.columns["fits"] & self.columns["divides"], bool)
+        """Return which points fit, divide the sizes, and hide no more of the links' time than other work lasts."""
+        columns = self.columns
+        return np.asarray(columns["fits"] & columns["divides"] & columns["overlaps"], bool)
 
 
 def evaluate_design(
@@ -176,6 +181,14 @@ class _Work:
         }
         if self.prefills:
             found |= self._requests(steps["prefill"], interval, divides)
+        # However much of a transfer is said to be hidden, a step lasts as long as its transfers.
+        found["overlaps"] = np.all(
+            [
+                np.broadcast_to(s.links <= s.seconds * (1 + 1e-9), divides.shape)
+                for s in steps.values()
+            ],
+            axis=0,
+        )
         found |= self._memory(numerics, divides)
         return found | self._energy(decode, interval)
 
@@ -262,6 +275,8 @@ def _add(step: Step, prices: Prices, task: Task, joins: Any, layers: int, pipeli
         own = np.where(most == index, seconds - fixed, 0.0)
         step.waits[kind] = step.waits[kind] + layers * own
     step.flops = step.flops + layers * task.flops / pipeline
+    busy = parts.terms.get("links", 0.0) if task.kind is Kind.COLLECTIVE else 0.0
+    step.links = step.links + layers * busy
     step.bytes = step.bytes + layers * moved(task, parts, prices) / pipeline
 
 
@@ -331,7 +346,7 @@ def _joined(
     waits = {kind: whole(lambda s, kind=kind: s.waits[kind]) for kind in WAITS}  # type: ignore[misc]
     return Step(
         whole(lambda s: s.seconds), whole(lambda s: s.interval), waits, whole(lambda s: s.flops),
-        whole(lambda s: s.bytes),
+        whole(lambda s: s.bytes), whole(lambda s: s.links),
     )  # fmt: skip
 
 

@@ -79,7 +79,7 @@ def _column(values: NDArray[Any]) -> pa.Array:
 
 def show(found: Study) -> None:
     """Print the points or their front, the best by value, and what was left out and why."""
-    columns, grid = found.columns, found.grid
+    grid = found.grid
     print(f"{found.name} on {found.device.name}")
     print("fixed:", ", ".join(f"{name} {value}" for name, value in found.fixed))
     title = f"all {grid.points:,} points"
@@ -97,9 +97,8 @@ def show(found: Study) -> None:
         heads = ("the best with", "", "usable", "tokens/s a user", "tokens/s a chip")
         console.table("the best that each value allows", heads, rows)
     print(f"{grid.points:,} points, {int(found.usable.sum()):,} usable, in {found.seconds:.2f} s")
-    large = int((~columns["fits"] & columns["divides"]).sum())
-    if large:
-        print(f"{large:,} do not fit the memory")
+    for reason, count in found.reasons.items():
+        print(f"{count:,} {reason}")
     for text, count in grid.undivided.items():
         print(f"{count:,} not divided by the mesh: {text}")
     guesses = [n for n in found.names if n in QUANTITIES and n in found.device.quantities]

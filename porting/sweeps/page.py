@@ -65,12 +65,9 @@ def render_sweep(study: Study) -> str:
 def facts(study: Study) -> list[tuple[str, str, str]]:
     """Return the numbers for the head of the page: title, value, remark."""
     columns, usable = study.columns, study.usable
-    large = int((~columns["fits"] & columns["divides"]).sum())
     found = [
         ("Points", f"{study.grid.points:,}", f"in {study.seconds:.2f} s"),
-        ("Usable", f"{int(usable.sum()):,}", "fit, and the mesh divides"),
-        ("Too large", f"{large:,}", "do not fit the memory"),
-        ("Not divided", f"{int((~columns['divides']).sum()):,}", "sizes by the mesh"),
+        ("Usable", f"{int(usable.sum()):,}", "of them"),
     ]
     if usable.any():
         found += [

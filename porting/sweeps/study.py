@@ -67,7 +67,7 @@ class Study:
 
     @cached_property
     def usable(self) -> NDArray[np.bool_]:
-        """Return which points fit and divide."""
+        """Return which points are possible."""
         return self.grid.usable
 
     @cached_property
@@ -122,7 +122,20 @@ class Study:
             return "does not divide"
         if not self.columns["fits"][index]:
             return "does not fit"
+        if not self.columns["overlaps"][index]:
+            return "hides too much"
         return "front" if index in self.front else ""
+
+    @cached_property
+    def reasons(self) -> Mapping[str, int]:
+        """Return why points are not usable, and how many are not; the mesh is asked first, then memory, then links."""
+        fits, divides, overlaps = (self.columns[n] for n in ("fits", "divides", "overlaps"))
+        counts = {
+            "have sizes that the mesh does not divide": ~divides,
+            "do not fit the memory": divides & ~fits,
+            "hide more of the links' time than other work lasts": divides & fits & ~overlaps,
+        }
+        return {reason: int(rows.sum()) for reason, rows in counts.items() if rows.any()}
 
     def series(self) -> tuple[str, list[tuple[str, NDArray[np.bool_]]]]:
         """Return the name that points are told apart by, and for each of its values which points have it."""
@@ -165,7 +178,7 @@ class Study:
             "device": self.device.id,
             "points": self.grid.points,
             "usable": int(self.usable.sum()),
-            "do_not_fit": int((~self.columns["fits"] & self.columns["divides"]).sum()),
+            "not_usable": dict(self.reasons),
             "not_divided": dict(self.grid.undivided),
             "seconds": round(self.seconds, 3),
             "varied": {name: [_json(v) for v in self._values(name)] for name in self.names},

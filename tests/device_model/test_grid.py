@@ -52,7 +52,7 @@ def test_each_point_is_the_timeline(name, chip):
         name, chip, ("bf16", "f8e4m3"), batch=(1, 33), seq=(1, 700), context=(0, 4100), skew=(0, 1.01),
         hbm_bw=(3e12, 7e12), host=0.002, **axes,
     )  # fmt: skip
-    for i in range(result.points):
+    for i in range(0, result.points, 7):  # odd, so that every value meets every other
         at = {key: column[i] for key, column in result.columns.items()}
         prices = Prices(
             found, str(at["numerics"]), calibration(found), float(at["skew"]),
@@ -168,6 +168,17 @@ def test_a_chip_without_the_links_that_a_mesh_needs_is_refused():
     (diagnostic,) = caught.value.diagnostics
     assert diagnostic.code == "S603"
     assert "scaleout_bw" in diagnostic.help
+
+
+def test_links_hide_no_longer_than_other_work_lasts():
+    overlap = (0.0, 0.5, 1.0)
+    slow = grid("llama-3.1-8b", "sohu", batch=64, tp=8, link_bw=1e10, link_overlap=overlap)
+    assert slow.columns["overlaps"].tolist() == [True, False, False]
+    assert slow.usable.tolist() == [True, False, False]
+    fast = grid(
+        "llama-3.1-8b", "sohu", batch=512, context=8000, tp=8, link_bw=9e12, link_overlap=overlap
+    )
+    assert fast.usable.all()
 
 
 # More of anything never hurts
