@@ -134,7 +134,7 @@ def lines(found: Explained) -> Iterator[str]:
     yield "  the chip:"
     for key, value in found.quantities.items():
         swept = phase.timeline.prices.changes or {}
-        at = quantity(key, swept.get(key, value.value))
+        at = quantity(key, float(swept.get(key, value.value)))
         yield f"    {key} = {at} ({value.confidence} confidence: {value.source})"
     yield f"  parameters {fitted_words(found.section)}"
     meanings = parameter_words(found.name)
