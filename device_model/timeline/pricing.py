@@ -35,7 +35,7 @@ from device_model.timeline.tasks import Kind, Task
 COMPUTE, MEMORY, LINKS, LATENCY, POWER = "compute", "memory", "links", "latency", "power"
 BOUNDS: Mapping[str, str] = {
     "launch": LATENCY, "scan": LATENCY, "setup": LATENCY, "split": LATENCY, "route": LATENCY,
-    "latency": LATENCY, "work": COMPUTE, "compute": COMPUTE, "waves": COMPUTE, "memory": MEMORY,
+    "latency": COMPUTE, "work": COMPUTE, "compute": COMPUTE, "waves": COMPUTE, "memory": MEMORY,
     "convert": MEMORY, "cache write": MEMORY, "elementwise": MEMORY, "onchip": MEMORY,
     "power": POWER, "roofline": MEMORY, "links": LINKS, "store": MEMORY, "foreign": LATENCY,
     "hidden": LINKS,

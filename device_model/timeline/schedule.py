@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
+from device_model.cost.attention import visible_pairs
 from device_model.timeline.pricing import ENGINES, LATENCY, Price, Prices
 from device_model.timeline.tasks import Kind, Stage, Task, stages
 from dsl.graph import Graph
@@ -78,8 +79,9 @@ class Timeline:
 
     @property
     def mfu(self) -> float:
-        """Return the share of the matmul unit's peak that a step uses."""
-        return self.flops / (self.interval * float(self.prices.chip.peak))
+        """Return the share of the matmul unit's peak that a step uses, masked pairs of attention not counted."""
+        useful = sum(useful_flops(e.task) * e.layers / e.pipeline for e in self.entries)
+        return useful / (self.interval * float(self.prices.chip.peak))
 
     @property
     def bandwidth_use(self) -> float:
@@ -162,6 +164,16 @@ def _entries(stage: Stage, prices: Prices) -> Iterator[Entry]:
 def _joins_next(tasks: Sequence[Task], number: int, layers: int) -> bool:
     last = number == len(tasks) - 1 and number > 0 and layers > 1
     return last and tasks[0].kind is Kind.VECTOR and tasks[-1].kind is Kind.VECTOR
+
+
+def useful_flops(task: Task) -> float:
+    """Return the FLOPs of a task without the pairs of queries and keys that its mask leaves out."""
+    if task.kind is not Kind.ATTENTION or not task.sizes["causal"]:
+        return task.flops
+    s = task.sizes
+    window = s["window"] if s["window"] < float("inf") else None
+    pairs = float(visible_pairs(s["new"], s["context"], window))
+    return 2.0 * s["batch"] * s["heads"] * (s["head_dim"] + s["value_dim"]) * pairs
 
 
 def _fixed(entry: Entry) -> float:

@@ -11,9 +11,8 @@ from math import ceil, dist, floor, log10
 
 from markupsafe import Markup
 
-from device_model.cost.attention import visible_pairs
 from device_model.timeline.pricing import FEW_TOKENS
-from device_model.timeline.schedule import Entry, Timeline
+from device_model.timeline.schedule import Entry, Timeline, useful_flops
 from device_model.timeline.tasks import Kind
 from porting.profile.model import Layers, Phase, Profile
 from porting.profile.trace import memory_over_time
@@ -44,7 +43,7 @@ def points(phase: Phase) -> list[Point]:
     """Return the tasks that compute and move something, those with the most time first."""
     line, found = phase.timeline, []
     for entry in line.entries:
-        flops, moved = _flops(entry), _moved(entry, line)
+        flops, moved = useful_flops(entry.task), _moved(entry, line)
         if entry.task.kind is Kind.COLLECTIVE or min(flops, moved, entry.seconds) <= 0:
             continue
         part = entry.total / line.seconds
@@ -53,16 +52,6 @@ def points(phase: Phase) -> list[Point]:
         )
         found.append(point)
     return sorted(found, key=lambda p: -p.part)
-
-
-def _flops(entry: Entry) -> float:
-    """Return the FLOPs that a unit has to do: of causal attention those of pairs that see each other."""
-    s = entry.task.sizes
-    if entry.task.kind is not Kind.ATTENTION or not s["causal"]:
-        return entry.task.flops
-    window = s["window"] if s["window"] != float("inf") else None
-    pairs = float(visible_pairs(s["new"], s["context"], window))
-    return 2 * (s["head_dim"] + s["value_dim"]) * s["heads"] * s["batch"] * pairs
 
 
 def _moved(entry: Entry, line: Timeline) -> float:
