@@ -35,6 +35,7 @@ BOUNDS: Mapping[str, str] = {
     "latency": LATENCY, "work": COMPUTE, "compute": COMPUTE, "waves": COMPUTE, "memory": MEMORY,
     "convert": MEMORY, "cache write": MEMORY, "elementwise": MEMORY, "onchip": MEMORY,
     "power": POWER, "roofline": MEMORY, "links": LINKS, "store": MEMORY, "foreign": LATENCY,
+    "unhidden": LATENCY,
 }  # fmt: skip
 ENGINES: Mapping[Kind, str] = {
     Kind.GEMM: "matmul",
