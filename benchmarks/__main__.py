@@ -21,6 +21,7 @@ from benchmarks.launch import ROOT, child, run
 from benchmarks.process import PREFILL
 from porting.origin.resolve import demo_file, resolve
 
+DENSE = ROOT / "model_zoo" / "ports" / "llama-3.1-70b.sohu"
 LARGE = ROOT / "model_zoo" / "ports" / "deepseek-v3-671b.sohu"
 
 
@@ -179,12 +180,26 @@ def check_rows(given: Given) -> Iterator[Row]:
     yield Row("check of a 671B spec", f"{seconds:.2f} s", "", seconds, 1.5, 0.5, " s", least=True)
 
 
+def sweep_rows(given: Given) -> Iterator[Row]:
+    """Evaluate a space of designs with a prefill and a decoding step each, process start included."""
+    axes = ("batch=1:512:x2", "tp=1,2,4,8", "context=1024:8192:x2", "numerics=bf16,f8e4m3")
+    chip = ("link_bw=x1:x4:8", "hbm_bw=4e12:8e12:8", "vector_flops=x1:x2:5")
+    for name, spec in (("70B dense", DENSE), ("671B mixture", LARGE)):
+        command = [sys.executable, "-m", "porting", "sweep", str(spec), "--device", "sohu"]
+        command += ["--json", "--seq", "2048"]
+        command += [word for axis in (*axes, *chip) for word in ("--vary", axis)]
+        seconds = wall(command, given.repeats)
+        what = f"102,400 designs, {name}"
+        yield Row(what, f"{seconds:.2f} s", "", seconds, 60, 10, " s", least=True)
+
+
 GROUPS: dict[str, Callable[[Given], Iterator[Row]]] = {
     "decode": decode_rows,
     "prefill": prefill_rows,
     "port": port_rows,
     "llama": llama_rows,
     "check": check_rows,
+    "sweep": sweep_rows,
 }
 
 

@@ -128,20 +128,23 @@ class Capacity:
 
     def violations(self, mesh: Mapping[str, int]) -> tuple[Diagnostic, ...]:
         """Return a diagnostic for each size that a mesh does not divide."""
-        found = []
-        for obligation in self.graph.obligations:
-            try:
-                dividend = evaluate(obligation.dividend, mesh)
-                divisor = evaluate(obligation.divisor, mesh)
-            except KeyError:
-                continue  # it depends on the batch or the context
-            if dividend % divisor:
-                shown = (
-                    f"{text(obligation.dividend)} is not a multiple of {text(obligation.divisor)}"
-                )
-                message = f"the mesh does not divide a size: {shown} = {divisor}"
-                found.append(Diagnostic("S305", message, obligation.span))
-        return tuple(found)
+        return mesh_violations(self.graph, mesh)
+
+
+def mesh_violations(graph: Graph, mesh: Mapping[str, int]) -> tuple[Diagnostic, ...]:
+    """Return a diagnostic for each size of a program that a mesh does not divide."""
+    found = []
+    for obligation in graph.obligations:
+        try:
+            dividend = evaluate(obligation.dividend, mesh)
+            divisor = evaluate(obligation.divisor, mesh)
+        except KeyError:
+            continue  # it depends on the batch or the context
+        if dividend % divisor:
+            shown = f"{text(obligation.dividend)} is not a multiple of {text(obligation.divisor)}"
+            message = f"the mesh does not divide a size: {shown} = {divisor}"
+            found.append(Diagnostic("S305", message, obligation.span))
+    return tuple(found)
 
 
 def parse_mesh(written: str, graph: Graph) -> dict[str, int]:

@@ -467,6 +467,15 @@ _DEVICE: dict[str, Code] = {
         "Unusable calibration",
         "The fitted parameters of a chip family are not there or do not say what the cost formulas need.",
     ),
+    "S612": Code(
+        "Unusable sweep",
+        "What is to be varied is unknown, has no values or impossible ones, or makes more points than are possible. "
+        "The message names the entry.",
+    ),
+    "S615": Code(
+        "No such task",
+        "`sohu profile --explain` takes a part of the name of a task or of one of its operations.",
+    ),
     "S601": Code("Unknown numerics", "The device model knows the numerics that the message lists."),
 }
 

@@ -103,12 +103,13 @@ def footprint(graph: Graph) -> Footprint:
     for step in graph.body.steps:
         if isinstance(step, Repeat):
             parts += [
-                _part(graph, _layers(c.layers), c.body, c.layers, step.stages) for c in step.classes
+                _part(graph, layer_names(c.layers), c.body, c.layers, step.stages)
+                for c in step.classes
             ]
     return Footprint(tuple(parts))
 
 
-def _layers(layers: tuple[int, ...]) -> str:
+def layer_names(layers: tuple[int, ...]) -> str:
     """Return a short name of some layers: ranges, or the first few."""
     ranges: list[list[int]] = []
     for layer in layers:

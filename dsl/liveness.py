@@ -38,6 +38,11 @@ def peak_candidates(graph: Graph) -> tuple[Candidate, ...]:
     return tuple(kept)
 
 
+def alive(graph: Graph) -> tuple[Candidate, ...]:
+    """Return the bytes alive at every operation in order: outside of layers, and in the first layer of each class."""
+    return tuple(_Walk(graph).candidates())
+
+
 def peak(
     candidates: Sequence[Candidate], values: Mapping[str, int]
 ) -> tuple[Fraction, Candidate | None]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import sympy
 
@@ -229,6 +229,45 @@ def evaluate(value: Dim, values: Mapping[str, int]) -> Fraction:
     table = {s: _rational(_value_of(s.name, values)) for s in value.expr.free_symbols}
     result = value.expr.xreplace(table)
     return Fraction(int(result.p), int(result.q))
+
+
+def evaluate_over(
+    value: Dim, values: Mapping[str, Any], functions: Mapping[str, Callable[[Any, Any], Any]]
+) -> Any:
+    """Return the value over numbers of any kind, such as arrays of points, with their own operators.
+
+    `functions` computes what `OPAQUE` does on such numbers. A division is the last step of a term, so that floats give
+    an exact quotient where there is one. Raises `KeyError` for a name without a value.
+    """
+    if isinstance(value, int):
+        return value
+    return _over(value.expr, values, functions)
+
+
+def _over(
+    expr: sympy.Expr, values: Mapping[str, Any], functions: Mapping[str, Callable[[Any, Any], Any]]
+) -> Any:
+    if isinstance(expr, sympy.Symbol):
+        made = _DEFINITIONS.get(expr.name)
+        if made is None:
+            return values[expr.name]
+        a, b = (evaluate_over(d, values, functions) for d in (made.a, made.b))
+        return functions[made.function](a, b)
+    if isinstance(expr, sympy.Add):
+        first, *rest = (_over(term, values, functions) for term in expr.args)
+        for term in rest:
+            first = first + term
+        return first
+    above: Any = 1
+    below: Any = 1
+    for factor in sympy.Mul.make_args(expr):
+        if factor.is_Rational:
+            above, below = above * int(factor.p), below * int(factor.q)
+            continue
+        base, power = factor.as_base_exp()
+        found = _over(base, values, functions) ** abs(int(power))
+        above, below = (above * found, below) if power > 0 else (above, below * found)
+    return above if isinstance(below, int) and below == 1 else above / below
 
 
 def _value_of(name: str, values: Mapping[str, int]) -> Fraction:

@@ -62,13 +62,18 @@ def _other_theta(site: Site) -> Graph:
 
 
 def _unscaled(site: Site) -> Graph | None:
+    factors = site.node.attrs.get("factors")
+    if isinstance(factors, tuple):
+        return with_attrs(site, factors=(1.0,) * len(factors))
     if site.node.attrs["scaling"] == "default":
         return None
     return with_attrs(site, scaling="default")
 
 
 def _whole_head_rotated(site: Site) -> Graph | None:
-    """Rotate every coordinate of the head where only the first ones turn."""
+    """Rotate every coordinate of the head where only the first ones turn, and not by a list of factors."""
+    if isinstance(site.node.attrs.get("factors"), tuple):
+        return None
     graph = site.graph
     users = [s for s in sites(graph) if s.value("freqs") == site.node.outputs[0]]
     heads = {s.graph.values[s.node.inputs[0]].type.dims[-1] for s in users if s.node.op == "rope"}

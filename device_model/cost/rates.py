@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from device_model.cost.chip import Chip
+from device_model.cost.chip import Chip, Number
 from device_model.device import Device
 from dsl.diagnostics import refuse
 
@@ -59,11 +59,11 @@ def operand_bits(dtype: str) -> int:
     return BITS[PEAKS[dtype.lower()]]
 
 
-def rates(device: Device, dtype: str, changes: Mapping[str, float] | None = None) -> Chip:
+def rates(device: Device, dtype: str, changes: Mapping[str, Number] | None = None) -> Chip:
     """Return the rates of a chip for products in a format; `changes` replaces quantities, as a sweep does."""
     given = changes or {}
 
-    def value(key: str) -> float:
+    def value(key: str) -> Number:
         return given[key] if key in given else device.quantity(key).value
 
     optional = {

@@ -15,8 +15,9 @@ from device_model.kernels.call import Call
 from device_model.kernels.compiled import read, size_of, words, write
 from device_model.kernels.deferred import compiled
 from device_model.kernels.kernel import DTypes, Kernel, as_first, declared, promoted
+from device_model.kernels.matmul import scratch_bytes
+from device_model.kernels.pairs import wanted
 from device_model.kernels.panels import BYTES, CENTRED_NIBBLES, MX_BYTES, NIBBLES, SCALED_NIBBLES
-from device_model.kernels.product import scratch_bytes
 from device_model.kernels.quantised import Stored, lower, product
 from device_model.numerics import BF16, F16, F32, Array, Numerics, is_float
 from device_model.packed import Packed
@@ -109,7 +110,7 @@ def lower_matmul(target: Builder, item: Item) -> bool:
     target.reserve(scratch_bytes(k))
     target.emit(
         opcodes.MATMUL, target.at(x), kind_of(x.dtype), *stored(target, w).arguments, target.at(out),
-        kind_of(out.dtype), target.rows(x.elements // k), n, k,
+        kind_of(out.dtype), target.rows(x.elements // k), n, k, wanted(),
     )  # fmt: skip
     return True
 

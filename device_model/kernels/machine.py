@@ -18,11 +18,11 @@ from device_model.kernels import (
     elementwise,
     layout,
     linear,
+    matmul,
     moe,
     norm,
     opcodes,
     position,
-    product,
     quantised,
     recurrent,
     reduction,
@@ -95,9 +95,9 @@ def _execute_more(a: Any, r: Any, part: int, parts: int, scratch: int) -> None:
             a[14], a[15], part, parts, scratch,
         )  # fmt: skip
     elif opcode == opcodes.EXPERT_MATMUL:
-        product.expert_matmul(
+        matmul.expert_matmul(
             a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13],
-            a[14], a[15], a[16], a[17], a[18], a[19], part, parts, scratch,
+            a[14], a[15], a[16], a[17], a[18], a[19], a[20], part, parts, scratch,
         )  # fmt: skip
     elif opcode == opcodes.ROUTE:
         routing.route(
@@ -130,9 +130,9 @@ def _execute_more(a: Any, r: Any, part: int, parts: int, scratch: int) -> None:
 def _execute(a: Any, r: Any, part: int, parts: int, scratch: int) -> None:
     opcode = a[0]
     if opcode == opcodes.MATMUL:
-        product.matmul(
+        matmul.matmul(
             a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13],
-            a[14], part, parts, scratch,
+            a[14], a[15], part, parts, scratch,
         )  # fmt: skip
     elif opcode == opcodes.CONVERT:
         elementwise.convert(a[1], a[2], a[3], a[4], a[5], part, parts, scratch)

@@ -16,7 +16,8 @@ from device_model.kernels.compiled import floats, read, size_of, words, write
 from device_model.kernels.deferred import compiled
 from device_model.kernels.kernel import Kernel, as_first, declared
 from device_model.kernels.linear import can_read, entry, stored
-from device_model.kernels.product import scratch_bytes
+from device_model.kernels.matmul import scratch_bytes
+from device_model.kernels.pairs import wanted
 from device_model.kernels.quantised import lower, product
 from device_model.numerics import Array, cast, wide
 from device_model.packed import Packed
@@ -148,7 +149,7 @@ def _emit_experts(
         opcodes.EXPERT_MATMUL, target.at(x), kind_of(x.dtype),
         1 if len(x.shape) > 1 else choice.width, target.at(choice), address, kind,
         values.nbytes // experts, rest[0], scales, *rest[1:], target.at(out),
-        kind_of(out.dtype), target.rows(choice.width), experts, n, k,
+        kind_of(out.dtype), target.rows(choice.width), experts, n, k, wanted(),
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Products of rows with a weight as it is stored: the compiled core of `matmul` and `expert_matmul`.
+"""Products of float32 rows with a weight as it is stored.
 
 One output is one reduction in the order of `lanes` over float32 operands, so that a row's bits do not depend on which
 rows are computed with it. Weights in bfloat16 are used in place by few rows and widened a panel at a time for many;
@@ -8,7 +8,7 @@ float16 and packed ones are always widened a panel at a time. Nothing here knows
 from __future__ import annotations
 
 from device_model.kernels import lanes
-from device_model.kernels.compiled import floats, integers, octets, read, size_of, words, write
+from device_model.kernels.compiled import floats, integers, octets, size_of, write
 from device_model.kernels.deferred import compiled
 from device_model.kernels.panels import widen
 from device_model.kernels.vectors import BF16, F32
@@ -47,10 +47,18 @@ def limit(k: int) -> int:
 row_limit = compiled(limit)
 
 
+def working_bytes(rows: int, k: int) -> int:
+    """Return the scratch memory of a product of a block of rows: results and a panel of weights."""
+    return TILE_BYTES + 4 * PANEL * rows + 4 * TILE_COLUMNS * k
+
+
+working = compiled(working_bytes)
+
+
 def scratch_bytes(k: int) -> int:
-    """Return the scratch memory of a product: results, a panel of weights, row numbers and a block of rows."""
+    """Return the scratch memory with row numbers and a block of rows behind it."""
     rows = limit(k)
-    return TILE_BYTES + 4 * PANEL * rows + 4 * TILE_COLUMNS * k + 8 * rows + 4 * k * rows + 64
+    return working_bytes(rows, k) + 8 * rows + 4 * k * rows + 64
 
 
 @compiled
@@ -165,70 +173,8 @@ def columns_of(n: int, part: int, parts: int) -> tuple[int, int]:
 
 
 @compiled
-def matmul(
-    x: int, x_kind: int, w: int, kind: int, scales: int, block_rows: int, block_columns: int,
-    table: int, rounds: int, out: int, out_kind: int, rows: int, n: int, k: int,
-    part: int, parts: int, scratch: int,
-) -> None:  # fmt: skip
-    """Compute this part's columns of a product."""
-    first, last = columns_of(n, part, parts)
-    block = row_limit(k)
-    numbers_at = scratch + TILE_BYTES + 4 * PANEL * block + 4 * TILE_COLUMNS * k
-    block_at = numbers_at + 8 * block
-    numbers = integers(numbers_at, block)
-    for top in range(0, rows, block):
-        count = min(block, rows - top)
-        source = x + top * k * size_of(x_kind)
-        if x_kind != F32:
-            read(source, x_kind, block_at, count * k)
-            source = block_at
-        for r in range(count):
-            numbers[r] = top + r
-        product(
-            source, count, numbers_at, w, kind, scales, block_rows, block_columns, table, rounds,
-            out, out_kind, n, k, first, last, scratch,
-        )  # fmt: skip
-
-
-@compiled
 def clear(at: int, size: int) -> None:
     """Write zero bytes."""
     bytes_ = octets(at, size)
     for i in range(size):
         bytes_[i] = 0
-
-
-@compiled
-def expert_matmul(
-    x: int, x_kind: int, repeats: int, choice: int, w: int, kind: int, entry: int, scales: int,
-    scales_entry: int, block_rows: int, block_columns: int, table: int, rounds: int, out: int,
-    out_kind: int, rows: int, experts: int, n: int, k: int, part: int, parts: int, scratch: int,
-) -> None:  # fmt: skip
-    """Compute this part's columns of each row's product with its expert; `repeats` rows share a row of x.
-
-    A row that names no expert gives zeros.
-    `entry` and `scales_entry` are the bytes of one expert's weight and scales.
-    """
-    first, last = columns_of(n, part, parts)
-    block = row_limit(k)
-    numbers_at = scratch + TILE_BYTES + 4 * PANEL * block + 4 * TILE_COLUMNS * k
-    block_at = numbers_at + 8 * block
-    numbers, chosen = integers(numbers_at, block), words(choice, rows)
-    for row in range(rows):
-        if chosen[row] < 0 or chosen[row] >= experts:
-            clear(out + (row * n + first) * size_of(out_kind), (last - first) * size_of(out_kind))
-    for expert in range(experts):
-        count = 0
-        for row in range(rows):
-            if chosen[row] == expert:
-                source = x + row // repeats * k * size_of(x_kind)
-                read(source, x_kind, block_at + count * k * 4, k)
-                numbers[count] = row
-                count += 1
-            if count == block or (row == rows - 1 and count > 0):
-                product(
-                    block_at, count, numbers_at, w + expert * entry, kind,
-                    scales + expert * scales_entry, block_rows, block_columns, table, rounds,
-                    out, out_kind, n, k, first, last, scratch,
-                )  # fmt: skip
-                count = 0

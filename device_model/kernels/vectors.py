@@ -31,7 +31,8 @@ class Emitter:
         self.builder = builder
         self.module: ir.Module = builder.module
 
-    def _external(self, type: ir.FunctionType, name: str) -> ir.Function:
+    def external(self, type: ir.FunctionType, name: str) -> ir.Function:
+        """Return a function of LLVM's, declared once."""
         known = self.module.globals.get(name)
         return ir.Function(self.module, type, name) if known is None else known
 
@@ -66,8 +67,25 @@ class Emitter:
         align = 4 if vector is V8 else 2
         pointer = self.pointer(address, vector)
         kinds = [pointer.type, I32, V8I1, vector]
-        function = self._external(ir.FunctionType(vector, kinds), f"llvm.masked.load.v8{suffix}.p0")
+        function = self.external(ir.FunctionType(vector, kinds), f"llvm.masked.load.v8{suffix}.p0")
         return self.builder.call(function, [pointer, ir.Constant(I32, align), mask, other])
+
+    def first(self, pointer: ir.Value, count: ir.Value, vector: Any) -> ir.Value:
+        """Load the first `count` 16-bit elements of a vector, zero elsewhere, touching no other byte."""
+        size = vector.count
+        lanes = ir.Constant(ir.VectorType(I16, size), list(range(size)))
+        start = ir.Constant(lanes.type, ir.Undefined)
+        one = self.builder.insert_element(
+            start, self.builder.trunc(count, I16), ir.Constant(I32, 0)
+        )
+        zeros = ir.Constant(ir.VectorType(I32, size), [0] * size)
+        limit = self.builder.shuffle_vector(one, start, zeros)
+        mask = self.builder.icmp_signed("<", lanes, limit)
+        kinds = [pointer.type, I32, mask.type, vector]
+        name = f"llvm.masked.load.v{size}i16.p0"
+        function = self.external(ir.FunctionType(vector, kinds), name)
+        empty = ir.Constant(vector, [0] * size)
+        return self.builder.call(function, [pointer, ir.Constant(I32, 2), mask, empty])
 
     def _widen(self, halves: ir.Value, kind: int) -> ir.Value:
         if kind == F16:
@@ -93,7 +111,7 @@ class Emitter:
 
     def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         """Return a * b + c, rounded once."""
-        function = self._external(ir.FunctionType(V8, [V8, V8, V8]), "llvm.fma.v8f32")
+        function = self.external(ir.FunctionType(V8, [V8, V8, V8]), "llvm.fma.v8f32")
         return self.builder.call(function, [a, b, c])
 
     def tree(self, lanes: ir.Value) -> ir.Value:
@@ -124,7 +142,7 @@ class Emitter:
     def prefetch(self, address: ir.Value) -> None:
         """Ask for the cache line at an address, which may lie outside any allocation."""
         byte = ir.IntType(8).as_pointer()
-        function = self._external(
+        function = self.external(
             ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32]),
             "llvm.prefetch.p0",
         )

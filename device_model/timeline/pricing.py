@@ -1,15 +1,18 @@
 """The price of a task on a chip: seconds, the parts they come from, and what bounds them.
 
 Formulas and parameters are those of the oracle, so that a program's time is made of what was scored on measurements.
+Sizes of a task and quantities of the chip may be arrays: then `parts` gives the times of all of them at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from device_model.cost.attention import (
     DecodeParameters,
@@ -18,7 +21,7 @@ from device_model.cost.attention import (
     prefill_terms,
 )
 from device_model.cost.calibration import Calibration
-from device_model.cost.chip import Array, Chip
+from device_model.cost.chip import Array, Chip, Number
 from device_model.cost.collective import ALGORITHMS, CollectiveParameters, collective
 from device_model.cost.gemm import GemmParameters, composed, gemm_terms
 from device_model.cost.moe import MoeParameters, moe_seconds, moe_terms
@@ -35,7 +38,7 @@ BOUNDS: Mapping[str, str] = {
     "latency": LATENCY, "work": COMPUTE, "compute": COMPUTE, "waves": COMPUTE, "memory": MEMORY,
     "convert": MEMORY, "cache write": MEMORY, "elementwise": MEMORY, "onchip": MEMORY,
     "power": POWER, "roofline": MEMORY, "links": LINKS, "store": MEMORY, "foreign": LATENCY,
-    "unhidden": LATENCY,
+    "unhidden": LATENCY, "hidden": LINKS,
 }  # fmt: skip
 ENGINES: Mapping[Kind, str] = {
     Kind.GEMM: "matmul",
@@ -44,6 +47,8 @@ ENGINES: Mapping[Kind, str] = {
     Kind.VECTOR: "vector",
     Kind.COLLECTIVE: "links",
 }
+CHOSEN = ("tile_rows", "tile_columns", "split")
+ALONE = ALGORITHMS.index("none")
 FEW_TOKENS = 8
 """Up to so many new tokens a sequence the kernel of a decode step is taken."""
 
@@ -59,6 +64,23 @@ class Price:
     choice: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Seconds and their terms, numbers or arrays of designs, and by name the indices or sizes that were chosen."""
+
+    seconds: Array
+    terms: Mapping[str, Array]
+    chosen: Mapping[str, Array] = field(default_factory=dict)
+
+    def waits(self) -> dict[str, Array]:
+        """Return the terms summed up by what they wait for."""
+        waits: dict[str, Array] = {}
+        for name, value in self.terms.items():
+            kind = BOUNDS[name.rpartition(", ")[2]]
+            waits[kind] = waits[kind] + value if kind in waits else np.asarray(value)
+        return waits
+
+
 @dataclass(frozen=True)
 class Prices:
     """Prices tasks for one chip, format and routing skew.
@@ -69,15 +91,15 @@ class Prices:
     device: Device
     dtype: str
     calibration: Calibration
-    skew: float = 0.0
-    changes: Mapping[str, float] | None = None
+    skew: Number = 0.0
+    changes: Mapping[str, Number] | None = None
 
     @cached_property
     def chip(self) -> Chip:
         """Return the rates for the products' format."""
         return rates(self.device, self.dtype, self.changes)
 
-    def quantity(self, key: str, default: float) -> float:
+    def quantity(self, key: str, default: float) -> Number:
         """Return a value of the chip that may be absent."""
         if self.changes and key in self.changes:
             return self.changes[key]
@@ -86,7 +108,16 @@ class Prices:
 
     def of(self, task: Task) -> Price:
         """Return the price of a task."""
-        rule: Callable[[Mapping[str, float]], Price] = {
+        parts = self.parts(task)
+        terms = {name: float(np.asarray(value)) for name, value in parts.terms.items()}
+        waits = {kind: float(value) for kind, value in parts.waits().items()}
+        bound = max(waits, key=lambda kind: waits[kind])
+        total = float(np.asarray(parts.seconds))
+        return Price(total, terms, bound, min(waits.get(MEMORY, 0.0), total), _choice(parts.chosen))
+
+    def parts(self, task: Task) -> Parts:
+        """Return the seconds of a task and what they are made of; arrays where its sizes or the chip are."""
+        rule: Callable[[Mapping[str, float]], Parts] = {
             Kind.GEMM: self._gemm,
             Kind.ATTENTION: self._attention,
             Kind.EXPERTS: self._experts,
@@ -95,85 +126,104 @@ class Prices:
         }[task.kind]
         return rule(task.sizes)
 
-    def _gemm(self, s: Mapping[str, float]) -> Price:
-        wide = s["w_bits"] > 16 or s["x_bits"] > 16
-        dtype = "bf16" if wide else self.dtype
+    def product_format(self, s: Mapping[str, float]) -> str:
+        """Return the format that a product computes in: operands wider than 16 bits are rounded to bf16, no less."""
+        wide = bool(np.all(np.asarray(s["w_bits"]) > 16)) or s["x_bits"] > 16
+        return "bf16" if wide else self.dtype
+
+    def _gemm(self, s: Mapping[str, float]) -> Parts:
+        dtype = self.product_format(s)
         operand = min(s["x_bits"], operand_bits(dtype)) / 8.0
-        # A low precision stores its weights so; wider products keep what the checkpoint holds.
-        weight = min(s["w_bits"], operand_bits(dtype)) / 8.0
         p = self.calibration.get(gemm_section(dtype), GemmParameters)
         if operand_bits(dtype) < 16:
             # Measured alone, a low-precision product launches its conversions too; inside of a program they are queued.
             p = replace(p, launch=self.calibration.get("gemm_bf16", GemmParameters).launch)
         chip = self.chip if dtype == self.dtype else rates(self.device, dtype, self.changes)
         terms = gemm_terms(
-            s["m"], s["n"], s["k"], chip, p, bytes_per_element=operand, weight_bytes=weight,
-            output_bytes=s["y_bits"] / 8.0,
+            s["m"], s["n"], s["k"], chip, p, bytes_per_element=operand,
+            weight_bytes=element_bytes(s, dtype), output_bytes=s["y_bits"] / 8.0,
         )  # fmt: skip
-        seconds = composed(terms, p)
-        tile = f"tile {int(terms['tile_rows'])}x{int(terms['tile_columns'])}"
-        split = f", k in {int(terms['split'])} parts" if int(terms["split"]) > 1 else ""
-        times = {k: v for k, v in terms.items() if k not in ("tile_rows", "tile_columns", "split")}
-        return _price(seconds, times, tile + split)
+        times = {k: v for k, v in terms.items() if k not in CHOSEN}
+        return Parts(composed(terms, p), times, {k: terms[k] for k in CHOSEN})
 
-    def _attention(self, s: Mapping[str, float]) -> Price:
+    def _attention(self, s: Mapping[str, float]) -> Parts:
         shape = (s["batch"], s["new"], s["context"], s["heads"], s["kv_heads"], s["head_dim"])
-        window = s["window"] if np.isfinite(s["window"]) else None
+        window = s["window"] if np.all(np.isfinite(s["window"])) else None
         size = s["bits"] / 8.0
         chip = rates(self.device, "bf16", self.changes)
-        if s["new"] <= FEW_TOKENS and s["context"] > 0:
+        few = np.asarray((np.asarray(s["new"]) <= FEW_TOKENS) & (np.asarray(s["context"]) > 0))
+        found: list[dict[str, Array]] = []
+        if few.any():
             p = self.calibration.get("attention_decode", DecodeParameters)
             latent = s["value_dim"] if s["value_dim"] < s["head_dim"] else None
             # Other layers' caches were read since: nothing of this one is left on the chip.
-            terms = decode_terms(
-                *shape, chip, p, bytes_per_element=size, window=window, value_dim=latent, warm=0.0
-            )
-        else:
+            found.append(
+                decode_terms(
+                    *shape, chip, p, bytes_per_element=size, window=window, value_dim=latent,
+                    warm=0.0,
+                )
+            )  # fmt: skip
+        if not few.all():
             q = self.calibration.get("attention_prefill", PrefillParameters)
-            terms = prefill_terms(*shape, chip, q, bytes_per_element=size, window=window)
-        return _price(np.asarray(sum(terms.values())), terms)
+            found.append(prefill_terms(*shape, chip, q, bytes_per_element=size, window=window))
+        terms = found[0] if len(found) == 1 else _either(few, *found)
+        return Parts(np.asarray(sum(terms.values())), terms)
 
-    def _experts(self, s: Mapping[str, float]) -> Price:
+    def _experts(self, s: Mapping[str, float]) -> Parts:
         p = self.calibration.get("moe_bf16", MoeParameters)
         shape = (
             s["tokens"], s["experts"], s["top_k"], s["hidden"], s["inter"], s["tp"], s["ep"],
             self.skew,
         )  # fmt: skip
-        size = min(s["w_bits"], operand_bits(self.dtype)) / 8.0
+        size: Any = element_bytes(s, self.dtype)
         gated = bool(s["gated"])
         seconds = moe_seconds(*shape, self.chip, p, bytes_per_element=size, gated=gated)
-        terms = moe_terms(*shape, self.chip, p, bytes_per_element=size, gated=gated)
-        return _price(seconds, terms)
+        return Parts(seconds, moe_terms(*shape, self.chip, p, bytes_per_element=size, gated=gated))
 
-    def _collective(self, op: str, s: Mapping[str, float]) -> Price:
-        if s["chips"] <= 1:
-            return Price(0.0, {}, LINKS, 0.0, "one chip")
+    def _collective(self, op: str, s: Mapping[str, float]) -> Parts:
+        if np.all(np.asarray(s["chips"]) <= 1):
+            return Parts(np.zeros(()), {"links": np.zeros(())}, {"algorithm": np.asarray(ALONE)})
         p = self.calibration.get("collective", CollectiveParameters)
         seconds, index = collective(
             op, s["bytes"], s["chips"], self.chip, p,
-            in_switch="switch_reduces" in self.device.quantities,
+            in_switch=np.asarray(self.quantity("switch_reduces", 0.0)) > 0,
         )  # fmt: skip
-        hidden = self.quantity("link_overlap", 0.0)
-        whole = float(seconds)
-        terms = {"links": whole, "hidden": -hidden * whole} if hidden else {"links": whole}
-        return Price(whole * (1.0 - hidden), terms, LINKS, 0.0, ALGORITHMS[int(index)])
+        hidden = np.asarray(self.quantity("link_overlap", 0.0))
+        terms = {"links": seconds}
+        if hidden.any():
+            terms["hidden"] = -hidden * seconds
+        return Parts(seconds * (1.0 - hidden), terms, {"algorithm": np.asarray(index)})
 
-    def _vector(self, s: Mapping[str, float], flops: float) -> Price:
+    def _vector(self, s: Mapping[str, float], flops: float) -> Parts:
         p = self.calibration.get("vector", VectorParameters)
-        rate = self.quantity("vector_flops", 0.0)
-        if rate <= 0:
-            rate = self.device.quantity("vector_flops").value
+        rate = np.asarray(self.quantity("vector_flops", 0.0))
+        if not rate.all():
+            rate = np.asarray(self.device.quantity("vector_flops").value)
         args = (s["moved"], flops, rate, self.chip, p)
-        return _price(vector_seconds(*args), vector_terms(*args))
+        return Parts(vector_seconds(*args), vector_terms(*args))
 
 
-def _price(seconds: Array, terms: Mapping[str, Array], choice: str = "") -> Price:
-    """Return a price; its bound is what the largest group of terms waits for."""
-    found = {name: float(np.asarray(value)) for name, value in terms.items()}
-    waits: dict[str, float] = {}
-    for name, value in found.items():
-        kind = BOUNDS[name.rpartition(", ")[2]]
-        waits[kind] = waits.get(kind, 0.0) + value
-    bound = max(waits, key=lambda kind: waits[kind])
-    total = float(np.asarray(seconds))
-    return Price(total, found, bound, min(waits.get(MEMORY, 0.0), total), choice)
+def element_bytes(s: Mapping[str, float], dtype: str) -> Number:
+    """Return the bytes of a weight's element: a low precision stores it so, others keep what the checkpoint holds."""
+    size: Number = np.minimum(s["w_bits"], operand_bits(dtype)) / 8.0
+    return size
+
+
+def _either(
+    first: NDArray[np.bool_], a: Mapping[str, Array], b: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Return the terms of one formula at some points and those of another one elsewhere."""
+    names = dict.fromkeys((*a, *b))
+    return {n: np.where(first, a.get(n, 0.0), b.get(n, 0.0)) for n in names}
+
+
+def _choice(chosen: Mapping[str, Array]) -> str:
+    """Return in words what was chosen for a single task."""
+    if "algorithm" in chosen:
+        index = int(chosen["algorithm"])
+        return "one chip" if index == ALONE else ALGORITHMS[index]
+    if "split" in chosen:
+        tile = f"tile {int(chosen['tile_rows'])}x{int(chosen['tile_columns'])}"
+        split = int(chosen["split"])
+        return f"{tile}, k in {split} parts" if split > 1 else tile
+    return ""

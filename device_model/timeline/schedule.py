@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 from device_model.timeline.pricing import ENGINES, LATENCY, Price, Prices
 from device_model.timeline.tasks import Kind, Stage, Task, stages
@@ -133,10 +134,17 @@ def timeline(
     last_logits: bool = True,
 ) -> Timeline:
     """Return the time of one step of a program: `host` seconds are added once, for what the host does between steps."""
-    chips = 1
-    for axis in graph.mesh:
-        chips *= point.get(axis, 1)
     found = stages(graph, point, last_logits=last_logits)
+    return priced(found, chips_of(graph, point), prices, host)
+
+
+def chips_of(graph: Graph, point: Mapping[str, int]) -> int:
+    """Return the chips of a mesh."""
+    return prod(point.get(axis, 1) for axis in graph.mesh)
+
+
+def priced(found: Sequence[Stage], chips: int, prices: Prices, host: float = 0.0) -> Timeline:
+    """Return the time of one step whose tasks are known, such as at several rates of a chip."""
     entries = tuple(entry for stage in found for entry in _entries(stage, prices))
     return Timeline(prices, entries, chips, host)
 

@@ -3,6 +3,9 @@
 Neighbouring work is fused as serving engines do: products of one value are one product, element-wise runs are one pass,
 the products of one choice of experts are one expert layer. FLOPs and bytes stay those of the operations, so that a
 timeline adds up to the footprint. Prices are elsewhere.
+
+A point may hold arrays, of which some are long along one axis and some along another: then sizes, FLOPs and bytes are
+arrays too, and the tasks those of all points together.
 """
 
 from __future__ import annotations
@@ -11,11 +14,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from device_model.timeline.sizes import everywhere, larger, never, positive, size_at
 from dsl.footprint import VIEWS, site_of, split_batch, state_views, weight_bytes
 from dsl.graph import Body, Graph, Node, Repeat
 from dsl.ops import OPS
 from dsl.ops.spec import Site, local_bytes, no_traffic
-from dsl.symbolic import Dim, evaluate
+from dsl.symbolic import Dim
 from dsl.types import DType, TensorType
 
 
@@ -39,6 +43,7 @@ KINDS: Mapping[str, Kind] = {
     "reduce_scatter": Kind.COLLECTIVE,
 }
 NO_DTYPE = DType
+BEFORE, AFTER = "before the layers", "after the layers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,7 @@ def stages(
         seen = True
         found += _layers(graph, step, point)
     head = {**point, graph.seq: 1} if last_logits else dict(point)
-    parts = (("before the layers", before, dict(point)), ("after the layers", after, head))
+    parts = ((BEFORE, before, dict(point)), (AFTER, after, head))
     outside = [
         Stage(name, 1, tuple(_Tasks(graph, graph.body, at).of(nodes)))
         for name, nodes, at in parts
@@ -120,7 +125,7 @@ class _Tasks:
 
     def number(self, value: Dim) -> float:
         """Return a size of one chip at the point."""
-        return float(evaluate(split_batch(self.graph, value), self.point))
+        return size_at(split_batch(self.graph, value), self.point)
 
     def _task(self, group: list[Node]) -> Task | None:
         kind = _kind(group)
@@ -139,10 +144,10 @@ class _Tasks:
             Kind.COLLECTIVE: self._collective,
             Kind.VECTOR: self._vector,
         }[kind](sites, total)
-        if kind is Kind.VECTOR and total == 0 and flops == 0:
+        if kind is Kind.VECTOR and never(total) and never(flops):
             return None
-        if kind is Kind.COLLECTIVE and sizes["chips"] == 1:
-            return None if total == 0 else self._alone(group, flops, total)
+        if kind is Kind.COLLECTIVE and everywhere(sizes["chips"], 1):
+            return None if never(total) else self._alone(group, flops, total)
         ops = tuple(n.op for n in group)
         return Task(_name(self.graph, group), kind, ops, sizes, flops, total, group[0].path)
 
@@ -164,13 +169,13 @@ class _Tasks:
         columns = 0.0
         for _, site, _ in sites:
             w = site.type("w")
-            columns += self.number(w.axes[-2].local())
+            columns = columns + self.number(w.axes[-2].local())
         rows = 1.0
         for axis in x.axes[:-1]:
-            rows *= self.number(axis.local())
+            rows = rows * self.number(axis.local())
         if sites[0][0].op == "head_matmul":
             heads = self.number(x.axes[1].local())
-            rows /= heads
+            rows = rows / heads
         k = self.number(x.axes[-1].local())
         weights = sum(self.number(site.bytes("w")) for _, site, _ in sites)
         results = sum(self.number(local_bytes(t)) for _, _, r in sites for t in _types(r))
@@ -179,8 +184,8 @@ class _Tasks:
             "n": columns * heads,
             "k": k,
             "x_bits": float(x.dtype.bits),
-            "w_bits": 8.0 * weights / max(columns * heads * k, 1.0),
-            "y_bits": 8.0 * results / max(columns * heads * rows, 1.0),
+            "w_bits": 8.0 * weights / larger(columns * heads * k, 1.0),
+            "y_bits": 8.0 * results / larger(columns * heads * rows, 1.0),
         }
 
     def _attention(
@@ -193,12 +198,12 @@ class _Tasks:
         return {
             "batch": self.number(q.axes[0].local()),
             "new": new,
-            "context": max(length - new, 0.0),
+            "context": larger(length - new, 0.0),
             "heads": self.number(q.axes[1].local()),
             "kv_heads": self.number(k.axes[1].local()),
             "head_dim": self.number(q.axes[3].local()),
             "value_dim": self.number(v.axes[3].local()),
-            "window": min(x for x in (window, chunk, float("inf")) if x > 0),
+            "window": positive(window, chunk),
             "causal": float(site.attrs.get("mask") == "causal"),
             "bits": float(k.dtype.bits),
         }
@@ -221,10 +226,10 @@ class _Tasks:
             "top_k": self.number(choice.axes[2].dim),
             "hidden": self.number(hidden.dim),
             "inter": self.number(inter.dim),
-            "tp": self.number(inter.dim) / max(self.number(inter.local()), 1.0),
-            "ep": self.number(experts.dim) / max(self.number(experts.local()), 1.0),
-            "gated": float(first > self.number(inter.local())),
-            "w_bits": 8.0 * stored / max(elements, 1.0),
+            "tp": self.number(inter.dim) / larger(self.number(inter.local()), 1.0),
+            "ep": self.number(experts.dim) / larger(self.number(experts.local()), 1.0),
+            "gated": float(never(first <= self.number(inter.local()))),
+            "w_bits": 8.0 * stored / larger(elements, 1.0),
         }
 
     def _collective(
@@ -233,10 +238,10 @@ class _Tasks:
         _, site, results = sites[0]
         chips = 1.0
         for name in site.axes("axes"):
-            chips *= self.point.get(name, 1)
+            chips = chips * self.point.get(name, 1)
         x = self.number(local_bytes(site.type("x")))
         made = sum(self.number(local_bytes(t)) for t in _types(results))
-        return {"chips": chips, "bytes": max(x, made)}
+        return {"chips": chips, "bytes": larger(x, made)}
 
     def _vector(self, sites: Sequence[tuple[Node, Site, object]], total: float) -> dict[str, float]:
         """Return what a fused run moves: values that live inside of it alone are neither written nor read."""
@@ -257,11 +262,11 @@ class _Tasks:
             if OPS[node.op].traffic is no_traffic:
                 continue
             for value in {alias.get(i, i) for i in node.inputs} & set(made):
-                saved += self.number(made[value])
+                saved = saved + self.number(made[value])
         for value, size in made.items():
             names = {value, *(a for a, root in alias.items() if root == value)}
-            saved += 0.0 if names & outside else self.number(size)
-        return {"moved": max(total - saved, 0.0), "unfused": total}
+            saved = saved + (0.0 if names & outside else self.number(size))
+        return {"moved": larger(total - saved, 0.0), "unfused": total}
 
     def _read_outside(self, group: set[int]) -> set[int]:
         """Return the values that something outside of a group reads."""

@@ -94,9 +94,8 @@ def table(
         shown.add_column(head, justify="left" if i in left else "right", overflow="fold")
     for row in rows:
         shown.add_row(*row)
-    console = Console()
     # A log has no width of its own; formulas there should not be cut to that of a terminal.
-    console.print(shown, width=None if console.is_terminal else 140)
+    Console(width=None if sys.stdout.isatty() else 140).print(shown)
 
 
 def report(found: Report) -> None:

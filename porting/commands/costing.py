@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from device_model.capacity import Capacity, Fit, parse_mesh
+from device_model.capacity import Capacity, Fit, mesh_violations, parse_mesh
 from device_model.device import device as device_named
 from dsl.diagnostics import Refused
 from dsl.footprint import Footprint
@@ -78,7 +78,7 @@ def cost(path: Path, mesh: str, batch: int, seq: int, context: int) -> Cost:
     """Return the cost of a bound program: a prefill of `seq` tokens (or the context), and a decode step."""
     graph = bound_graph(path)
     capacity = Capacity(graph)
-    sizes = dict.fromkeys(graph.mesh, 1) | _legal(capacity, mesh)
+    sizes = dict.fromkeys(graph.mesh, 1) | mesh_sizes(graph, mesh)
     prompt = seq if seq > 1 else max(context, 1)
     return Cost(
         graph,
@@ -89,9 +89,10 @@ def cost(path: Path, mesh: str, batch: int, seq: int, context: int) -> Cost:
     )
 
 
-def _legal(capacity: Capacity, written: str) -> dict[str, int]:
-    mesh = parse_mesh(written, capacity.graph)
-    violations = capacity.violations(dict.fromkeys(capacity.graph.mesh, 1) | mesh)
+def mesh_sizes(graph: Graph, written: str) -> dict[str, int]:
+    """Return a mesh as it is written; raises `Refused` where it does not divide the program's sizes."""
+    mesh = parse_mesh(written, graph)
+    violations = mesh_violations(graph, dict.fromkeys(graph.mesh, 1) | mesh)
     if violations:
         raise Refused(violations)
     return mesh
@@ -165,7 +166,7 @@ def fit(path: Path, name: str, mesh: str, *, batch: int, seq: int, context: int)
     """Return whether a bound program fits a device."""
     chip = device_named(name)
     capacity = Capacity(bound_graph(path))
-    return capacity.fit(chip, _legal(capacity, mesh), batch, seq, context)
+    return capacity.fit(chip, mesh_sizes(capacity.graph, mesh), batch, seq, context)
 
 
 def fit_as_dict(found: Fit) -> dict[str, object]:

@@ -4,7 +4,62 @@ from __future__ import annotations
 
 import argparse
 
+from porting.commands import console
+from porting.profile.model import Profile, profile_of
+
+OK, FAILED = 0, 1
+
 
 def profile(options: argparse.Namespace) -> int:
-    """Run the command."""
-    raise NotImplementedError(options)
+    """Time a decode step and a prefill, and show them in the forms that are asked for."""
+    found = profile_of(
+        options.path,
+        options.device,
+        options.numerics,
+        mesh=options.mesh,
+        batch=options.batch,
+        seq=options.seq,
+        context=options.context,
+        skew=options.skew,
+        host=options.host / 1e3,
+    )
+    _write(found, options)
+    _show(found, options)
+    return OK if found.fits else FAILED
+
+
+def _write(found: Profile, options: argparse.Namespace) -> None:
+    if options.trace is not None:
+        from porting.profile.trace import write_trace  # noqa: PLC0415 - protobuf, for this alone
+
+        write_trace(found, options.trace)
+    if options.html is not None:
+        from porting.library import write_text  # noqa: PLC0415
+        from porting.profile.page import render_page  # noqa: PLC0415 - templates, for this alone
+
+        write_text(options.html, render_page(found))
+
+
+def _show(found: Profile, options: argparse.Namespace) -> None:
+    if options.explain is not None:
+        from porting.profile.explain import explained, show_explained  # noqa: PLC0415
+
+        tasks = explained(found, options.explain)
+        if options.json:
+            from porting.profile.data import explained_as_dict  # noqa: PLC0415
+
+            console.emit(explained_as_dict(found, tasks))
+        else:
+            show_explained(found, tasks)
+        return
+    if options.json:
+        from porting.profile.data import as_dict  # noqa: PLC0415
+
+        console.emit(as_dict(found))
+        return
+    from porting.profile.text import show  # noqa: PLC0415
+
+    show(found)
+    for path in (options.trace, options.html):
+        if path is not None:
+            print(path)

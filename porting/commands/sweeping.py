@@ -1,10 +1,111 @@
-"""`sohu sweep`: vary a design."""
+"""`sohu sweep`: vary a chip, a load, a mesh or the numerics, and show what the best of them would do."""
 
 from __future__ import annotations
 
 import argparse
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from device_model.capacity import parse_mesh
+from device_model.cost.calibration import calibration
+from device_model.device import QUANTITIES
+from device_model.device import device as device_named
+from device_model.timeline.grid import evaluate_design
+from dsl.diagnostics import refuse
+from porting.commands import console, tables
+from porting.commands.checking import bound_graph
+from porting.library import write_text
+from porting.sweeps.study import Study
+from porting.sweeps.varying import parse_design
+
+OK, FAILED = 0, 1
+STAGE = "blocks of designs"
 
 
 def sweep(options: argparse.Namespace) -> int:
     """Run the command."""
-    raise NotImplementedError(options)
+    if options.out is not None and options.out.suffix not in tables.SUFFIXES:
+        raise refuse("S610", f"{options.out} is neither .parquet nor .csv")
+    found = study(options)
+    if options.out is not None:
+        tables.write_table(table_of(found.columns), options.out)
+    if options.html is not None:
+        from porting.sweeps.page import render_sweep  # noqa: PLC0415 - needs the page's libraries
+
+        write_text(options.html, render_sweep(found))
+    if options.json:
+        console.emit(found.as_dict())
+    else:
+        show(found)
+        for path in filter(None, (options.out, options.html)):
+            print(path)
+    return OK if found.usable.any() else FAILED
+
+
+def study(options: argparse.Namespace) -> Study:
+    """Return what a sweep's options ask for; raises `Refused`."""
+    graph = bound_graph(options.path)
+    chip = device_named(options.device)
+    given = {"batch": options.batch, "seq": options.seq, "context": options.context}
+    given |= dict.fromkeys(graph.mesh, 1) | parse_mesh(options.mesh, graph)
+    given |= {n: v for n in ("skew", "host") if (v := getattr(options, n))}
+    design = parse_design(graph, chip, given, options.numerics, options.vary)
+    start = time.perf_counter()
+    with console.bars(quiet=options.json or not sys.stderr.isatty()) as progress:
+        grid = evaluate_design(
+            graph, chip, calibration(chip), design, lambda done, of: progress(STAGE, done, of)
+        )
+    return Study(options.path.resolve().stem, chip, grid, time.perf_counter() - start)
+
+
+def table_of(columns: Mapping[str, NDArray[Any]]) -> pa.Table:
+    """Return every point as a table: counts as integers, words as a dictionary."""
+    return pa.table({name: _column(values) for name, values in columns.items()})
+
+
+def _column(values: NDArray[Any]) -> pa.Array:
+    if values.dtype.kind == "U":
+        return pa.array(values).dictionary_encode()
+    if values.dtype.kind in "iu":
+        return pa.array(values, pa.int64())
+    return pa.array(values)
+
+
+def show(found: Study) -> None:
+    """Print the points or their front, the best by value, and what was left out and why."""
+    grid = found.grid
+    print(f"{found.name} on {found.device.name}")
+    print("fixed:", ", ".join(f"{name} {value}" for name, value in found.fixed))
+    title = f"all {grid.points:,} points"
+    if not found.whole:
+        title = f"front of {grid.points:,} points: {len(found.shown)} of its {len(found.front):,}"
+    if found.shown:
+        console.table(title, found.heads, [found.row(i) for i in found.shown])
+    if not found.whole:
+        rows = [
+            (name if number == 0 else "", b.value, f"{b.usable:,} of {b.points:,}",
+             _number(b.user), _number(b.chip))
+            for name, values in found.best()
+            for number, b in enumerate(values)
+        ]  # fmt: skip
+        heads = ("the best with", "", "usable", "tokens/s a user", "tokens/s a chip")
+        console.table("the best that each value allows", heads, rows)
+    print(f"{grid.points:,} points, {int(found.usable.sum()):,} usable, in {found.seconds:.2f} s")
+    for reason, count in found.reasons.items():
+        print(f"{count:,} {reason}")
+    for text, count in grid.undivided.items():
+        print(f"{count:,} not divided by the mesh: {text}")
+    guesses = [n for n in found.names if n in QUANTITIES and n in found.device.quantities]
+    for name in guesses:
+        print(f"{name}: {found.device.quantities[name].source}")
+    print(f"verdict: {'pass' if found.usable.any() else 'no point is usable'}")
+
+
+def _number(value: float) -> str:
+    return f"{value:,.1f}" if np.isfinite(value) else "–"

@@ -103,6 +103,7 @@ IGNORED: dict[str, Ignored] = {
     ),
     **dict(_rows(TRAINING, "router_aux_loss_coef router_jitter_noise aux_loss_alpha seq_aux")),
     **dict(_rows(TRAINING, "input_jitter_noise aux_loss_coef embedding_initializer_range")),
+    **dict(_rows(TRAINING, "moe_jitter_eps moe_loss_weight lambda_std_dev")),
     **dict(_rows(TOKENS, "bos_token_id eos_token_id pad_token_id unk_token_id sep_token_id")),
     **dict(_rows(TOKENS, "decoder_start_token_id forced_bos_token_id forced_eos_token_id")),
     **dict(_rows(TOKENS, "cls_token_id mask_token_id mask_index unk_index lang_id eod_token_id")),
@@ -132,6 +133,12 @@ IGNORED: dict[str, Ignored] = {
         _rows(PRECISION, "scale_attention_softmax_in_fp32 slow_but_exact masked_softmax_fusion")
     ),
     **dict(_rows(PRECISION, "bias_dropout_fusion skip_bias_add skip_bias_add_qkv")),
+    **dict(
+        _rows(
+            "of a part of the model that text does not pass",
+            "vision_config.* audio_config.* audio_encoder_config.* depth_decoder_config.*",
+        )
+    ),
     **dict(_rows("a setting of another runtime", "transformers.js_config.* tf_legacy_loss")),
     **dict(_rows("an old name of the longest context", "n_ctx seq_length")),
     **dict(_rows("true of the architecture already", "is_llama_config is_decoder")),
@@ -147,6 +154,12 @@ IGNORED: dict[str, Ignored] = {
     "no_rope_layer_interval": Ignored(
         "the config lists the layers without rotation", condition=_lists_rotation
     ),
+    "use_gated_activation": Ignored("true of the architecture already", (True,)),
+    "use_parallel_block": Ignored("true of the architecture already", (True,)),
+    "use_parallel_embedding": Ignored("how the embedding was spread in training"),
+    "use_embedding_sharing": Ignored("tie_word_embeddings says it as well", (True,)),
+    "full_attn_mod": Ignored("1: no layer differs from the others", (1,)),
+    "interpolate_factor": Ignored("1: positions are not interpolated", (1,)),
     "pretraining_tp": Ignored("1: projections were not split in training", (1,)),
     "rope_interleaved": Ignored(
         "false: rotary pairs are halves apart, as in transformers", (False,)
@@ -157,6 +170,9 @@ IGNORED: dict[str, Ignored] = {
     "cross_attention_hidden_size": Ignored("0: there is no cross-attention", (0,)),
     "tie_encoder_decoder": Ignored("false: there is no encoder", (False,)),
     "max_position_embeddings": Ignored(
+        "a limit on use: the rotary angles do not depend on it", condition=_length_is_unused
+    ),
+    "model_max_length": Ignored(
         "a limit on use: the rotary angles do not depend on it", condition=_length_is_unused
     ),
     "rope_parameters.max_position_embeddings": Ignored(
@@ -179,7 +195,7 @@ def account(config: ModelConfig, used_keys: Collection[str]) -> KeyAccount:
     for key, value in config.values.items():
         if key in read:
             continue
-        row = _row(_own_config(key, config.values))
+        row = _row(key) or _row(_own_config(key, config.values))
         if row is not None and _is_harmless(row, value, config.values, read):
             ignored[key] = row.reason
         else:

@@ -85,13 +85,13 @@ def plot_layers(layers: Sequence[LayerError]) -> Markup:
     step = _nice_step(last - first)
     for layer in range(first, last + 1, step):
         pixel = left + (layer - first) * scale
-        parts.append(_text(pixel, height - bottom + 18, str(layer), "middle"))
-    parts.append(_text((left + WIDTH - right) / 2, height - 4, "layer", "middle", "axis"))
+        parts.append(text_at(pixel, height - bottom + 18, str(layer), "middle"))
+    parts.append(text_at((left + WIDTH - right) / 2, height - 4, "layer", "middle", "axis"))
     labels = _spread([y.at(line.points[-1][1]) for line in lines], 15)
     for line, label_y in zip(lines, labels, strict=True):
         points = [(left + (layer - first) * scale, y.at(e)) for layer, e in line.points]
         parts += _curve(line, points, label_y)
-    return _svg(height, parts, "Relative error after each layer")
+    return svg(height, parts, "Relative error after each layer")
 
 
 def _curve(line: Line, points: Sequence[tuple[float, float]], label_y: float) -> list[Markup]:
@@ -107,7 +107,7 @@ def _curve(line: Line, points: Sequence[tuple[float, float]], label_y: float) ->
     x, y = points[-1]
     lead = Markup('<path class="lead" d="M{:.1f} {:.1f}L{:.1f} {:.1f}"/>')
     parts.append(lead.format(x + 5, y, x + 11, label_y))
-    parts.append(_text(x + 14, label_y + 4, line.label, "start", f"label {tone}"))
+    parts.append(text_at(x + 14, label_y + 4, line.label, "start", f"label {tone}"))
     return parts
 
 
@@ -126,12 +126,12 @@ def plot_modes(cases: Sequence[Case]) -> Markup:
         parts.append(_power(pixel, top - 12, power, "middle"))
     for index, case in enumerate(cases):
         parts += _mode_row(case, x, left, top + row * index + row / 2)
-    return _svg(height, parts, "Relative error of the logits in every mode")
+    return svg(height, parts, "Relative error of the logits in every mode")
 
 
 def _mode_row(case: Case, x: Axis, left: float, y: float) -> list[Markup]:
     tone = f"{series(case.numerics)} {'' if case.passed else 'bad'}"
-    parts = [_text(left - 12, y + 4, f"{case.mode} · {case.numerics}", "end")]
+    parts = [text_at(left - 12, y + 4, f"{case.mode} · {case.numerics}", "end")]
     if usable(case.limit):
         limit = x.at(case.limit)
         inside = Markup('<path class="room" d="M{:.1f} {:.1f}H{:.1f}"/>')
@@ -147,7 +147,7 @@ def _mode_row(case: Case, x: Axis, left: float, y: float) -> list[Markup]:
         )
     if not usable(case.rmse):
         words = "no error" if case.rmse == 0 else "not finite"
-        return [*parts, _text(left + 8, y + 4, words, "start", tone)]
+        return [*parts, text_at(left + 8, y + 4, words, "start", tone)]
     dot = Markup(
         '<circle class="dot {}" cx="{:.1f}" cy="{:.1f}" r="4.5"><title>{}</title></circle>'
     )
@@ -182,6 +182,12 @@ def _spread(pixels: Sequence[float], gap: float) -> list[float]:
     return placed
 
 
+def grid_row(left: float, right: float, y: float, label: str) -> Markup:
+    """Return a line across with its label."""
+    line = Markup('<path class="grid" d="M{:.1f} {:.1f}H{:.1f}"/>').format(left, y, right)
+    return line + text_at(left - 8, y + 4, label, "end")
+
+
 def _grid_row(left: float, right: float, y: float, power: int) -> Markup:
     line = Markup('<path class="grid" d="M{:.1f} {:.1f}H{:.1f}"/>').format(left, y, right)
     return line + _power(left - 8, y + 4, power, "end")
@@ -194,11 +200,13 @@ def _power(x: float, y: float, power: int, anchor: str) -> Markup:
     return start + exponent + Markup("</text>")
 
 
-def _text(x: float, y: float, text: str, anchor: str, tone: str = "") -> Markup:
+def text_at(x: float, y: float, text: str, anchor: str, tone: str = "") -> Markup:
+    """Return a text at a place."""
     element = Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>')
     return element.format(tone, x, y, anchor, text)
 
 
-def _svg(height: float, parts: Sequence[Markup], title: str) -> Markup:
+def svg(height: float, parts: Sequence[Markup], title: str) -> Markup:
+    """Return the parts as a picture."""
     start = Markup('<svg viewBox="0 0 {} {:.0f}" role="img" aria-label="{}">')
     return start.format(WIDTH, height, title) + Markup().join(parts) + Markup("</svg>")

@@ -1,4 +1,4 @@
-"""Laws that every cost formula keeps: never below the speed of light, not slower on a better chip, arrays as numbers."""
+"""Laws of every cost formula: never below the speed of light, not slower on a better chip, arrays as numbers."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,6 +1,7 @@
 """Predicted times against published measurements of real chips: the errors that the project promises.
 
-The parameters were fitted on the H100 files; `sohu calibrate` also scores halves of the groups that a fit has not seen; nothing was fitted on the A100's products. Bars are mean absolute percentage errors.
+The parameters were fitted on the H100 files; `sohu calibrate` also scores halves of the groups that a fit has not seen.
+Nothing was fitted on the A100's products. Bars are mean absolute percentage errors.
 """
 
 from pathlib import Path

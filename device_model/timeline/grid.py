@@ -1,0 +1,363 @@
+"""The time, memory and energy of a program over a whole space of designs, with the timeline's own tasks and prices.
+
+Arrays replace numbers: sizes along the axes of the load and the mesh, rates along those of the chip. What a term does
+not depend on it is not computed for, so that a hundred thousand points take seconds. At each point the time is that of
+`schedule.timeline`, to the last digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from device_model.cost.calibration import Calibration
+from device_model.cost.moe import MoeParameters
+from device_model.device import Device
+from device_model.timeline.design import ENERGY, LOAD, NUMERICS, Design, cut
+from device_model.timeline.loads import Loads, Split
+from device_model.timeline.pricing import (
+    COMPUTE,
+    LATENCY,
+    LINKS,
+    MEMORY,
+    POWER,
+    Parts,
+    Prices,
+    element_bytes,
+)  # fmt: skip
+from device_model.timeline.tasks import Kind, Stage, Task, stages
+from dsl.diagnostics import refuse
+from dsl.graph import Graph, Repeat
+
+BLOCK = 1 << 16
+"""Points evaluated at once, so that arrays stay small."""
+WAITS = (COMPUTE, MEMORY, LINKS, LATENCY, POWER)
+Progress = Callable[[int, int], None]
+
+
+@dataclass(slots=True)
+class Step:
+    """A step at many points: seconds, seconds between steps of a full pipeline, waits by kind, work on one chip.
+
+    `links` are the seconds that links are busy, hidden behind other work or not.
+    """
+
+    seconds: Any = 0.0
+    interval: Any = 0.0
+    waits: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(WAITS, 0.0))
+    flops: Any = 0.0
+    bytes: Any = 0.0
+    links: Any = 0.0
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Every point of a design as columns of equal length, and which sizes some meshes do not divide, with how often."""
+
+    design: Design
+    columns: Mapping[str, NDArray[Any]]
+    undivided: Mapping[str, int]
+
+    @property
+    def points(self) -> int:
+        """Return the number of points."""
+        return self.design.points
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """Return which points fit, divide the sizes, and hide no more of the links' time than other work lasts."""
+        columns = self.columns
+        return np.asarray(columns["fits"] & columns["divides"] & columns["overlaps"], bool)
+
+
+def evaluate_design(
+    graph: Graph,
+    device: Device,
+    known: Calibration,
+    design: Design,
+    progress: Progress | None = None,
+) -> Grid:
+    """Return the answer at every point of a design; raises `Refused` for what the chip's description lacks."""
+    work = _Work(graph, device, known, design)
+    parts = []
+    undivided: dict[str, int] = {}
+    for number, numerics in enumerate(design.numerics):
+        columns, splits = work.columns(numerics, number, progress or (lambda _done, _total: None))
+        parts.append(columns)
+        for split in splits:
+            count = int(np.count_nonzero(design.flat(split.broken)))
+            undivided[split.text] = undivided.get(split.text, 0) + count
+    joined = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+    return Grid(design, joined, undivided)
+
+
+class _Work:
+    """Evaluates one design."""
+
+    def __init__(self, graph: Graph, device: Device, known: Calibration, design: Design) -> None:
+        self.graph, self.device, self.known, self.design = graph, device, known, design
+        self.loads = Loads(graph)
+        self.mesh = {axis: design.value(axis, 1) for axis in graph.mesh}
+        self.batch, self.seq = design.value("batch", 1), design.value("seq", 1)
+        self.context = design.value("context", 0)
+        self.prompts = self.batch
+        if "prompts" in design.numbers:
+            self.prompts = np.minimum(design.value("prompts", 1), self.batch)
+        self.chips: Any = prod(self.mesh.values())
+        self.decode = self._point(self.batch, 1, self.context)
+        self.prefills = bool(np.any(np.asarray(self.seq) > 1))
+        self.prefill = self._point(self.prompts, self.seq, 0)
+        self.stages = {"decode": stages(graph, self.decode, last_logits=True)}
+        if self.prefills:
+            self.stages["prefill"] = stages(graph, self.prefill, last_logits=True)
+        self._require_links()
+
+    def _require_links(self) -> None:
+        """Refuse collectives for which the chip's description has no links."""
+        tasks = (t for found in self.stages.values() for stage in found for t in stage.tasks)
+        sizes = [np.max(t.sizes["chips"]) for t in tasks if t.kind is Kind.COLLECTIVE]
+        most = max((float(size) for size in sizes), default=1.0)
+        domain = self.device.quantities.get("domain")
+        known = float(np.min(self.design.value("domain", domain.value if domain else 1.0)))
+        needed = {"link_bw": most > 1 and known > 1, "scaleout_bw": most > known}
+        for key, used in needed.items():
+            if used and key not in self.design.numbers and key not in self.device.quantities:
+                reach = (
+                    f"collectives reach over {most:.0f} chips, of which {known:.0f} are a domain"
+                )
+                message = f"the description of {self.device.name} has no `{key}`, and {reach}"
+                raise refuse("S603", message, help=f"give one: --vary {key}=5e10")
+
+    def _point(self, batch: Any, seq: Any, context: Any) -> dict[str, Any]:
+        graph = self.graph
+        return {**self.mesh, graph.batch: batch, graph.seq: seq, graph.context: context}
+
+    def columns(
+        self, numerics: str, number: int, progress: Progress
+    ) -> tuple[dict[str, NDArray[Any]], Sequence[Split]]:
+        """Return the columns for one format, and what meshes do not divide."""
+        design = self.design
+        blocks = list(design.blocks(BLOCK))
+        total = len(design.numerics) * len(blocks)
+        steps: dict[str, list[Step]] = {name: [] for name in self.stages}
+        for at, block in enumerate(blocks):
+            for name, found in self.stages.items():
+                steps[name].append(self._step(found, numerics, block))
+            progress(number * len(blocks) + at + 1, total)
+        whole = {name: _joined(design.shape, blocks, found) for name, found in steps.items()}
+        splits = tuple(self.loads.splits(self.decode))
+        divides = ~np.any([np.broadcast_to(s.broken, design.shape) for s in splits], axis=0)
+        columns = {NUMERICS: numerics, **self._inputs()}
+        columns |= self._outcome(numerics, whole, np.broadcast_to(divides, design.shape))
+        return {name: design.flat(value) for name, value in columns.items()}, splits
+
+    def _inputs(self) -> dict[str, Any]:
+        design = self.design
+        load = {"batch": self.batch, "seq": self.seq, "context": self.context}
+        load |= {n: design.value(n, 0.0) for n in LOAD if n in design.numbers and n not in load}
+        if self.prefills:
+            load["prompts"] = self.prompts
+        return {**load, **self.mesh, "chips": self.chips, **design.changes()}
+
+    def _outcome(
+        self, numerics: str, steps: Mapping[str, Step], divides: NDArray[np.bool_]
+    ) -> dict[str, Any]:
+        """Return the answers: times are NaN where the mesh does not divide the sizes."""
+        decode = steps["decode"]
+        host = self.design.value("host", 0.0)
+        seconds = np.where(divides, decode.seconds + host, np.nan)
+        interval = np.where(divides, decode.interval + host, np.nan)
+        waits = {**decode.waits, LATENCY: decode.waits[LATENCY] + host}
+        found = {
+            "step_s": seconds,
+            "tokens_per_s_user": 1.0 / seconds,
+            "tokens_per_s_chip": self.batch / (interval * self.chips),
+            **_bound("bound", waits),
+        }
+        if self.prefills:
+            found |= self._requests(steps["prefill"], interval, divides)
+        # However much of a transfer is said to be hidden, a step lasts as long as its transfers.
+        found["overlaps"] = np.all(
+            [
+                np.broadcast_to(s.links <= s.seconds * (1 + 1e-9), divides.shape)
+                for s in steps.values()
+            ],
+            axis=0,
+        )
+        found |= self._memory(numerics, divides)
+        return found | self._energy(decode, interval)
+
+    def _requests(self, prefill: Step, interval: Any, divides: NDArray[np.bool_]) -> dict[str, Any]:
+        """Return the time to prefill the whole batch, in as many steps as it takes, and the rates of whole requests."""
+        host = self.design.value("host", 0.0)
+        rounds = self.batch / self.prompts
+        spent = np.where(divides, prefill.interval + host, np.nan) * rounds
+        waits = {**prefill.waits, LATENCY: prefill.waits[LATENCY] + host}
+        found = {
+            "prefill_s": spent,
+            "prefill_tokens_per_s_chip": self.batch * self.seq / (spent * self.chips),
+            **_bound("prefill_bound", waits),
+        }
+        if "answer" in self.design.numbers:
+            answer = self.design.value("answer", 0)
+            whole = spent + answer * interval
+            found["out_tokens_per_s"] = self.batch * answer / whole
+            found["in_out_tokens_per_s"] = self.batch * (self.seq + answer) / whole
+        return found
+
+    def _memory(self, numerics: str, divides: NDArray[np.bool_]) -> dict[str, Any]:
+        graph, loads = self.graph, self.loads
+        weights = loads.weights(self.mesh, numerics)
+        full = np.maximum(self.context, self.seq if self.prefills else 0)
+        # A pipeline that is kept full holds the state of as many batches as it has stages.
+        pipeline = prod(self.mesh[axis] for axis in _pipelines(graph))
+        state = pipeline * loads.state({**self.decode, graph.context: full})
+        before = {**self.decode, graph.context: np.maximum(self.context - 1, 0)}
+        activations = loads.activations(before)
+        if self.prefills:
+            activations = np.maximum(activations, loads.activations(self.prefill))
+        total = weights + state + activations
+        limit = self.design.value("hbm_bytes", self.device.quantity("hbm_bytes").value)
+        return {
+            "weights_bytes": weights,
+            "state_bytes": state,
+            "activation_bytes": activations,
+            "memory_bytes": total,
+            "fits": total <= np.floor(limit),
+            "divides": divides,
+        }
+
+    def _energy(self, step: Step, interval: Any) -> dict[str, Any]:
+        """Return the joules of a decoded token, all chips together, where the chip's description allows it."""
+        given = self.design.numbers
+        if not all(key in given or key in self.device.quantities for key in ENERGY):
+            return {}
+        idle, flop, byte = (
+            self.design.value(key, 0.0) if key in given else self.device.quantity(key).value
+            for key in ENERGY
+        )
+        joules = idle * interval + flop * step.flops + byte * step.bytes
+        return {"joules_per_token": joules * self.chips / self.batch}
+
+    def _step(self, found: Sequence[Stage], numerics: str, block: tuple[slice, ...]) -> Step:
+        """Return the time of a step in one block of points."""
+        changes = {name: cut(value, block) for name, value in self.design.changes().items()}
+        skew = cut(self.design.value("skew", 0.0), block)
+        prices = Prices(self.device, numerics, self.known, skew, changes or None)
+        step = Step()
+        for stage in found:
+            tasks = [_cut_task(task, block) for task in stage.tasks]
+            pipeline = cut(stage.stages, block)
+            for task, joins in zip(tasks, _joins_next(tasks, stage.layers), strict=True):
+                _add(step, prices, task, joins, stage.layers, pipeline)
+        return step
+
+
+def _add(step: Step, prices: Prices, task: Task, joins: Any, layers: int, pipeline: Any) -> None:
+    """Add a task of every layer to a step."""
+    parts = prices.parts(task)
+    launch = np.minimum(parts.terms.get("launch", 0.0), parts.seconds)
+    # The last pass of a layer and the first of the next are one kernel.
+    seconds = parts.seconds - np.where(joins, launch, 0.0)
+    fixed = sum((parts.terms.get(name, 0.0) for name in ("launch", "scan")), np.zeros(()))
+    fixed = np.minimum(fixed, seconds)
+    step.seconds = step.seconds + layers * seconds
+    step.interval = step.interval + layers * seconds / pipeline
+    waits = parts.waits()
+    most = np.argmax(np.stack(np.broadcast_arrays(*waits.values())), axis=0)
+    step.waits[LATENCY] = step.waits[LATENCY] + layers * fixed
+    for index, kind in enumerate(waits):
+        own = np.where(most == index, seconds - fixed, 0.0)
+        step.waits[kind] = step.waits[kind] + layers * own
+    step.flops = step.flops + layers * task.flops / pipeline
+    busy = parts.terms.get("links", 0.0) if task.kind is Kind.COLLECTIVE else 0.0
+    step.links = step.links + layers * busy
+    step.bytes = step.bytes + layers * moved(task, parts, prices) / pipeline
+
+
+def moved(task: Task, parts: Parts, prices: Prices) -> Any:
+    """Return the bytes of main memory that a task's price stands for."""
+    s = task.sizes
+    if task.kind is Kind.COLLECTIVE:
+        return 0.0
+    if task.kind is Kind.VECTOR:
+        return s["moved"]
+    if task.kind is Kind.ATTENTION:
+        return task.bytes
+    if task.kind is Kind.EXPERTS:
+        p = prices.calibration.get("moe_bf16", MoeParameters)
+        busy: Any = sum(
+            seconds for name, seconds in parts.terms.items()
+            if name.rpartition(", ")[2] in {"memory", "store", "elementwise"}
+        )  # fmt: skip
+        return busy * p.stream * np.asarray(prices.chip.bandwidth)
+    dtype = prices.product_format(s)
+    weight = element_bytes(s, dtype)
+    operand = element_bytes({"w_bits": s["x_bits"]}, dtype)
+    return s["m"] * s["k"] * operand + s["k"] * s["n"] * weight + s["m"] * s["n"] * s["y_bits"] / 8
+
+
+def _joins_next(tasks: Sequence[Task], layers: int) -> list[Any]:
+    """Return at which points a task and the first of the next layer are one kernel: both element-wise, both there."""
+    absent = [_absent(task) for task in tasks]
+    first: Any = False
+    free: Any = True
+    for task, gone in zip(tasks, absent, strict=True):
+        first = first | (free & ~gone & (task.kind is Kind.VECTOR))
+        free = free & gone
+    count = sum(np.where(gone, 0, 1) for gone in absent)
+    joins: list[Any] = []
+    free = np.asarray(layers > 1) & (np.asarray(count) > 1) & first
+    for task, gone in zip(reversed(tasks), reversed(absent), strict=True):
+        joins.append(free & ~gone & (task.kind is Kind.VECTOR))
+        free = free & gone
+    return joins[::-1]
+
+
+def _absent(task: Task) -> NDArray[np.bool_]:
+    """Return at which points a task is not there: a collective of one chip that moves nothing."""
+    alone = task.kind is Kind.COLLECTIVE
+    if not alone:
+        return np.zeros((), bool)
+    return np.asarray((np.asarray(task.sizes["chips"]) == 1) & (np.asarray(task.bytes) == 0))
+
+
+def _cut_task(task: Task, block: tuple[slice, ...]) -> Task:
+    sizes = {name: cut(value, block) for name, value in task.sizes.items()}
+    return replace(task, sizes=sizes, flops=cut(task.flops, block), bytes=cut(task.bytes, block))
+
+
+def _joined(
+    shape: tuple[int, ...], blocks: Sequence[tuple[slice, ...]], found: Sequence[Step]
+) -> Step:
+    """Return the blocks of a step as one."""
+
+    def whole(take: Callable[[Step], Any]) -> NDArray[np.float64]:
+        values = np.empty(shape)
+        for block, step in zip(blocks, found, strict=True):
+            values[block] = take(step)
+        return values
+
+    waits = {kind: whole(lambda s, kind=kind: s.waits[kind]) for kind in WAITS}  # type: ignore[misc]
+    return Step(
+        whole(lambda s: s.seconds), whole(lambda s: s.interval), waits, whole(lambda s: s.flops),
+        whole(lambda s: s.bytes), whole(lambda s: s.links),
+    )  # fmt: skip
+
+
+def _bound(name: str, waits: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what most of the time goes to, and its share."""
+    stacked = np.stack(np.broadcast_arrays(*(waits[kind] for kind in WAITS)))
+    total = np.maximum(stacked.sum(axis=0), np.finfo(np.float64).tiny)
+    kinds = np.asarray(WAITS)[np.argmax(stacked, axis=0)]
+    return {name: kinds, f"{name}_share": stacked.max(axis=0) / total}
+
+
+def _pipelines(graph: Graph) -> frozenset[str]:
+    """Return the mesh axes along which layers are dealt to stages."""
+    return frozenset(s.stages for s in graph.body.steps if isinstance(s, Repeat) and s.stages)

@@ -1,0 +1,145 @@
+"""A profile as JSON data, schema "sohu.profile/1"; seconds, bytes, FLOPs and shares as plain numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from math import isfinite
+
+from device_model.timeline.schedule import Entry, Timeline
+from porting.profile.explain import Explained
+from porting.profile.model import Layers, Phase, Profile
+from porting.profile.words import trust
+
+SCHEMA = "sohu.profile/1"
+
+
+def as_dict(profile: Profile) -> dict[str, object]:
+    """Return the whole profile."""
+    return {
+        **_head(profile),
+        "phases": {phase.name: _phase(profile, phase) for phase in profile.phases},
+    }
+
+
+def explained_as_dict(profile: Profile, tasks: Sequence[Explained]) -> dict[str, object]:
+    """Return how the times of some tasks came about."""
+    return {**_head(profile), "explained": [_explained(task) for task in tasks]}
+
+
+def _head(profile: Profile) -> dict[str, object]:
+    device, known = profile.device, profile.calibration
+    return {
+        "schema": SCHEMA,
+        "verdict": "pass" if profile.fits else "fail",
+        "model": {"name": profile.name, "family": profile.graph.family},
+        "device": {
+            "id": device.id,
+            "name": device.name,
+            "memory_bytes": device.memory_bytes,
+            "low_confidence": list(profile.uncertain),
+            "quantities": {key: asdict(q) for key, q in device.quantities.items()},
+        },
+        "numerics": profile.dtype,
+        "skew": profile.skew,
+        "mesh": dict(profile.mesh),
+        "chips": profile.chips,
+        "calibration": {"name": known.name, "title": known.title},
+        "swept": [dict(changes) for changes in profile.swept] if len(profile.swept) > 1 else [],
+        "notes": list(trust(profile)),
+    }
+
+
+def _phase(profile: Profile, phase: Phase) -> dict[str, object]:
+    use = phase.memory
+    return {
+        "batch": phase.batch,
+        "new_tokens": phase.new,
+        "context": phase.context,
+        "fits": use.peak <= profile.device.memory_bytes,
+        "memory_bytes": {
+            "peak": use.peak,
+            "weights": use.weights,
+            "weights_as_stored": use.stored,
+            "state": use.state,
+            "activations": use.most,
+        },
+        **_line(phase, phase.timeline),
+        "bottleneck": phase.timeline.bottleneck(),
+        "swept": [
+            {"at": dict(changes), **_line(phase, line)}
+            for changes, line in zip(profile.swept, phase.timelines, strict=True)
+            if changes
+        ],
+        "layers": [_layers(phase, part) for part in phase.parts],
+    }
+
+
+def _line(phase: Phase, line: Timeline) -> dict[str, object]:
+    return {
+        "seconds": line.seconds,
+        "interval_seconds": line.interval,
+        "host_seconds": line.host,
+        "tokens_per_second": phase.rate(line),
+        "tokens_per_second_per_sequence": phase.user_rate(line),
+        "flops": line.flops,
+        "bytes": line.bytes,
+        "mfu": line.mfu,
+        "memory_busy": line.bandwidth_use,
+        "engine_seconds": dict(line.engines()),
+        "waiting_seconds": dict(line.waits()),
+    }
+
+
+def _layers(phase: Phase, part: Layers) -> dict[str, object]:
+    return {
+        "name": part.name,
+        "layers": list(part.layers),
+        "seconds": part.seconds,
+        "total_seconds": part.count * part.seconds,
+        "bottleneck": phase.timeline.bottleneck(part.key),
+        "tasks": [_task(entry) for entry in part.entries],
+    }
+
+
+def _task(entry: Entry) -> dict[str, object]:
+    task, price = entry.task, entry.price
+    return {
+        "name": task.name,
+        "operations": list(task.ops),
+        "in": list(task.path),
+        "engine": entry.engine,
+        "seconds": entry.seconds,
+        "memory_seconds": price.memory_seconds,
+        "bound": price.bound,
+        "choice": price.choice,
+        "flops": task.flops,
+        "bytes": task.bytes,
+        "sizes": _finite(task.sizes),
+        "terms": _finite(price.terms),
+    }
+
+
+def _explained(found: Explained) -> dict[str, object]:
+    return {
+        "phase": found.phase.name,
+        "layers": found.where,
+        "task": _task(found.entry),
+        "composition": found.formula.composition,
+        "terms": [
+            {"name": name, "seconds": seconds, "words": words}
+            for name, seconds, words in found.terms
+        ],
+        "menu": dict(found.menu),
+        "quantities": {key: asdict(q) for key, q in found.quantities.items()},
+        "parameters": {
+            "section": found.name,
+            "family": found.section.family,
+            "fitted": dict(found.section.fitted),
+            "values": asdict(found.section.parameters),  # type: ignore[call-overload]
+        },
+    }
+
+
+def _finite(numbers: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in numbers.items() if isfinite(value)}

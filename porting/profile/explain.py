@@ -1,0 +1,150 @@
+"""How the time of a task came about: its sizes, the terms of the formula, the chip's rates, the fitted parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+
+from device_model.cost.calibration import Section
+from device_model.cost.collective import LIBRARY, CollectiveParameters, collective_terms
+from device_model.device import Quantity
+from device_model.timeline.pricing import Prices
+from device_model.timeline.schedule import WAITS, Entry
+from device_model.timeline.tasks import Kind
+from dsl.diagnostics import did_you_mean, refuse
+from porting.profile.formulas import (
+    FORMULAS,
+    SIZES,
+    Formula,
+    parameter_words,
+    quantities_of,
+    section_of,
+)
+from porting.profile.model import Phase, Profile
+from porting.profile.words import duration, quantity, scaled, share, step, trust
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A task of a phase with all that its price is made of; `menu` are the collectives that it was chosen from."""
+
+    phase: Phase
+    where: str
+    entry: Entry
+    name: str
+    section: Section
+    formula: Formula
+    quantities: Mapping[str, Quantity]
+    menu: Mapping[str, float]
+
+    @property
+    def terms(self) -> Iterator[tuple[str, float, str]]:
+        """Yield each term with its seconds and what it is."""
+        for name, seconds in self.entry.price.terms.items():
+            yield name, seconds, self.formula.terms[name]
+
+
+def explained(profile: Profile, wanted: str) -> tuple[Explained, ...]:
+    """Return the tasks whose name or operations contain a text, alike ones once a step; raises `Refused`."""
+    found = []
+    for phase in profile.phases:
+        seen: list[tuple[object, ...]] = []
+        for part in phase.parts:
+            for entry in part.entries:
+                names = (entry.task.name, *entry.task.ops)
+                key = (entry.task.name, dict(entry.task.sizes), entry.task.flops, entry.seconds)
+                if key in seen or not any(wanted.lower() in name.lower() for name in names):
+                    continue
+                seen.append(key)
+                found.append(_explained(profile, phase, part.name, entry))
+    if not found:
+        names = tuple(
+            dict.fromkeys(e.task.name for p in profile.phases for e in p.timeline.entries)
+        )
+        help_ = did_you_mean(wanted, names) or f"there are {', '.join(names)}"
+        raise refuse("S615", f"no task is called `{wanted}`", place="--explain", help=help_)
+    return tuple(found)
+
+
+def _explained(profile: Profile, phase: Phase, where: str, entry: Entry) -> Explained:
+    task = entry.task
+    name = section_of(task, profile.dtype)
+    keys = quantities_of(name, task, profile.dtype)
+    known = {k: q for k in keys if (q := profile.device.quantities.get(k)) is not None}
+    section = profile.calibration.sections[name]
+    menu = _menu(phase.timeline.prices, entry) if task.kind is Kind.COLLECTIVE else {}
+    return Explained(phase, where, entry, name, section, FORMULAS[name], known, menu)
+
+
+def _menu(prices: Prices, entry: Entry) -> Mapping[str, float]:
+    """Return the seconds of each algorithm and protocol of the library, the quickest first."""
+    sizes = entry.task.sizes
+    if sizes["chips"] <= 1:
+        return {}
+    parameters = prices.calibration.get("collective", CollectiveParameters)
+    switch = "switch_reduces" in prices.device.quantities
+    terms = collective_terms(
+        entry.task.ops[0], sizes["bytes"], sizes["chips"], prices.chip, parameters, in_switch=switch
+    )
+    menu = {k: float(v) for k, v in terms.items() if k.split(",")[0] in LIBRARY}
+    usable = {k: v for k, v in menu.items() if v != float("inf")}
+    return dict(sorted(usable.items(), key=lambda item: item[1]))
+
+
+def fitted_words(section: Section) -> str:
+    """Return what parameters were fitted on, in a line."""
+    if not section.fitted:
+        return f"of {section.family}; no record of a fit"
+    facts = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in section.fitted.items())
+    return f"of {section.family}; fitted: {facts}"
+
+
+def show_explained(profile: Profile, tasks: tuple[Explained, ...]) -> None:
+    """Print tasks, a blank line after each, and what all numbers rest on."""
+    for task in tasks:
+        print("\n".join(lines(task)), end="\n\n")
+    for sentence in trust(profile):
+        print(f"note: {sentence}")
+
+
+def lines(found: Explained) -> Iterator[str]:
+    """Yield the lines about a task."""
+    entry, phase = found.entry, found.phase
+    task, price = entry.task, entry.price
+    inside = f", in {' / '.join(task.path)}" if task.path else ""
+    yield f"{task.name}: {step(phase)}, {found.where}{inside}"
+    layers = f" a layer, {duration(entry.total)} in {entry.layers} layers"
+    every = layers if entry.layers > 1 else ""
+    part = share(entry.total, phase.timeline.seconds)
+    yield (
+        f"  {duration(entry.seconds)}{every}, {part} of the step; bound by {WAITS[price.bound]}"
+        + (f"; {price.choice}" if price.choice else "")
+    )
+    yield f"  operations: {', '.join(task.ops)}"
+    yield f"  sizes on one chip: {_sizes(task.sizes)}"
+    intensity = f", {task.flops / task.bytes:,.3g} FLOP a byte" if task.bytes else ""
+    yield f"  {scaled(task.flops, 'FLOP')}, {scaled(task.bytes, 'B')} as the operations move{intensity}"
+    yield f"  {found.name}: {found.formula.composition}"
+    for name, seconds, words in found.terms:
+        yield f"    {duration(seconds):>9}  {name}: {words}"
+    if entry.seconds != price.seconds:
+        yield f"    {duration(entry.seconds):>9}  in the layer: its launch is that of the next layer's first pass"
+    for name, seconds in found.menu.items():
+        yield f"    {duration(seconds):>9}  {name}"
+    yield "  the chip:"
+    for key, value in found.quantities.items():
+        swept = phase.timeline.prices.changes or {}
+        at = quantity(key, float(swept.get(key, value.value)))
+        yield f"    {key} = {at} ({value.confidence} confidence: {value.source})"
+    yield f"  parameters {fitted_words(found.section)}"
+    meanings = parameter_words(found.name)
+    for name, number in asdict(found.section.parameters).items():  # type: ignore[call-overload]
+        yield f"    {name} = {number:.4g}: {meanings[name]}"
+
+
+def _sizes(sizes: Mapping[str, float]) -> str:
+    known = {k: v for k, v in sizes.items() if v != float("inf")}
+    return ", ".join(
+        f"{name} = {value:,.10g}" + (f" ({SIZES[name]})" if name in SIZES else "")
+        for name, value in known.items()
+    )

@@ -1,0 +1,193 @@
+"""What `sohu profile` knows: a decode step and a prefill of one program on one chip of a mesh, timed task by task.
+
+A chip with values that are guesses to sweep over is timed at each of them. Showing is elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from pathlib import Path
+
+from device_model.cost.calibration import Calibration, calibration
+from device_model.device import Device, Quantity
+from device_model.device import device as device_named
+from device_model.timeline.memory import Memory, MemoryUse
+from device_model.timeline.pricing import Prices
+from device_model.timeline.schedule import Entry, Timeline, chips_of, priced
+from device_model.timeline.tasks import AFTER, BEFORE, Kind, Stage, stages
+from dsl.diagnostics import refuse
+from dsl.footprint import layer_names
+from dsl.graph import Graph, Repeat
+from porting.commands.checking import bound_graph
+from porting.commands.costing import mesh_sizes
+
+MOST_SWEPT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """A stage of a step: a layer class with its layers, or what is outside of layers, with its entries."""
+
+    name: str
+    layers: tuple[int, ...]
+    entries: tuple[Entry, ...]
+    activations: tuple[float, ...]
+
+    @property
+    def count(self) -> int:
+        """Return how many layers there are, 1 outside of them."""
+        return max(len(self.layers), 1)
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds of one layer."""
+        return sum(e.seconds for e in self.entries)
+
+    @property
+    def key(self) -> str:
+        """Return the name of the stage in the timeline."""
+        return self.entries[0].stage if self.entries else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One kind of step: its point, its time at each swept value of the chip, the first in detail, and its memory."""
+
+    name: str
+    batch: int
+    new: int
+    context: int
+    timelines: tuple[Timeline, ...]
+    memory: MemoryUse
+    parts: tuple[Layers, ...]
+
+    @property
+    def timeline(self) -> Timeline:
+        """Return the time at the first swept value."""
+        return self.timelines[0]
+
+    @property
+    def tokens(self) -> int:
+        """Return the tokens that a step adds to all sequences together."""
+        return self.batch * self.new
+
+    def rate(self, at: Timeline) -> float:
+        """Return the tokens a second of all chips together, with a pipeline kept full."""
+        return self.tokens / at.interval
+
+    def user_rate(self, at: Timeline) -> float:
+        """Return the tokens a second of one sequence."""
+        return self.new / at.seconds
+
+    def in_order(self) -> Iterator[tuple[int | None, Layers]]:
+        """Yield the parts as they run: outside of layers as None, each layer with its class."""
+        by_layer = {layer: part for part in self.parts for layer in part.layers}
+        if not by_layer or self.parts[0].name != AFTER:
+            yield from ((None, p) for p in self.parts if p.name == BEFORE)
+        yield from sorted(by_layer.items())
+        yield from ((None, p) for p in self.parts if p.name == AFTER)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A program on a chip: decode and prefill."""
+
+    name: str
+    graph: Graph
+    device: Device
+    dtype: str
+    skew: float
+    calibration: Calibration
+    mesh: Mapping[str, int]
+    swept: tuple[Mapping[str, float], ...]
+    phases: tuple[Phase, ...]
+
+    @property
+    def chips(self) -> int:
+        """Return the number of chips."""
+        return prod(self.mesh.values())
+
+    @property
+    def fits(self) -> bool:
+        """Tell whether both steps fit a chip's memory."""
+        return all(p.memory.peak <= self.device.memory_bytes for p in self.phases)
+
+    @property
+    def uncertain(self) -> Mapping[str, Quantity]:
+        """Return the values of the chip that are of low confidence."""
+        return {k: q for k, q in self.device.quantities.items() if q.confidence == "low"}
+
+
+def profile_of(
+    path: Path,
+    device: str,
+    dtype: str,
+    *,
+    mesh: str = "",
+    batch: int = 1,
+    seq: int = 1,
+    context: int = 4096,
+    skew: float = 0.0,
+    host: float = 0.0,
+) -> Profile:
+    """Return the profile of a bound program; `host` are seconds between steps; raises `Refused`."""
+    chip = device_named(device)
+    known = calibration(chip)
+    swept = sweep_of(chip)
+    prices = tuple(Prices(chip, dtype, known, skew, changes) for changes in swept)
+    _ = prices[0].chip  # refuses an unknown format before anything is read
+    graph = bound_graph(path)
+    sizes = dict.fromkeys(graph.mesh, 1) | mesh_sizes(graph, mesh)
+    memory = Memory(graph)
+    prompt = seq if seq > 1 else max(context, 1)
+    points = {"decode": (1, context), "prefill": (prompt, 0)}
+    phases = []
+    for name, (new, cached) in points.items():
+        point = {**sizes, graph.batch: batch, graph.seq: new, graph.context: cached}
+        found = stages(graph, point, last_logits=True)
+        _reach(chip, prices[0], found)
+        chips = chips_of(graph, point)
+        lines = tuple(priced(found, chips, p, host) for p in prices)
+        use = memory.use(point, found, dtype)
+        parts = tuple(_parts(graph, found, lines[0], use))
+        phases.append(Phase(name, batch, new, cached, lines, use, parts))
+    name = path.name if path.is_dir() else path.stem
+    return Profile(name, graph, chip, dtype, skew, known, sizes, swept, tuple(phases))
+
+
+def sweep_of(chip: Device) -> tuple[Mapping[str, float], ...]:
+    """Return the values of a chip's guesses in all combinations; where those are many, only the ends of each."""
+    several = {k: q.values for k, q in chip.quantities.items() if len(q.values) > 1}
+    if prod(len(v) for v in several.values()) > MOST_SWEPT:
+        several = {k: (min(v), max(v)) for k, v in several.items()}
+    return tuple(dict(zip(several, values, strict=True)) for values in product(*several.values()))
+
+
+def _reach(chip: Device, prices: Prices, found: Sequence[Stage]) -> None:
+    """Refuse a mesh whose collectives the chip's links do not reach."""
+    most = max(
+        (t.sizes["chips"] for s in found for t in s.tasks if t.kind is Kind.COLLECTIVE), default=1.0
+    )
+    if most > 1 and float(prices.chip.link) <= 0:
+        chip.quantity("link_bw")
+    if most > float(prices.chip.domain) and float(prices.chip.scaleout) <= 0:
+        domain = int(float(prices.chip.domain))
+        message = f"the description of {chip.name} has no `scaleout_bw`"
+        help_ = f"{most:.0f} chips reach beyond its domain of {domain}; take fewer along one axis"
+        raise refuse("S603", message, help=help_)
+
+
+def _parts(
+    graph: Graph, found: Sequence[Stage], line: Timeline, use: MemoryUse
+) -> Iterator[Layers]:
+    classes = [c.layers for s in graph.body.steps if isinstance(s, Repeat) for c in s.classes]
+    rest = iter(classes)
+    for stage in found:
+        outside = stage.name in (BEFORE, AFTER)
+        layers = () if outside else next(rest)
+        name = stage.name if outside else layer_names(layers)
+        entries = tuple(e for e in line.entries if e.stage == stage.name)
+        yield Layers(name, layers, entries, use.activations[stage.name])

@@ -1,0 +1,121 @@
+"""A sweep as one page for people: the front, what each value allows, and what the chip's numbers rest on.
+
+No script and no style from elsewhere, every text from outside escaped. It only shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from device_model.device import QUANTITIES
+from device_model.timeline.design import read_by
+from porting.sweeps.plot import plot_front
+from porting.sweeps.study import CHIP, USER, Best, Study, shown
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A quantity of the chip: its value, or that it is varied, and where it comes from."""
+
+    name: str
+    unit: str
+    value: str
+    source: str
+    confidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A best point with its rates as shares of the best of all values, in percent."""
+
+    best: Best
+    user: float
+    chip: float
+
+
+def render_sweep(study: Study) -> str:
+    """Return the page that shows a sweep."""
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(rate=rate, words=_words)
+    template = environment.from_string(_file("sweep.html"))
+    by, series = study.series()
+    page = template.render(
+        study=study,
+        headline="Swept" if study.usable.any() else "Nothing fits",
+        facts=facts(study),
+        plot=plot_front(study),
+        by=by,
+        series=[label for label, _ in series],
+        rows=[study.row(i) for i in study.shown],
+        best=[(name, shares(values)) for name, values in study.best()],
+        sources=list(sources(study)),
+        style=Markup(_file("report.css") + _file("sweep.css")),  # noqa: S704 - our own files
+    )
+    return page if page.endswith("\n") else page + "\n"
+
+
+def facts(study: Study) -> list[tuple[str, str, str]]:
+    """Return the numbers for the head of the page: title, value, remark."""
+    columns, usable = study.columns, study.usable
+    found = [
+        ("Points", f"{study.grid.points:,}", f"in {study.seconds:.2f} s"),
+        ("Usable", f"{int(usable.sum()):,}", "of them"),
+    ]
+    if usable.any():
+        found += [
+            ("Best for a user", rate(float(columns[USER][usable].max())), "tokens/s"),
+            ("Best of a chip", rate(float(columns[CHIP][usable].max())), "tokens/s"),
+        ]
+    return found
+
+
+def shares(values: list[Best]) -> list[Share]:
+    """Return the best points by value with their share of the best of all."""
+    user, chip = (np.asarray([getattr(b, n) for b in values]) for n in ("user", "chip"))
+
+    def percent(rates: np.ndarray[tuple[int], np.dtype[np.float64]], i: int) -> float:
+        most = float(np.nanmax(rates)) if np.isfinite(rates).any() else 0.0
+        return 100 * float(rates[i]) / most if np.isfinite(rates[i]) and most > 0 else 0.0
+
+    return [Share(b, percent(user, i), percent(chip, i)) for i, b in enumerate(values)]
+
+
+def sources(study: Study) -> Iterator[Source]:
+    """Yield what the answer depends on in the chip, with its sources."""
+    device, numbers = study.device, study.grid.design.numbers
+    for name in sorted(read_by(device, study.grid.design.numerics)):
+        given = numbers.get(name)
+        known = device.quantities.get(name)
+        if given is None and known is None:
+            continue
+        values = given if given is not None else (known.value,) if known else ()
+        span = shown(name, values[0])
+        if len(values) > 1:
+            span = f"{shown(name, min(values))} – {shown(name, max(values))}"
+        own = known is not None and values[0] in known.values
+        source = known.source if known and own else "given to the sweep"
+        confidence = known.confidence if known and own else ""
+        yield Source(name, QUANTITIES[name], span, source, confidence)
+
+
+def rate(value: float) -> str:
+    """Return a rate with its digits in groups."""
+    if not np.isfinite(value):
+        return "–"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:,.1f}"
+
+
+def _words(text: str) -> str:
+    return text.replace("\n", " ")
+
+
+def _file(name: str) -> str:
+    return resources.files("porting.report").joinpath("templates", name).read_text(encoding="utf-8")

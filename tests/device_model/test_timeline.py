@@ -1,0 +1,137 @@
+"""Timelines: they add up to the footprint and to themselves, alone or on a mesh, and memory over the step with them."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+
+from device_model.capacity import Capacity
+from device_model.cost.calibration import calibration
+from device_model.device import device
+from device_model.timeline.memory import Memory
+from device_model.timeline.pricing import Prices
+from device_model.timeline.schedule import chips_of, priced, timeline
+from device_model.timeline.tasks import Kind, stages
+from dsl.diagnostics import Refused
+from dsl.footprint import footprint
+from dsl.graph import Graph
+from dsl.symbolic import evaluate
+from porting.commands.checking import bound_graph
+
+PORTS = Path(__file__).parents[2] / "model_zoo/ports"
+CASES = (
+    ("llama-3.1-70b", {"tp": 1}),
+    ("llama-3.1-70b", {"tp": 8}),
+    ("mixtral-8x22b", {"tp": 4, "ep": 2}),
+    ("deepseek-v3-671b", {"tp": 8}),
+    ("qwen3-30b-a3b", {"tp": 1}),
+    ("gemma-3-27b-text", {"tp": 2}),
+)
+STEPS = ((3, 1, 1000), (2, 300, 0))
+
+
+@lru_cache(maxsize=8)
+def graph_of(name: str) -> Graph:
+    return bound_graph(PORTS / f"{name}.sohu")
+
+
+def point_of(graph: Graph, mesh: dict[str, int], step: tuple[int, int, int]) -> dict[str, int]:
+    sizes = dict(zip((graph.batch, graph.seq, graph.context), step, strict=True))
+    return {**dict.fromkeys(graph.mesh, 1), **mesh, **sizes}
+
+
+def prices(name: str = "h100", dtype: str = "bf16") -> Prices:
+    chip = device(name)
+    return Prices(chip, dtype, calibration(chip))
+
+
+@pytest.mark.parametrize("step", STEPS, ids=["decode", "prefill"])
+@pytest.mark.parametrize(("name", "mesh"), CASES)
+def test_flops_and_bytes_are_those_of_the_footprint(name, mesh, step):
+    graph = graph_of(name)
+    point = point_of(graph, mesh, step)
+    line = timeline(graph, point, prices(), last_logits=False)
+    whole = footprint(graph)
+    assert line.flops == pytest.approx(float(evaluate(whole.flops, point)), rel=1e-9)
+    assert line.bytes == pytest.approx(float(evaluate(whole.traffic, point)), rel=1e-9)
+
+
+@pytest.mark.parametrize("step", STEPS, ids=["decode", "prefill"])
+@pytest.mark.parametrize(("name", "mesh"), CASES)
+def test_engines_and_waits_add_up_to_the_step(name, mesh, step):
+    graph = graph_of(name)
+    line = timeline(graph, point_of(graph, mesh, step), prices(), host=1e-3)
+    engines = {k: v for k, v in line.engines().items() if k != "memory"}
+    assert sum(engines.values()) + line.host == pytest.approx(line.seconds, rel=1e-12)
+    assert sum(line.waits().values()) == pytest.approx(line.seconds, rel=1e-12)
+    by_stage = sum(sum(line.waits(s).values()) for s in line.stage_names())
+    assert by_stage + line.host == pytest.approx(line.seconds, rel=1e-12)
+    assert line.engines()["memory"] <= line.seconds
+    assert 0 < line.mfu < 1
+    assert 0 < line.bandwidth_use <= 1
+
+
+@pytest.mark.parametrize("name", ["llama-3.1-70b", "mixtral-8x22b"])
+def test_one_chip_waits_for_no_links(name):
+    graph = graph_of(name)
+    for step in STEPS:
+        line = timeline(graph, point_of(graph, {}, step), prices())
+        assert line.engines().get("links", 0.0) == 0.0
+        assert all(e.seconds == 0 for e in line.entries if e.task.kind is Kind.COLLECTIVE)
+
+
+def test_a_format_without_a_unit_is_refused():
+    with pytest.raises(Refused, match="S609"):
+        _ = prices("a100", "f8e4m3").chip
+
+
+def test_faster_memory_is_never_slower():
+    graph = graph_of("llama-3.1-70b")
+    point = point_of(graph, {"tp": 8}, (1, 1, 4096))
+    found, chip = stages(graph, point, last_logits=True), device("sohu")
+    known = calibration(chip)
+    lines = [
+        priced(found, chips_of(graph, point), Prices(chip, "f8e4m3", known, 0.0, {"hbm_bw": bw}))
+        for bw in chip.quantity("hbm_bw").values
+    ]
+    assert [x.seconds for x in lines] == sorted((x.seconds for x in lines), reverse=True)
+    assert lines[0].chips == 8
+
+
+@pytest.mark.parametrize(("name", "mesh"), CASES)
+def test_memory_of_a_step_is_that_of_the_capacity(name, mesh):
+    graph = graph_of(name)
+    batch, new, context = STEPS[0]
+    point = point_of(graph, mesh, STEPS[0])
+    found = stages(graph, point)
+    use = Memory(graph).use(point, found, "bf16", last_logits=False)
+    sizes = {axis: point[axis] for axis in graph.mesh}
+    load = Capacity(graph).load(sizes, batch, new, context + new)
+    assert use.stored == pytest.approx(load.weights, abs=1)
+    assert use.state == pytest.approx(load.state, abs=1)
+    assert use.most == pytest.approx(load.activations, abs=1)
+    assert {s.name: len(s.tasks) for s in found} == {k: len(v) for k, v in use.activations.items()}
+
+
+def test_products_hold_their_weights_in_their_format():
+    graph = graph_of("llama-3.1-70b")
+    point = point_of(graph, {"tp": 8}, (1, 1, 4096))
+    memory, found = Memory(graph), stages(graph, point)
+    wide, narrow = (memory.use(point, found, dtype) for dtype in ("bf16", "f8e4m3"))
+    assert wide.weights == wide.stored == narrow.stored
+    # The embedding and the norms stay as they are stored.
+    assert narrow.stored / 2 < narrow.weights < 0.51 * narrow.stored
+    assert narrow.peak == narrow.lasting + narrow.most
+
+
+def test_only_the_last_token_needs_logits():
+    graph = graph_of("llama-3.1-70b")
+    point = point_of(graph, {"tp": 8}, (1, 4096, 0))
+    memory = Memory(graph)
+    last, every = (
+        memory.use(point, stages(graph, point, last_logits=x), "bf16", last_logits=x).most
+        for x in (True, False)
+    )
+    assert last < every / 4
