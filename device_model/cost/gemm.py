@@ -95,8 +95,9 @@ def gemm_terms(
     work = np.maximum(work, 2.0 * m * n * k / chip.peak) + store * (1.0 - p.hidden * chip.copies)
     feed = _feed(chip, p, bytes_per_element)
     memory = _memory(rows, weights, store, feed, chip, p, repeated)
+    unhidden = _unhidden(work, memory, chip, p)
     # However much lies on the chip, no answer is quicker than main memory moves all of the bytes.
-    bound = (rows + weights + stored) / chip.bandwidth - p.launch - np.maximum(work, memory)
+    bound = (rows + weights + stored) / chip.bandwidth - p.launch
     power = 2.0 * m * n * k * p.joule * chip.joule / chip.power
     chosen = np.asarray(CHOICES)[choice]
     return {
@@ -104,7 +105,8 @@ def gemm_terms(
         "convert": np.asarray(rows / bytes_per_element * p.convert / chip.bandwidth),
         "work": work,
         "memory": memory,
-        "unhidden": np.maximum(_unhidden(work, memory, chip, p), bound),
+        "unhidden": unhidden,
+        "roofline": np.maximum(bound - np.maximum(work, memory) - unhidden, 0.0),
         "power": np.asarray(power),
         "tile_rows": chosen[..., 0],
         "tile_columns": chosen[..., 1],
@@ -128,7 +130,7 @@ def gemm_seconds(
 def composed(terms: dict[str, Array], p: GemmParameters) -> Array:
     """Return the time that the parts make together."""
     del p  # What depends on it is a term already.
-    beside = np.maximum(terms["work"], terms["memory"]) + terms["unhidden"]
+    beside = np.maximum(terms["work"], terms["memory"]) + terms["unhidden"] + terms["roofline"]
     limited = overlapped(POWER_SHARPNESS, beside, terms["power"])
     return np.asarray(terms["launch"] + terms["convert"] + limited)
 
