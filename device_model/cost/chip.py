@@ -36,8 +36,14 @@ class Chip:
     """Cycles/s of the units."""
     power: Number = float("inf")
     """Watts that the chip may draw."""
+    joule: Number = 5.5e-13
+    """Joules of a FLOP; where nothing is known, as on the chip that the parameters were fitted on."""
     multicast: Number = 1.0
     """Units that one load from the on-chip memory can serve."""
+    boost: Number = 0.0
+    """Cycles/s while the power limit allows them, where that is more than `clock`."""
+    copies: Number = 0.0
+    """1 where copies of whole tiles between memories run on their own; 0 where the units' threads issue them."""
 
 
 def least(*times: Number) -> Array:

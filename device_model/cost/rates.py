@@ -36,7 +36,10 @@ OPTIONAL: Mapping[str, tuple[str, float]] = {
     "domain": ("domain", 1.0),
     "scaleout": ("scaleout_bw", 0.0),
     "power": ("tdp_w", float("inf")),
+    "joule": ("flop_joule", 5.5e-13),
     "multicast": ("multicast", 1.0),
+    "boost": ("boost_hz", 0.0),
+    "copies": ("tile_copies", 0.0),
 }
 
 

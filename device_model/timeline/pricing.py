@@ -38,7 +38,7 @@ BOUNDS: Mapping[str, str] = {
     "latency": COMPUTE, "work": COMPUTE, "compute": COMPUTE, "waves": COMPUTE, "memory": MEMORY,
     "convert": MEMORY, "cache write": MEMORY, "elementwise": MEMORY, "onchip": MEMORY,
     "power": POWER, "roofline": MEMORY, "links": LINKS, "store": MEMORY, "foreign": LATENCY,
-    "hidden": LINKS,
+    "unhidden": LATENCY, "hidden": LINKS,
 }  # fmt: skip
 ENGINES: Mapping[Kind, str] = {
     Kind.GEMM: "matmul",

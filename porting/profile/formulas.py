@@ -46,16 +46,29 @@ _MATMUL_OF_EXPERTS = {
     "foreign": "zeros for experts of other ranks",
 }
 _GEMM = Formula(
-    "launch + convert + p-norm(p-norm(work, power), memory): work is limited by the power, and memory streams beside "
-    "it as far as the exponent `sharpness` says; the tile and the split of k are the quickest of the menu",
+    "launch + convert + p-norm(the longer of work and memory + unhidden + roofline, power): memory streams beside the "
+    "work, the power limits both; the tile and the split of k are the quickest of the menu",
     {
         "launch": "before and after the work",
         "convert": "bringing the activations into the product's format",
-        "work": "waves of tiles over the units, at the chosen tile and split of k",
-        "memory": "operands and results through main memory, and its latency",
+        "work": "waves of tiles over the units, at the chosen tile and split of k, and stores that they wait for",
+        "memory": "results and operands through main memory, of these what is not on the chip, and its latency",
+        "unhidden": "what of the shorter of work and memory the longer does not hide",
+        "roofline": "what is missing to the speed of light",
         "power": "the FLOPs at the power limit",
     },
-    ("%", "hbm_bw", "units", "clock_hz", "multicast", "tdp_w"),
+    (
+        "%",
+        "hbm_bw",
+        "units",
+        "clock_hz",
+        "boost_hz",
+        "multicast",
+        "tile_copies",
+        "onchip_bytes",
+        "flop_joule",
+        "tdp_w",
+    ),
 )
 FORMULAS: Mapping[str, Formula] = {
     "gemm_bf16": _GEMM,

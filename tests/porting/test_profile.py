@@ -84,7 +84,7 @@ def test_text_says_what_matters(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     for words in (
         "tokens/s of all 8 chips", "MFU", "main memory busy", "waits for", "fits: at most",
-        "80 ×", "11 of 13 values of this chip are of low confidence", "calibration sohu",
+        "80 ×", "12 of 14 values of this chip are of low confidence", "calibration sohu",
         "8.00 TB/s", "hbm_bw (4.00 – 8.00 TB/s) is not known", "most of it in", "all_reduce",
     ):  # fmt: skip
         assert words in said
