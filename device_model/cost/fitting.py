@@ -20,6 +20,8 @@ from device_model.cost.score import Score, score
 from device_model.device import Device
 
 ROUNDS = 4
+PULL = 1e-3
+"""Weight of the way from the start, so that a parameter that the rows say nothing about stays where it is."""
 MOST_ROWS = 4000
 """Rows of a fit: more change the parameters by less than their noise."""
 
@@ -141,9 +143,9 @@ def _search(
 
     def error(z: Array) -> float:
         seconds = predict(what.op, rows, device, what.dtype, at(z)).seconds
-        return float(np.mean(np.abs(seconds / measured - 1.0)))
+        return float(np.mean(np.abs(seconds / measured - 1.0)) + PULL * np.sum((z - start) ** 2))
 
-    z = np.asarray([b.share(b.start) for b in what.bounds.values()])
+    z = start = np.asarray([b.share(b.start) for b in what.bounds.values()])
     for _ in range(ROUNDS):
         options = {"maxiter": 3, "xtol": 1e-2, "ftol": 1e-4}
         z = minimize(error, z, method="Powell", bounds=[(0.0, 1.0)] * len(z), options=options).x

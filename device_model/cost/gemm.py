@@ -73,6 +73,8 @@ class GemmParameters:
     """Share of the on-chip memory that keeps operands from before."""
     hidden: float = 0.5
     """Share of the stores that other tiles' work hides, where copies run on their own; else none."""
+    grain: float = 1.0
+    """Scale of the menu of tiles: 1 for units that take 64 rows at least."""
     convert: float = 0.0
     """Bytes moved per element of the activations to bring them into the product's format before."""
 
@@ -99,7 +101,7 @@ def gemm_terms(
     # However much lies on the chip, no answer is quicker than main memory moves all of the bytes.
     bound = (rows + weights + stored) / chip.bandwidth - p.launch
     power = 2.0 * m * n * k * p.joule * chip.joule / chip.power
-    chosen = np.asarray(CHOICES)[choice]
+    chosen = np.asarray(CHOICES)[choice] * np.asarray((p.grain, p.grain, 1.0))
     return {
         "launch": np.asarray(p.launch),
         "convert": np.asarray(rows / bytes_per_element * p.convert / chip.bandwidth),
@@ -195,9 +197,10 @@ def _choices(
     added = {split: partial * split + p.split / chip.clock for split in SPLITS}
     copies = np.asarray(chip.copies) > 0
     for (rows, columns), choices in groupby(CHOICES, key=lambda choice: choice[:2]):
-        tiles = np.ceil(m / rows) * np.ceil(n / columns)
-        share, filled = tiles / chip.units, tiles * (rows + columns)
-        busy = 2.0 * STEP * rows * columns / (unit * p.compute)
+        high, wide = rows * p.grain, columns * p.grain
+        tiles = np.ceil(m / high) * np.ceil(n / wide)
+        share, filled = tiles / chip.units, tiles * (high + wide)
+        busy = 2.0 * STEP * high * wide / (unit * p.compute)
         step = overlapped(LEAST_SHARPNESS, busy, least)
         if (rows, columns) in FINE_TILES:
             step = np.where(copies, step, np.inf)

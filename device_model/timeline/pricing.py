@@ -141,7 +141,7 @@ class Prices:
         chip = self.chip if dtype == self.dtype else rates(self.device, dtype, self.changes)
         terms = gemm_terms(
             s["m"], s["n"], s["k"], chip, p, bytes_per_element=operand,
-            weight_bytes=element_bytes(s, dtype), output_bytes=s["y_bits"] / 8.0,
+            weight_bytes=element_bytes(s, dtype), output_bytes=s["y_bits"] / 8.0, repeated=0.0,
         )  # fmt: skip
         times = {k: v for k, v in terms.items() if k not in CHOSEN}
         return Parts(composed(terms, p), times, {k: terms[k] for k in CHOSEN})
