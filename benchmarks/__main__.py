@@ -16,11 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks import peers
 from benchmarks.launch import ROOT, child, run
 from benchmarks.process import PREFILL
+from device_model.cost.calibration import calibration
+from device_model.cost.oracle import predict
+from device_model.device import device as device_named
 from porting.origin.resolve import demo_file, resolve
 
+MILLION = 1_000_000
 DENSE = ROOT / "model_zoo" / "ports" / "llama-3.1-70b.sohu"
 LARGE = ROOT / "model_zoo" / "ports" / "deepseek-v3-671b.sohu"
 
@@ -193,6 +199,25 @@ def sweep_rows(given: Given) -> Iterator[Row]:
         yield Row(what, f"{seconds:.2f} s", "", seconds, 60, 10, " s", least=True)
 
 
+def time_rows(given: Given) -> Iterator[Row]:
+    """Predict a million products at once, and profile a program of 70B parameters, process start included."""
+    device = device_named("h100")
+    draw = np.random.default_rng(7)
+    shapes = {name: draw.integers(1, 16384, MILLION).astype(np.float64) for name in "mnk"}
+    times = []
+    for _ in range(given.repeats):
+        start = time.perf_counter()
+        predict("gemm", shapes, device, "bf16", calibration(device))
+        times.append(time.perf_counter() - start)
+    rate = MILLION / statistics.median(times) / 1e6
+    yield Row("products predicted", f"{rate:.2f} M/s", "", rate, 1, 2, " M/s")
+    command = [sys.executable, "-m", "porting", "profile", str(DENSE), "--mesh", "tp=8", "--json"]
+    for chip, numerics in (("h100", "bf16"), ("sohu", "f8e4m3")):
+        seconds = wall([*command, "--device", chip, "--numerics", numerics], max(3, given.repeats))
+        what = f"profile of 70B on 8 x {chip}"
+        yield Row(what, f"{seconds:.2f} s", "", seconds, 3, 1.5, " s", least=True)
+
+
 GROUPS: dict[str, Callable[[Given], Iterator[Row]]] = {
     "decode": decode_rows,
     "prefill": prefill_rows,
@@ -200,6 +225,7 @@ GROUPS: dict[str, Callable[[Given], Iterator[Row]]] = {
     "llama": llama_rows,
     "check": check_rows,
     "sweep": sweep_rows,
+    "time": time_rows,
 }
 
 
