@@ -87,20 +87,38 @@ def _gemm(columns: Columns, device: Device, dtype: str, known: Calibration) -> P
 
 
 HEADS = ("num_heads", "num_key_value_heads", "head_dim")
+UNSEEN = 1e15
+"""Tokens that no context has."""
+WINDOW = "window_size"
+"""A column that attention may have besides: the tokens that a query sees, 0 for all."""
+
+
+def _window(columns: Columns) -> Array | None:
+    """Return the window of each row, None where the table has none."""
+    if WINDOW not in columns:
+        return None
+    given = as_numbers(columns[WINDOW], WINDOW)
+    return np.where(given > 0, given, UNSEEN)
 
 
 def _context(columns: Columns, device: Device, dtype: str, known: Calibration) -> Prediction:
     batch, new, context, heads, kv, width = numbers(columns, "batch_size", "isl", "step", *HEADS)
     p = known.get("attention_prefill", PrefillParameters)
-    chip = rates(device, dtype)
-    return Prediction(prefill_seconds(batch, new, context, heads, kv, width, chip, p))
+    seconds = prefill_seconds(
+        batch, new, context, heads, kv, width, rates(device, dtype), p,
+        bytes_per_element=operand_bits(dtype) / 8.0, window=_window(columns),
+    )  # fmt: skip
+    return Prediction(seconds)
 
 
 def _generation(columns: Columns, device: Device, dtype: str, known: Calibration) -> Prediction:
     batch, new, context, heads, kv, width = numbers(columns, "batch_size", "isl", "step", *HEADS)
     p = known.get("attention_decode", DecodeParameters)
-    chip = rates(device, dtype)
-    return Prediction(decode_seconds(batch, new, context, heads, kv, width, chip, p))
+    seconds = decode_seconds(
+        batch, new, context, heads, kv, width, rates(device, dtype), p,
+        bytes_per_element=operand_bits(dtype) / 8.0, window=_window(columns),
+    )  # fmt: skip
+    return Prediction(seconds)
 
 
 def _moe(columns: Columns, device: Device, dtype: str, known: Calibration) -> Prediction:

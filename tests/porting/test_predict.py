@@ -77,6 +77,30 @@ def test_unknown_collectives_and_distributions_have_reasons(
     assert "neither balanced nor power_law" in capsys.readouterr().err
 
 
+ATTENTION: dict[str, list[object]] = {
+    "batch_size": [8, 8], "isl": [1, 1], "step": [65535, 65535], "num_heads": [32, 32],
+    "num_key_value_heads": [8, 8], "head_dim": [128, 128],
+}  # fmt: skip
+
+
+def test_windows_and_narrow_caches_are_quicker(tmp_path: Path) -> None:
+    data = written(tmp_path / "in.csv", **ATTENTION, window_size=[0, 4096])
+    out = tmp_path / "out.csv"
+    assert run(data, "attention_generation", out) == 0
+    whole, window = tables.read_table(out)["predicted_ms"].to_pylist()
+    assert window < whole / 4
+    assert run(data, "attention_generation", out, "--dtype", "fp8") == 0
+    assert tables.read_table(out)["predicted_ms"][0].as_py() < whole / 1.5
+    prompt = written(
+        tmp_path / "p.csv",
+        **{**ATTENTION, "isl": [8192, 8192], "step": [0, 0]},
+        window_size=[0, 512],
+    )
+    assert run(prompt, "attention_context", out) == 0
+    whole, window = tables.read_table(out)["predicted_ms"].to_pylist()
+    assert window < whole / 2
+
+
 SERVING: dict[str, list[object]] = {
     "model": ["meta-llama/Llama-3.1-8B-Instruct"], "precision": ["bf16"], "isl": [1024],
     "osl": [128], "concurrency": [8], "tp": [2], "backend": ["vllm"],
