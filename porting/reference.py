@@ -377,7 +377,9 @@ def _widen(torch: Any, model: Any) -> None:
 
 
 def _decoder_layers(torch: Any, model: Any) -> Sequence[Any]:
-    count = getattr(model.config.get_text_config(), "num_hidden_layers", 0)
+    config = model.config.get_text_config()
+    # Where a model has an encoder too, `num_hidden_layers` is the number of its layers.
+    count = getattr(config, "decoder_layers", None) or getattr(config, "num_hidden_layers", 0)
     lists = [x for x in model.modules() if isinstance(x, torch.nn.ModuleList) and len(x) == count]
     return lists[0] if lists else ()
 
