@@ -135,7 +135,8 @@ class Expressions:
         if name.id not in axes:
             help_ = did_you_mean(name.id, axes) or f"the mesh has {', '.join(axes) or 'no axes'}"
             message = f"`{name.id}` is no mesh axis here"
-            raise StaticError(Diagnostic("S303", message, name.span, help=help_))
+            labels = near(name.id, {n: scope.places[n] for n in axes if n in scope.places})
+            raise StaticError(Diagnostic("S303", message, name.span, labels=labels, help=help_))
         return name.id
 
     # Tensors
