@@ -9,7 +9,7 @@ Heads too wide for a unit's registers (`WIDEST`) run on a fallback kernel with a
 
 Times hold for one call with all sequences alike, the keys and values in the chip's own dtype, and (unless `warm` is 0)
 a cache that the call before left on the chip. Not modelled: ragged batches, pages smaller than a tile, power limits,
-projections and rotations. `*_terms` split the time into parts that add up; `*_seconds` is their sum.
+projections and rotations.
 """
 
 from __future__ import annotations
@@ -183,25 +183,6 @@ def prefill_terms(
     return _roofline(flops, moved, chip, terms)
 
 
-def prefill_seconds(
-    batch: Number,
-    new: Number,
-    context: Number,
-    heads: Number,
-    kv_heads: Number,
-    head_dim: Number,
-    chip: Chip,
-    p: PrefillParameters,
-    *,
-    bytes_per_element: Number = 2,
-    window: Number | None = None,
-) -> Array:
-    """Return the seconds of causal attention of `new` tokens a sequence after `context` cached ones."""
-    shape = (batch, new, context, heads, kv_heads, head_dim)
-    terms = prefill_terms(*shape, chip, p, bytes_per_element=bytes_per_element, window=window)
-    return np.asarray(sum(terms.values()), np.float64)
-
-
 def decode_terms(
     batch: Number,
     new: Number,
@@ -276,25 +257,6 @@ def decode_terms(
     return _roofline(flops, moved, chip, terms)
 
 
-def decode_seconds(
-    batch: Number,
-    new: Number,
-    context: Number,
-    heads: Number,
-    kv_heads: Number,
-    head_dim: Number,
-    chip: Chip,
-    p: DecodeParameters,
-    *,
-    bytes_per_element: Number = 2,
-    window: Number | None = None,
-    value_dim: Number | None = None,
-    warm: Number = 1.0,
-) -> Array:
-    """Return the seconds of attention of a few `new` tokens a sequence after `context` cached ones."""
-    shape = (batch, new, context, heads, kv_heads, head_dim)
-    size = bytes_per_element
-    terms = decode_terms(
-        *shape, chip, p, bytes_per_element=size, window=window, value_dim=value_dim, warm=warm
-    )
+def attention_seconds(terms: dict[str, Array]) -> Array:
+    """Return the time that the parts of either kind make together: their sum."""
     return np.asarray(sum(terms.values()), np.float64)

@@ -243,17 +243,3 @@ def collective(
     alone = np.broadcast_to(np.asarray(chips) <= 1, index.shape)
     seconds = np.where(alone, 0.0, np.min(stacked, axis=0))
     return seconds, np.where(alone, np.int64(ALGORITHMS.index("none")), index)
-
-
-def collective_seconds(
-    op: str,
-    size: Number,
-    chips: Number,
-    chip: Chip,
-    p: CollectiveParameters,
-    *,
-    in_switch: bool | NDArray[np.bool_] = False,
-    menu: tuple[str, ...] = LIBRARY,
-) -> Array:
-    """Return the seconds of a collective over `size` bytes."""
-    return collective(op, size, chips, chip, p, in_switch=in_switch, menu=menu)[0]

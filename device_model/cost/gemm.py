@@ -116,22 +116,8 @@ def gemm_terms(
     }
 
 
-def gemm_seconds(
-    m: Number, n: Number, k: Number, chip: Chip, p: GemmParameters, *,
-    bytes_per_element: Number = 2.0, output_bytes: Number = 2.0, weight_bytes: Number | None = None,
-    repeated: Number = 1.0,
-) -> Array:  # fmt: skip
-    """Return the seconds of products, any argument an array."""
-    terms = gemm_terms(
-        m, n, k, chip, p, bytes_per_element=bytes_per_element, output_bytes=output_bytes,
-        weight_bytes=weight_bytes, repeated=repeated,
-    )  # fmt: skip
-    return composed(terms, p)
-
-
-def composed(terms: dict[str, Array], p: GemmParameters) -> Array:
+def gemm_seconds(terms: dict[str, Array]) -> Array:
     """Return the time that the parts make together."""
-    del p  # What depends on it is a term already.
     beside = np.maximum(terms["work"], terms["memory"]) + terms["unhidden"] + terms["roofline"]
     limited = overlapped(POWER_SHARPNESS, beside, terms["power"])
     return np.asarray(terms["launch"] + terms["convert"] + limited)

@@ -224,36 +224,8 @@ def moe_terms(
     return terms
 
 
-def moe_seconds(
-    tokens: Number,
-    experts: Number,
-    top_k: Number,
-    hidden: Number,
-    inter: Number,
-    tp: Number,
-    ep: Number,
-    skew: Number,
-    chip: Chip,
-    p: MoeParameters,
-    *,
-    bytes_per_element: float = 2.0,
-    gated: bool | NDArray[np.bool_] = True,
-) -> Array:
-    """Return the seconds of one rank's expert layer; the bounds of a matmul overlap, its neighbours do not."""
-    terms = moe_terms(
-        tokens,
-        experts,
-        top_k,
-        hidden,
-        inter,
-        tp,
-        ep,
-        skew,
-        chip,
-        p,
-        bytes_per_element=bytes_per_element,
-        gated=gated,
-    )
+def moe_seconds(terms: dict[str, Array]) -> Array:
+    """Return the time that the parts make together: the bounds of a matmul overlap, its neighbours do not."""
     total = terms["launch"] + terms["route"] + terms["elementwise"]
     for matmul in ("first", "second"):
         bounds = (terms[f"{matmul}, {bound}"] for bound in ("compute", "memory", "latency"))

@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 from device_model.cost.attention import (
     DecodeParameters,
     PrefillParameters,
-    decode_seconds,
-    prefill_seconds,
+    attention_seconds,
+    decode_terms,
+    prefill_terms,
 )
 from device_model.cost.calibration import Calibration
 from device_model.cost.chip import Array
 from device_model.cost.collective import OPERATIONS, CollectiveParameters, collective
-from device_model.cost.gemm import GemmParameters, gemm_seconds
-from device_model.cost.moe import MoeParameters, moe_seconds
+from device_model.cost.gemm import GemmParameters, gemm_seconds, gemm_terms
+from device_model.cost.moe import MoeParameters, moe_seconds, moe_terms
 from device_model.cost.rates import operand_bits, rates
 from device_model.device import Device
 from dsl.diagnostics import refuse
@@ -83,7 +84,7 @@ def _gemm(columns: Columns, device: Device, dtype: str, known: Calibration) -> P
     m, n, k = numbers(columns, "m", "n", "k")
     chip, p = rates(device, dtype), known.get(gemm_section(dtype), GemmParameters)
     size = operand_bits(dtype) / 8.0
-    return Prediction(gemm_seconds(m, n, k, chip, p, bytes_per_element=size))
+    return Prediction(gemm_seconds(gemm_terms(m, n, k, chip, p, bytes_per_element=size)))
 
 
 HEADS = ("num_heads", "num_key_value_heads", "head_dim")
@@ -101,24 +102,25 @@ def _window(columns: Columns) -> Array | None:
     return np.where(given > 0, given, UNSEEN)
 
 
-def _context(columns: Columns, device: Device, dtype: str, known: Calibration) -> Prediction:
+def _attention(
+    terms: Callable[..., dict[str, Array]], p: object, columns: Columns, device: Device, dtype: str
+) -> Prediction:
     batch, new, context, heads, kv, width = numbers(columns, "batch_size", "isl", "step", *HEADS)
-    p = known.get("attention_prefill", PrefillParameters)
-    seconds = prefill_seconds(
+    found = terms(
         batch, new, context, heads, kv, width, rates(device, dtype), p,
         bytes_per_element=operand_bits(dtype) / 8.0, window=_window(columns),
     )  # fmt: skip
-    return Prediction(seconds)
+    return Prediction(attention_seconds(found))
+
+
+def _context(columns: Columns, device: Device, dtype: str, known: Calibration) -> Prediction:
+    p = known.get("attention_prefill", PrefillParameters)
+    return _attention(prefill_terms, p, columns, device, dtype)
 
 
 def _generation(columns: Columns, device: Device, dtype: str, known: Calibration) -> Prediction:
-    batch, new, context, heads, kv, width = numbers(columns, "batch_size", "isl", "step", *HEADS)
     p = known.get("attention_decode", DecodeParameters)
-    seconds = decode_seconds(
-        batch, new, context, heads, kv, width, rates(device, dtype), p,
-        bytes_per_element=operand_bits(dtype) / 8.0, window=_window(columns),
-    )  # fmt: skip
-    return Prediction(seconds)
+    return _attention(decode_terms, p, columns, device, dtype)
 
 
 def _moe(columns: Columns, device: Device, dtype: str, known: Calibration) -> Prediction:
@@ -130,11 +132,11 @@ def _moe(columns: Columns, device: Device, dtype: str, known: Calibration) -> Pr
     names, which = np.unique(spread, return_inverse=True)
     skews = np.asarray([_skew(str(name)) for name in names])[which]
     p = known.get("moe_bf16", MoeParameters)
-    seconds = moe_seconds(
+    terms = moe_terms(
         tokens, experts, top, hidden, inter, tp, ep, np.nan_to_num(skews), rates(device, dtype), p,
         bytes_per_element=operand_bits(dtype) / 8.0, gated=_gated(experts, top, hidden),
     )  # fmt: skip
-    found = Prediction(seconds)
+    found = Prediction(moe_seconds(terms))
     found.refuse_rows(np.isnan(skews), "the distribution is neither balanced nor power_law_<a>")
     return found
 

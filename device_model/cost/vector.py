@@ -37,9 +37,6 @@ def vector_terms(
     }
 
 
-def vector_seconds(
-    moved: Number, flops: Number, vector_flops: Number, chip: Chip, p: VectorParameters
-) -> Array:
-    """Return the seconds of a pass over `moved` bytes with some FLOPs."""
-    terms = vector_terms(moved, flops, vector_flops, chip, p)
+def vector_seconds(terms: dict[str, Array], p: VectorParameters) -> Array:
+    """Return the time that the parts make together."""
     return np.asarray(terms["launch"] + overlapped(p.sharpness, terms["work"], terms["memory"]))

@@ -1,7 +1,6 @@
 """A chip's memory during one step: weights, state, and the activations alive while each task runs.
 
-Weights of products take the bits of the products' format where those are fewer than the stored ones, as the prices
-assume; all else is as the program says. Buffers of libraries and fragmentation are not known.
+State and activations are as the program says. Buffers of libraries and fragmentation are not known.
 """
 
 from __future__ import annotations
@@ -10,15 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from device_model.cost.rates import operand_bits
 from device_model.timeline.tasks import AFTER, BEFORE, Stage
-from dsl.footprint import footprint, split_batch, weight_bytes
-from dsl.graph import Body, Graph, Node, Repeat, Weight
+from device_model.timeline.weights import Weights
+from dsl.footprint import footprint
+from dsl.graph import Graph
 from dsl.liveness import Candidate, alive
-from dsl.stored_tensors import stored_bits
-from dsl.symbolic import Dim, evaluate
-
-PRODUCTS = frozenset({"matmul", "head_matmul", "expert_matmul"})
+from dsl.symbolic import evaluate
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,8 @@ class Memory:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.state: Dim = footprint(graph).state
+        self.footprint = footprint(graph)
+        self.weights = Weights(graph, self.footprint.parts)
         self.alive = alive(graph)
 
     def use(
@@ -66,53 +63,10 @@ class Memory:
         graph = self.graph
         full = {**point, graph.context: point[graph.context] + point[graph.seq]}
         head = {**point, graph.seq: 1} if last_logits else dict(point)
-        stored, held = _weights(graph, point, dtype)
-        state = float(evaluate(self.state, full))
+        stored = float(evaluate(self.footprint.weights, point))
+        held = float(self.weights.held(point, dtype))
+        state = float(evaluate(self.footprint.state, full))
         return MemoryUse(held, stored, state, dict(_activations(self.alive, point, head, found)))
-
-
-def _weights(graph: Graph, point: Mapping[str, int], dtype: str) -> tuple[float, float]:
-    """Return the bytes of all weights on one chip as they are stored, and as the products' format holds them."""
-    stored = held = 0.0
-    for body, count, stages in _bodies(graph):
-        times = count / (point.get(stages, 1) if stages else 1)
-        packed = _only_in_products(body)
-        for weight in body.weights:
-            size = float(evaluate(split_batch(graph, weight_bytes(weight)), point))
-            stored += times * size
-            share = _held(weight, dtype) if weight.value in packed else 1.0
-            held += times * size * share
-    return stored, held
-
-
-def _bodies(graph: Graph) -> Iterator[tuple[Body, int, str | None]]:
-    yield graph.body, 1, None
-    for step in graph.body.steps:
-        if isinstance(step, Repeat):
-            for cls in step.classes:
-                yield cls.body, len(cls.layers), step.stages
-
-
-def _only_in_products(body: Body) -> frozenset[int]:
-    """Return the values that products read as their weights, and nothing else reads."""
-    inside: set[int] = set()
-    elsewhere: set[int] = set()
-    for node in body.steps:
-        if not isinstance(node, Node):
-            continue
-        for name, value in zip(node.operands, node.inputs, strict=True):
-            product = node.op in PRODUCTS and name == "w"
-            (inside if product else elsewhere).add(value)
-    return frozenset(inside - elsewhere)
-
-
-def _held(weight: Weight, dtype: str) -> float:
-    """Return the share of the stored bits that a weight takes in the products' format, at most 1."""
-    bits = stored_bits(weight.source, weight.type.dtype)
-    elements = weight.type.elements()
-    if not isinstance(bits, int) or not isinstance(elements, int) or bits <= 0:
-        return 1.0
-    return min(1.0, operand_bits(dtype) * elements / bits)
 
 
 def _activations(

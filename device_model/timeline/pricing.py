@@ -17,19 +17,21 @@ from numpy.typing import NDArray
 from device_model.cost.attention import (
     DecodeParameters,
     PrefillParameters,
+    attention_seconds,
     decode_terms,
     prefill_terms,
 )
 from device_model.cost.calibration import Calibration
 from device_model.cost.chip import Array, Chip, Number
 from device_model.cost.collective import ALGORITHMS, CollectiveParameters, collective
-from device_model.cost.gemm import GemmParameters, composed, gemm_terms
+from device_model.cost.gemm import GemmParameters, gemm_seconds, gemm_terms
 from device_model.cost.moe import MoeParameters, moe_seconds, moe_terms
 from device_model.cost.oracle import gemm_section
 from device_model.cost.rates import operand_bits, rates
 from device_model.cost.vector import VectorParameters, vector_seconds, vector_terms
 from device_model.device import Device
 from device_model.timeline.tasks import Kind, Task
+from dsl.diagnostics import refuse
 
 # What a term of a formula waits for.
 COMPUTE, MEMORY, LINKS, LATENCY, POWER = "compute", "memory", "links", "latency", "power"
@@ -85,7 +87,7 @@ class Parts:
 class Prices:
     """Prices tasks for one chip, format and routing skew.
 
-    `changes` replaces quantities of the chip, as a sweep does; `overlap` is the share of a collective that work hides.
+    `changes` replaces quantities of the chip, as a sweep does.
     """
 
     device: Device
@@ -144,10 +146,13 @@ class Prices:
             weight_bytes=element_bytes(s, dtype), output_bytes=s["y_bits"] / 8.0, repeated=0.0,
         )  # fmt: skip
         times = {k: v for k, v in terms.items() if k not in CHOSEN}
-        return Parts(composed(terms, p), times, {k: terms[k] for k in CHOSEN})
+        return Parts(gemm_seconds(terms), times, {k: terms[k] for k in CHOSEN})
 
     def _attention(self, s: Mapping[str, float]) -> Parts:
         shape = (s["batch"], s["new"], s["context"], s["heads"], s["kv_heads"], s["head_dim"])
+        if not s["causal"] and np.any(np.asarray(s["new"]) > 1):
+            message = "no formula prices attention without a causal mask over several new tokens"
+            raise refuse("S609", message)
         window = s["window"] if np.all(np.isfinite(s["window"])) else None
         size = s["bits"] / 8.0
         chip = rates(self.device, "bf16", self.changes)
@@ -167,7 +172,7 @@ class Prices:
             q = self.calibration.get("attention_prefill", PrefillParameters)
             found.append(prefill_terms(*shape, chip, q, bytes_per_element=size, window=window))
         terms = found[0] if len(found) == 1 else _either(few, *found)
-        return Parts(np.asarray(sum(terms.values())), terms)
+        return Parts(attention_seconds(terms), terms)
 
     def _experts(self, s: Mapping[str, float]) -> Parts:
         p = self.calibration.get("moe_bf16", MoeParameters)
@@ -176,9 +181,8 @@ class Prices:
             self.skew,
         )  # fmt: skip
         size: Any = element_bytes(s, self.dtype)
-        gated = bool(s["gated"])
-        seconds = moe_seconds(*shape, self.chip, p, bytes_per_element=size, gated=gated)
-        return Parts(seconds, moe_terms(*shape, self.chip, p, bytes_per_element=size, gated=gated))
+        terms = moe_terms(*shape, self.chip, p, bytes_per_element=size, gated=bool(s["gated"]))
+        return Parts(moe_seconds(terms), terms)
 
     def _collective(self, op: str, s: Mapping[str, float]) -> Parts:
         if np.all(np.asarray(s["chips"]) <= 1):
@@ -199,8 +203,8 @@ class Prices:
         rate = np.asarray(self.quantity("vector_flops", 0.0))
         if not rate.all():
             rate = np.asarray(self.device.quantity("vector_flops").value)
-        args = (s["moved"], flops, rate, self.chip, p)
-        return Parts(vector_seconds(*args), vector_terms(*args))
+        terms = vector_terms(s["moved"], flops, rate, self.chip, p)
+        return Parts(vector_seconds(terms, p), terms)
 
 
 def element_bytes(s: Mapping[str, float], dtype: str) -> Number:

@@ -13,9 +13,9 @@ from functools import lru_cache
 from math import floor
 
 from device_model.capacity import Capacity
-from device_model.cost.rates import operand_bits
 from device_model.timeline.pricing import Prices
 from device_model.timeline.schedule import timeline
+from device_model.timeline.weights import Weights
 from dsl.graph import Graph
 from dsl.symbolic import evaluate
 
@@ -69,6 +69,7 @@ class Server:
         self.graph, self.prices = graph, prices
         self.mesh = dict.fromkeys(graph.mesh, 1) | dict(mesh)
         self.capacity = Capacity(graph)
+        self.weights = Weights(graph, self.capacity.footprint.parts)
         self.step = lru_cache(maxsize=4096)(self._step)
 
     def serve(self, load: Load, framework: Framework) -> Served | None:
@@ -90,9 +91,8 @@ class Server:
             self.graph.seq: 1,
             self.graph.context: max(tokens, 1),
         }
-        stored = self.capacity.load(self.mesh, 1, 1, 1).weights
-        stored = int(stored * min(1.0, operand_bits(self.prices.dtype) / 16.0))
-        room = MEMORY_SHARE * self.prices.quantity("hbm_bytes", 0.0) - stored
+        memory = float(self.prices.quantity("hbm_bytes", 0.0))
+        room = MEMORY_SHARE * memory - float(self.weights.held(self.mesh, self.prices.dtype))
         each = float(evaluate(self.capacity.state, at))
         return max(floor(room / each), 0) if each > 0 else 1 << 30
 

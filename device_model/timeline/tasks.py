@@ -20,7 +20,7 @@ from dsl.graph import Body, Graph, Node, Repeat
 from dsl.ops import OPS
 from dsl.ops.spec import Site, local_bytes, no_traffic
 from dsl.symbolic import Dim
-from dsl.types import DType, TensorType
+from dsl.types import TensorType
 
 
 class Kind(Enum):
@@ -42,7 +42,6 @@ KINDS: Mapping[str, Kind] = {
     "all_gather": Kind.COLLECTIVE,
     "reduce_scatter": Kind.COLLECTIVE,
 }
-NO_DTYPE = DType
 BEFORE, AFTER = "before the layers", "after the layers"
 
 
