@@ -220,9 +220,9 @@ def _after(node: sx.If | sx.ConfigIf, then: Sequence[sx.Syntax]) -> sx.Syntax:
     return sx.Syntax(type(node.span)(node.span.source, start, node.span.end))
 
 
-def _is_chain(node: sx.Syntax, nested: sx.Syntax) -> bool:
+def _is_chain(node: sx.If | sx.ConfigIf, nested: sx.Syntax) -> bool:
     """Tell whether an else branch was written `else if`; braces around it would end after it."""
-    return len(getattr(node, "orelse")) == 1 and nested.span.end == node.span.end  # noqa: B009
+    return len(node.orelse) == 1 and nested.span.end == node.span.end
 
 
 _VERSION = re.compile(r"(?:\s|#[^\n]*\n)*(sohu)(?:\s|#[^\n]*\n)*[\d.]+")

@@ -1,18 +1,18 @@
 """Fitted parameters of the cost formulas by chip family, as they lie in `device_model/calibration/`.
 
-A family may stand on another one and replace parts of it. Fitting is `sohu calibrate`'s work; here is no default that
-hides a missing value.
+A family may stand on another one and replace parameters of it. Fitting is `sohu calibrate`'s work; no
+default here hides a missing value.
 """
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from functools import lru_cache
 from importlib import resources
 from math import isfinite
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from device_model.cost.attention import DecodeParameters, PrefillParameters
 from device_model.cost.collective import CollectiveParameters
@@ -22,8 +22,16 @@ from device_model.cost.vector import VectorParameters
 from device_model.device import Device
 from dsl.diagnostics import refuse
 
-Parameters = TypeVar("Parameters")
-SECTIONS: Mapping[str, type[Any]] = {
+Parameters = (
+    GemmParameters
+    | PrefillParameters
+    | DecodeParameters
+    | MoeParameters
+    | CollectiveParameters
+    | VectorParameters
+)
+Wanted = TypeVar("Wanted")
+SECTIONS: Mapping[str, type[Parameters]] = {
     "gemm_bf16": GemmParameters,
     "gemm_fp8": GemmParameters,
     "attention_prefill": PrefillParameters,
@@ -39,7 +47,7 @@ MAX_DEPTH = 4
 class Section:
     """The parameters of one formula, and where they come from: data, rows, groups, errors, the family they are of."""
 
-    parameters: object
+    parameters: Parameters
     fitted: Mapping[str, object]
     family: str
 
@@ -53,7 +61,7 @@ class Calibration:
     sections: Mapping[str, Section]
     serving: Mapping[str, Mapping[str, float]]
 
-    def get(self, section: str, kind: type[Parameters]) -> Parameters:
+    def get(self, section: str, kind: type[Wanted]) -> Wanted:
         """Return the parameters of one formula; raises `Refused` where the family has none."""
         found = self.sections.get(section)
         if found is None or not isinstance(found.parameters, kind):
@@ -86,7 +94,11 @@ def _read(name: str, depth: int) -> Calibration:
     table = tomllib.loads(folder.joinpath(f"{name}.toml").read_text(encoding="utf-8"))
     base = table.get("base")
     inherited = _read(str(base), depth + 1) if base else Calibration(name, "", {}, {})
-    own = {key: _section(name, key, table[key]) for key in SECTIONS if key in table}
+    own = {
+        key: _section(name, key, table[key], inherited.sections.get(key))
+        for key in SECTIONS
+        if key in table
+    }
     serving = {
         framework: {k: float(v) for k, v in constants.items() if isinstance(v, (int, float))}
         for framework, constants in table.get("serving", {}).items()
@@ -96,24 +108,32 @@ def _read(name: str, depth: int) -> Calibration:
     return Calibration(name, title, {**inherited.sections, **own}, {**inherited.serving, **serving})
 
 
-def _section(name: str, key: str, table: Mapping[str, object]) -> Section:
-    parameters = build(SECTIONS[key], table, f"{name}.toml, {key}")
+def _section(
+    name: str, key: str, table: Mapping[str, object], inherited: Section | None
+) -> Section:
+    before = asdict(inherited.parameters) if inherited else {}
+    parameters = build(SECTIONS[key], {**before, **table}, f"{name}.toml, {key}")
     fitted = table.get("fitted", {})
     return Section(parameters, fitted if isinstance(fitted, dict) else {}, name)
 
 
-def build(kind: type[Parameters], table: Mapping[str, object], place: str) -> Parameters:
+def build(kind: type[Wanted], table: Mapping[str, object], place: str) -> Wanted:
     """Return the parameters of a table; raises `Refused` where one is missing, unknown or no number."""
     declared: Any = kind
     known = {f.name: f for f in fields(declared)}
+    values: dict[str, float] = {}
     for key, value in table.items():
         if key == "fitted":
             continue
-        if key not in known or not isinstance(value, (int, float)) or not isfinite(value):
+        number = float(value) if _is_number(value) else float("nan")
+        if key not in known or not isfinite(number):
             raise refuse("S611", f"`{key}` is no parameter with a number", place=place)
-    missing = [n for n, f in known.items() if n not in table and f.default is MISSING]
+        values[key] = number
+    missing = [n for n, f in known.items() if n not in values and f.default is MISSING]
     if missing:
         raise refuse("S611", f"{', '.join(missing)} missing", place=place)
-    return kind(
-        **{k: float(v) for k, v in table.items() if k != "fitted" and isinstance(v, (int, float))}
-    )
+    return kind(**values)
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

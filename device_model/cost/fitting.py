@@ -18,6 +18,7 @@ from device_model.cost.chip import Array
 from device_model.cost.oracle import Columns, predict
 from device_model.cost.score import Score, score
 from device_model.device import Device
+from dsl.diagnostics import refuse
 
 ROUNDS = 4
 PULL = 1e-3
@@ -123,18 +124,29 @@ def _score(what: Fit, columns: Columns, device: Device, known: Calibration) -> S
     return score(found.seconds, np.asarray(columns["latency_ms"], np.float64) / 1e3)
 
 
+def _minimize() -> Callable[..., Any]:
+    """Return SciPy's search; raises `Refused` where SciPy is not there."""
+    try:
+        from scipy.optimize import minimize  # noqa: PLC0415 - heavy, and only a calibration needs it
+    except ImportError:
+        message = "scipy is not installed, and fits are searched for with it"
+        raise refuse("S611", message, help='pip install "sohu[calibrate]"') from None
+    found: Callable[..., Any] = minimize
+    return found
+
+
 def _search(
     what: Fit, columns: Columns, device: Device, known: Calibration, seed: int
 ) -> Calibration:
     """Return the calibration with the parameters of least error, from the bounds' starts."""
-    from scipy.optimize import minimize  # noqa: PLC0415
+    minimize = _minimize()
 
     count = len(columns["latency_ms"])
     some = np.random.default_rng(seed).permutation(count)[:MOST_ROWS]
     rows = _rows(columns, some)
     measured = np.asarray(rows["latency_ms"], np.float64) / 1e3
     names = list(what.bounds)
-    fixed = asdict(known.sections[what.section].parameters)  # type: ignore[call-overload]
+    fixed = asdict(known.sections[what.section].parameters)
     kind = type(known.sections[what.section].parameters)
 
     def at(z: Array) -> Calibration:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import isfinite
 
 import numpy as np
 
@@ -20,9 +21,9 @@ class Score:
     p90: float
     bias: float
 
-    def as_dict(self) -> dict[str, float]:
-        """Return the score as JSON data."""
-        return asdict(self)
+    def as_dict(self) -> dict[str, float | None]:
+        """Return the score as JSON data, with null for the errors of no row."""
+        return {name: value if isfinite(value) else None for name, value in asdict(self).items()}
 
 
 def score(predicted: Array, measured: Array) -> Score:

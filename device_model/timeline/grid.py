@@ -7,7 +7,7 @@ not depend on it is not computed for, so that a hundred thousand points take sec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
@@ -337,17 +337,20 @@ def _joined(
 ) -> Step:
     """Return the blocks of a step as one."""
 
-    def whole(take: Callable[[Step], Any]) -> NDArray[np.float64]:
+    def whole(parts: Iterable[Any]) -> NDArray[np.float64]:
         values = np.empty(shape)
-        for block, step in zip(blocks, found, strict=True):
-            values[block] = take(step)
+        for block, part in zip(blocks, parts, strict=True):
+            values[block] = part
         return values
 
-    waits = {kind: whole(lambda s, kind=kind: s.waits[kind]) for kind in WAITS}  # type: ignore[misc]
     return Step(
-        whole(lambda s: s.seconds), whole(lambda s: s.interval), waits, whole(lambda s: s.flops),
-        whole(lambda s: s.bytes), whole(lambda s: s.links),
-    )  # fmt: skip
+        whole(s.seconds for s in found),
+        whole(s.interval for s in found),
+        {kind: whole([s.waits[kind] for s in found]) for kind in WAITS},
+        whole(s.flops for s in found),
+        whole(s.bytes for s in found),
+        whole(s.links for s in found),
+    )
 
 
 def _bound(name: str, waits: Mapping[str, Any]) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def as_toml(known: Calibration) -> str:
 
 
 def _parameters(section: Section) -> Iterator[str]:
-    for name, value in asdict(section.parameters).items():  # type: ignore[call-overload]
+    for name, value in asdict(section.parameters).items():
         yield f"{name} = {_number(value)}"
     if section.fitted:
         told = ", ".join(f"{k} = {_value(v)}" for k, v in section.fitted.items())

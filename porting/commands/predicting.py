@@ -37,7 +37,7 @@ class Predicted:
             "out": str(self.out),
             "rows": self.rows,
             "not_predicted": dict(self.reasons),
-            "scores": {name: s.as_dict() for name, s in self.scores.items() if s.coverage > 0},
+            "scores": {name: s.as_dict() for name, s in self.scores.items()},
             "calibration": self.fitted,
         }
 
@@ -54,7 +54,8 @@ def predicted(data: Path, op: str, name: str, dtype: str, out: Path) -> Predicte
         times, reasons = {"predicted_ms": 1e3 * found.seconds}, found.reasons
         pairs = {MEASURED: "predicted_ms"}
     else:
-        from porting.commands.serving import PAIRS, serve  # noqa: PLC0415 - needs the zoo
+        # Loads sympy, which tables of single operations start a second sooner without.
+        from porting.commands.serving import PAIRS, serve  # noqa: PLC0415
 
         times, reasons = serve(columns, device, dtype, known)
         pairs = dict(PAIRS)

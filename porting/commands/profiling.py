@@ -34,7 +34,7 @@ def _write(found: Profile, options: argparse.Namespace) -> None:
 
         write_trace(found, options.trace)
     if options.html is not None:
-        from porting.library import write_text  # noqa: PLC0415
+        from porting.library import write_text  # noqa: PLC0415 - with the page alone
         from porting.profile.page import render_page  # noqa: PLC0415 - templates, for this alone
 
         write_text(options.html, render_page(found))
@@ -42,22 +42,22 @@ def _write(found: Profile, options: argparse.Namespace) -> None:
 
 def _show(found: Profile, options: argparse.Namespace) -> None:
     if options.explain is not None:
-        from porting.profile.explain import explained, show_explained  # noqa: PLC0415
+        from porting.profile.explain import explained, show_explained  # noqa: PLC0415 - one form of several
 
         tasks = explained(found, options.explain)
         if options.json:
-            from porting.profile.data import explained_as_dict  # noqa: PLC0415
+            from porting.profile.data import explained_as_dict  # noqa: PLC0415 - one form of several
 
             console.emit(explained_as_dict(found, tasks))
         else:
             show_explained(found, tasks)
         return
     if options.json:
-        from porting.profile.data import as_dict  # noqa: PLC0415
+        from porting.profile.data import as_dict  # noqa: PLC0415 - one form of several
 
         console.emit(as_dict(found))
         return
-    from porting.profile.text import show  # noqa: PLC0415
+    from porting.profile.text import show  # noqa: PLC0415 - rich, for tables alone
 
     show(found)
     for path in (options.trace, options.html):

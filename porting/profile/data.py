@@ -136,7 +136,7 @@ def _explained(found: Explained) -> dict[str, object]:
             "section": found.name,
             "family": found.section.family,
             "fitted": dict(found.section.fitted),
-            "values": asdict(found.section.parameters),  # type: ignore[call-overload]
+            "values": asdict(found.section.parameters),
         },
     }
 

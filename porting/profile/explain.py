@@ -138,7 +138,7 @@ def lines(found: Explained) -> Iterator[str]:
         yield f"    {key} = {at} ({value.confidence} confidence: {value.source})"
     yield f"  parameters {fitted_words(found.section)}"
     meanings = parameter_words(found.name)
-    for name, number in asdict(found.section.parameters).items():  # type: ignore[call-overload]
+    for name, number in asdict(found.section.parameters).items():
         yield f"    {name} = {number:.4g}: {meanings[name]}"
 
 

@@ -6,9 +6,7 @@ It only shows. The layout lies in `templates/`, its colours and types in the sty
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import resources
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from device_model.device import QUANTITIES
@@ -29,6 +27,7 @@ from porting.profile.words import (
     trust,
     verdict,
 )
+from porting.report import frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,25 +79,19 @@ class Shown:
 
 def render_page(profile: Profile) -> str:
     """Return the page that shows a profile."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(_file("porting.profile", "profile.html"))
-    style = _file("porting.report", "report.css") + _file("porting.profile", "profile.css")
-    page = template.render(
-        profile=profile,
-        chips=f"{profile.chips} × " if profile.chips > 1 else "",
-        verdict=_sentence(verdict(profile).partition(": ")[2]),
-        setting=setting(profile),
-        facts=[fact for phase in profile.phases for fact in _facts(profile, phase)],
-        phases=[_shown(profile, phase) for phase in profile.phases],
-        bounds=list(WAITS.items()),
-        notes=[_sentence(note) for note in trust(profile)],
-        swept=_swept(profile),
-        chip=_chip(profile),
-        style=Markup(style),  # noqa: S704 - our own files
-    )
-    return page if page.endswith("\n") else page + "\n"
+    values = {
+        "profile": profile,
+        "chips": f"{profile.chips} × " if profile.chips > 1 else "",
+        "verdict": _sentence(verdict(profile).partition(": ")[2]),
+        "setting": setting(profile),
+        "facts": [fact for phase in profile.phases for fact in _facts(profile, phase)],
+        "phases": [_shown(profile, phase) for phase in profile.phases],
+        "bounds": list(WAITS.items()),
+        "notes": [_sentence(note) for note in trust(profile)],
+        "swept": _swept(profile),
+        "chip": _chip(profile),
+    }
+    return frame.render("porting.profile", "profile.html", values, styles=("profile.css",))
 
 
 def _facts(profile: Profile, phase: Phase) -> list[Fact]:
@@ -179,7 +172,3 @@ def _chip(profile: Profile) -> list[dict[str, str]]:
 
 def _sentence(words: str) -> str:
     return words[:1].upper() + words[1:]
-
-
-def _file(package: str, name: str) -> str:
-    return resources.files(package).joinpath("templates", name).read_text(encoding="utf-8")

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import resources
-
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 
 from dsl.diagnostics import Diagnostic, Severity, render
+from porting.report import frame
 from porting.report.highlight import highlight
 from porting.report.model import Case, Formula, Report, Verdict
 from porting.report.plots import layer_lines, plot_layers, plot_modes, series, usable
@@ -67,34 +65,34 @@ class Stage:
 
 def render_html(report: Report, spec_text: str) -> str:
     """Return the page that shows a report and the spec it is about."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    values = {
+        "report": report,
+        "title": report.model.name or report.model.source,
+        "headline": HEADLINES[report.verdict],
+        "summary": summary(report),
+        "facts": facts(report),
+        "room_used": room_used,
+        "plot_modes": plot_modes(report.validation.cases),
+        "plot_layers": plot_layers(report.validation.layers),
+        "has_reference": any(line.is_reference for line in layer_lines(report.validation.layers)),
+        "formulas": [(_title(k), k, f, _amount(k, f)) for k, f in report.memory.formulas.items()],
+        "keys": key_rows(report),
+        "diagnostics": [(d, render(d), _anchor(d, spec_text)) for d in report.diagnostics],
+        "is_error": lambda d: d.severity is Severity.ERROR,
+        "spec_text": spec_text,
+        "spec_lines": highlight(spec_text),
+        "stages": stages(report),
+    }
+    filters: dict[str, Callable[..., object]] = {
+        "error": error,
+        "size": size,
+        "number": number,
+        "seconds": seconds,
+        "series": series,
+    }
+    return frame.render(
+        "porting.report", "report.html", values, filters=filters, script="report.js"
     )
-    environment.filters.update(
-        error=error, size=size, number=number, seconds=seconds, series=series
-    )
-    template = environment.from_string(_file("report.html"))
-    page = template.render(
-        report=report,
-        title=report.model.name or report.model.source,
-        headline=HEADLINES[report.verdict],
-        summary=summary(report),
-        facts=facts(report),
-        room_used=room_used,
-        plot_modes=plot_modes(report.validation.cases),
-        plot_layers=plot_layers(report.validation.layers),
-        has_reference=any(line.is_reference for line in layer_lines(report.validation.layers)),
-        formulas=[(_title(k), k, f, _amount(k, f)) for k, f in report.memory.formulas.items()],
-        keys=key_rows(report),
-        diagnostics=[(d, render(d), _anchor(d, spec_text)) for d in report.diagnostics],
-        is_error=lambda d: d.severity is Severity.ERROR,
-        spec_text=spec_text,
-        spec_lines=highlight(spec_text),
-        stages=stages(report),
-        style=Markup(_file("report.css")),  # noqa: S704 - our own file
-        script=Markup(_file("report.js")),  # noqa: S704 - our own file
-    )
-    return page if page.endswith("\n") else page + "\n"
 
 
 def summary(report: Report) -> str:
@@ -260,7 +258,3 @@ def _anchor(diagnostic: Diagnostic, spec_text: str) -> int | None:
     if span is None or span.source.text != spec_text:
         return None
     return span.source.position(span.start)[0] + 1
-
-
-def _file(name: str) -> str:
-    return resources.files("porting.report").joinpath("templates", name).read_text(encoding="utf-8")

@@ -5,16 +5,14 @@ No script and no style from elsewhere, every text from outside escaped. It only 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import resources
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 
 from device_model.device import QUANTITIES
 from device_model.timeline.design import read_by
+from porting.report import frame
 from porting.sweeps.plot import plot_front
 from porting.sweeps.study import CHIP, USER, Best, Study, shown
 
@@ -41,25 +39,22 @@ class Share:
 
 def render_sweep(study: Study) -> str:
     """Return the page that shows a sweep."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(rate=rate, words=_words)
-    template = environment.from_string(_file("sweep.html"))
     by, series = study.series()
-    page = template.render(
-        study=study,
-        headline="Swept" if study.usable.any() else "Nothing fits",
-        facts=facts(study),
-        plot=plot_front(study),
-        by=by,
-        series=[label for label, _ in series],
-        rows=[study.row(i) for i in study.shown],
-        best=[(name, shares(values)) for name, values in study.best()],
-        sources=list(sources(study)),
-        style=Markup(_file("report.css") + _file("sweep.css")),  # noqa: S704 - our own files
+    values = {
+        "study": study,
+        "headline": "Swept" if study.usable.any() else "Nothing fits",
+        "facts": facts(study),
+        "plot": plot_front(study),
+        "by": by,
+        "series": [label for label, _ in series],
+        "rows": [study.row(i) for i in study.shown],
+        "best": [(name, shares(values)) for name, values in study.best()],
+        "sources": list(sources(study)),
+    }
+    filters: dict[str, Callable[..., object]] = {"rate": rate, "words": _words}
+    return frame.render(
+        "porting.sweeps", "sweep.html", values, filters=filters, styles=("sweep.css",)
     )
-    return page if page.endswith("\n") else page + "\n"
 
 
 def facts(study: Study) -> list[tuple[str, str, str]]:
@@ -115,7 +110,3 @@ def rate(value: float) -> str:
 
 def _words(text: str) -> str:
     return text.replace("\n", " ")
-
-
-def _file(name: str) -> str:
-    return resources.files("porting.report").joinpath("templates", name).read_text(encoding="utf-8")
