@@ -55,6 +55,10 @@ QUANTITIES: Mapping[str, str] = {
     "hbm_joule_per_byte": "joules a byte of main memory",
     "utilisation": "share of the peak that is claimed",
 }
+LEAST, LARGEST = 1e-18, 1e24
+"""Between these lies every quantity of a chip; formulas stay far from what floats hold."""
+SHARES = ("link_overlap", "utilisation")
+COUNTS = ("units", "domain", "multicast")
 MAX_FILE = 1 << 20
 MAX_SWEEP = 64
 
@@ -178,7 +182,7 @@ def _fault(key: str, value: object, place: str) -> Diagnostic | None:
     if key in ("name", "note", "calibration"):
         wrong = None if isinstance(value, str) else "is no text"
     elif key in QUANTITIES:
-        wrong = _wrong(value)
+        wrong = _wrong(key, value)
     elif key == "numerics":
         tables = isinstance(value, dict) and all(isinstance(e, dict) for e in value.values())
         wrong = None if tables else "is no table of tables"
@@ -190,7 +194,7 @@ def _fault(key: str, value: object, place: str) -> Diagnostic | None:
     return Diagnostic("S608", f"`{key}` {wrong}", place=where) if wrong else None
 
 
-def _wrong(value: object) -> str | None:
+def _wrong(key: str, value: object) -> str | None:
     """Return what is wrong with a quantity, None where nothing is."""
     if not isinstance(value, dict) or set(value) != {"value", "source", "confidence"}:
         return 'is not written as { value = …, source = "…", confidence = "…" }'
@@ -202,11 +206,21 @@ def _wrong(value: object) -> str | None:
         real = isinstance(number, (int, float)) and not isinstance(number, bool)
         if not (real and isfinite(number) and number > 0):
             return f"is {number!r}; a value above zero is needed"
+        low, high = _range(key)
+        if not low <= number <= high:
+            return f"is {number!r}; {low:g} to {high:g} are possible"
     if not isinstance(value["source"], str) or not value["source"].strip():
         return "has no source"
     if value["confidence"] not in CONFIDENCE:
         return f"has the confidence {value['confidence']!r}; it is one of {', '.join(CONFIDENCE)}"
     return None
+
+
+def _range(key: str) -> tuple[float, float]:
+    """Return between which values a quantity lies."""
+    if key in SHARES:
+        return LEAST, 1.0
+    return (1.0, LARGEST) if key in COUNTS else (LEAST, LARGEST)
 
 
 def _quantity(entry: Mapping[str, object]) -> Quantity:

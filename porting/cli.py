@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 EXIT_REFUSED = 2
+MAX_AMOUNT = 1e9
+MAX_EXPONENT = 4.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -165,10 +167,10 @@ def _times(parser: argparse.ArgumentParser) -> None:
         "--numerics", default="bf16", metavar="NAME", help="format of products (bf16)"
     )
     parser.add_argument(
-        "--skew", type=float, default=0.0, metavar="A", help="power law of expert loads (even)"
+        "--skew", type=_exponent, default=0.0, metavar="A", help="power law of expert loads (even)"
     )
     parser.add_argument(
-        "--host", type=float, default=0.0, metavar="MS", help="milliseconds between steps"
+        "--host", type=_amount, default=0.0, metavar="MS", help="milliseconds between steps"
     )
 
 
@@ -235,3 +237,17 @@ def _natural(text: str) -> int:
     if not text.isdigit() or len(text) > 12:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
     return int(text)
+
+
+def _amount(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= MAX_AMOUNT:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and {MAX_AMOUNT:g}")
+    return value
+
+
+def _exponent(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < MAX_EXPONENT:
+        raise argparse.ArgumentTypeError(f"{text} is no exponent from 0 to below {MAX_EXPONENT:g}")
+    return value

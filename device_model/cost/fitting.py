@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from device_model.cost.calibration import Calibration, Section
 from device_model.cost.chip import Array
-from device_model.cost.oracle import Columns, predict
+from device_model.cost.oracle import Columns, as_numbers, predict
 from device_model.cost.score import Score, score
 from device_model.device import Device
 from dsl.diagnostics import refuse
 
+TIME = "latency_ms"
+LEAST_ROWS = 8
 ROUNDS = 4
 PULL = 1e-3
 """Weight of the way from the start, so that a parameter that the rows say nothing about stays where it is."""
@@ -82,6 +84,7 @@ def fit(
     seeds: Sequence[int] = (0, 1),
 ) -> Fitted:
     """Return a section fitted on all rows, with its errors on halves of the groups that it was not fitted on."""
+    _require_times(what, columns, source)
     groups = group_of(columns, what.group)
     count = int(groups.max()) + 1
     errors: list[Score] = []
@@ -108,6 +111,19 @@ def fit(
     return Fitted(section, seen_error, tuple(errors), count)
 
 
+def _require_times(what: Fit, columns: Columns, source: str) -> None:
+    """Refuse a table that lacks a column of the fit, or a row of it a time."""
+    missing = [c for c in (*what.group, TIME) if c not in columns]
+    if missing:
+        message = f"{source} has no column {', '.join(missing)}"
+        raise refuse("S610", message, help=f"it has {', '.join(columns)}")
+    times = as_numbers(np.asarray(columns[TIME]), TIME)
+    bad = int(np.count_nonzero(~(np.isfinite(times) & (times > 0))))
+    if bad or len(times) < LEAST_ROWS:
+        message = f"{source}: {bad:,} of {len(times):,} rows have no time above zero"
+        raise refuse("S610", message, help=f"a fit needs {LEAST_ROWS} rows, and the time of each")
+
+
 def group_of(columns: Columns, names: Sequence[str]) -> NDArray[np.int64]:
     """Return the number of each row's group."""
     keys = np.stack([np.unique(np.asarray(columns[n]), return_inverse=True)[1] for n in names])
@@ -121,7 +137,7 @@ def _rows(columns: Columns, which: NDArray[Any]) -> Columns:
 
 def _score(what: Fit, columns: Columns, device: Device, known: Calibration) -> Score:
     found = predict(what.op, columns, device, what.dtype, known)
-    return score(found.seconds, np.asarray(columns["latency_ms"], np.float64) / 1e3)
+    return score(found.seconds, np.asarray(columns[TIME], np.float64) / 1e3)
 
 
 def _minimize() -> Callable[..., Any]:
@@ -141,10 +157,10 @@ def _search(
     """Return the calibration with the parameters of least error, from the bounds' starts."""
     minimize = _minimize()
 
-    count = len(columns["latency_ms"])
+    count = len(columns[TIME])
     some = np.random.default_rng(seed).permutation(count)[:MOST_ROWS]
     rows = _rows(columns, some)
-    measured = np.asarray(rows["latency_ms"], np.float64) / 1e3
+    measured = np.asarray(rows[TIME], np.float64) / 1e3
     names = list(what.bounds)
     fixed = asdict(known.sections[what.section].parameters)
     kind = type(known.sections[what.section].parameters)
@@ -152,6 +168,10 @@ def _search(
     def at(z: Array) -> Calibration:
         values = {n: what.bounds[n].at(float(x)) for n, x in zip(names, z, strict=True)}
         return with_section(known, what.section, Section(kind(**{**fixed, **values}), {}, ""))
+
+    first = predict(what.op, rows, device, what.dtype, known)
+    if first.reasons:
+        raise refuse("S610", f"{what.section}: rows without an answer: {next(iter(first.reasons))}")
 
     def error(z: Array) -> float:
         seconds = predict(what.op, rows, device, what.dtype, at(z)).seconds

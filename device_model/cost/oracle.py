@@ -39,6 +39,8 @@ COLLECTIVES: Mapping[str, str] = {
 # the published tables have no column for it.
 UNGATED = ((128, 6, 2688), (512, 22, 2048))
 FLOATS = ("half", "float16", "bfloat16", "bf16", "float", "f32")
+LARGEST = 1e12
+"""No size is larger: products of several stay far from what floats hold."""
 BLOCK = 1 << 14
 """Rows at a time, whose arrays stay in a core's cache."""
 
@@ -165,7 +167,7 @@ def _collective(columns: Columns, device: Device, dtype: str, known: Calibration
     size, chips = numbers(columns, "bytes", "num_gpus")
     ops = np.asarray(columns["op"]).astype(str)
     kinds = np.asarray(columns["dtype"]).astype(str) if "dtype" in columns else None
-    chip, p = rates(device, "bf16"), known.get("collective", CollectiveParameters)
+    chip = rates(device, "bf16")
     seconds = np.full(size.shape, np.nan)
     sums = "switch_reduces" in device.quantities
     floats = np.isin(kinds, FLOATS) if kinds is not None else np.full(size.shape, dtype in FLOATS)
@@ -176,6 +178,7 @@ def _collective(columns: Columns, device: Device, dtype: str, known: Calibration
         op = COLLECTIVES.get(str(written).lower())
         rows = (ops == written) & reachable
         if op in OPERATIONS and rows.any():
+            p = known.get("collective", CollectiveParameters)
             seconds[rows], _ = collective(
                 op, size[rows], chips[rows], chip, p, in_switch=floats[rows] & sums
             )
@@ -230,7 +233,7 @@ def predict(
         raise refuse("S610", message, help=f"it has {', '.join(columns)}")
     given = np.stack([as_numbers(columns[c], c) for c in target.numbers])
     least = np.asarray([[0.0] if c == "step" else [1.0] for c in target.numbers])
-    bad = ~np.all(np.isfinite(given) & (given >= least), axis=0)
+    bad = ~np.all((given >= least) & (given <= LARGEST), axis=0)
     safe: dict[str, NDArray[Any]] = dict(columns)
     for name, values in zip(target.numbers, given, strict=True):
         safe[name] = np.where(bad, 1.0, values)
@@ -244,5 +247,5 @@ def predict(
     for part in parts:
         for reason, count in part.reasons.items():
             whole.reasons[reason] = whole.reasons.get(reason, 0) + count
-    whole.refuse_rows(bad, "a size is missing, no number, or below its least")
+    whole.refuse_rows(bad, f"a size is missing, no number, below its least or above {LARGEST:.0e}")
     return whole

@@ -33,11 +33,12 @@ def read_table(path: Path) -> pa.Table:
         if size > MAX_BYTES:
             raise refuse("S610", f"{path} has {size:,} bytes; {MAX_BYTES:,} are possible")
         table = _read(path)
+        names = table.column_names
     except OSError as error:
         raise refuse("S610", f"{path} cannot be read: {error}") from None
     except (pa.ArrowException, ValueError) as error:
         raise refuse("S610", f"{path} is no table: {_line(error)}") from None
-    if len(set(table.column_names)) != len(table.column_names):
+    if len(set(names)) != len(names):
         raise refuse("S610", f"{path} has two columns of one name")
     return table
 

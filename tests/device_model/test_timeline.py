@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -135,3 +136,12 @@ def test_only_the_last_token_needs_logits():
         for x in (True, False)
     )
     assert last < every / 4
+
+
+def test_attention_without_a_causal_mask_has_no_price():
+    graph = graph_of("llama-3.1-70b")
+    found = stages(graph, point_of(graph, {"tp": 8}, STEPS[1]))
+    task = next(t for s in found for t in s.tasks if t.kind is Kind.ATTENTION)
+    assert prices().of(task).seconds > 0
+    with pytest.raises(Refused, match="S609"):
+        prices().of(replace(task, sizes={**task.sizes, "causal": 0.0}))

@@ -1,6 +1,7 @@
 """`sohu predict` and `sohu calibrate`: tables in, tables out, and a reason for every row without an answer."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,24 @@ def test_rows_without_an_answer_are_nan_with_a_reason(
     found = np.asarray(tables.read_table(out)["predicted_ms"].to_pylist(), np.float64)
     assert np.isnan(found).tolist() == [False, True, True]
     assert "no prediction for 2 rows: a size is missing" in capsys.readouterr().err
+
+
+def test_sizes_beyond_all_bounds_have_no_answer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = written(tmp_path / "in.parquet", m=[1e300, 1e12], n=[1e300, 1e12], k=[1e300, 1e12])
+    assert run(data, "gemm", tmp_path / "out.parquet") == 0
+    huge, large = tables.read_table(tmp_path / "out.parquet")["predicted_ms"].to_pylist()
+    assert np.isnan(huge)
+    assert large > 0
+    assert "above 1e+12" in capsys.readouterr().err
+
+
+def test_a_score_of_no_row_is_null(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = written(tmp_path / "in.csv", m=[-1], n=[1], k=[1], latency_ms=[0.5])
+    assert run(data, "gemm", tmp_path / "out.csv", "--json") == 0
+    told = json.loads(capsys.readouterr().out)["scores"]["latency_ms"]
+    assert (told["coverage"], told["mape"]) == (0.0, None)
 
 
 def test_errors_are_printed_where_times_are_measured(
@@ -143,6 +162,7 @@ def test_hub_ids_name_programs_of_the_zoo() -> None:
         ("in.csv", b"m,n\n1,2\n", "no column k"),
         ("in.csv", b"m,n,k\na,b,c\n", "holds no numbers"),
         ("in.csv", b"", "is no table"),
+        ("in.csv", b"\xff\xfe\x00m,n,k\n1,2,3\n", "is no table"),
         ("in.csv", b"m,m,k\n1,1,1\n", "two columns of one name"),
         ("in.parquet", b"PAR1 not really", "is no table"),
         ("in.txt", b"m,n,k\n", "neither .parquet nor .csv"),
@@ -181,5 +201,20 @@ def test_a_calibration_is_fitted_scored_and_written(
     assert all(float(e["MAPE"].removesuffix(" %")) <= 11.0 for e in errors)
     assert "[collective]" in out.read_text()
     assert "mape_held_out" in out.read_text()
+
+
+def test_nothing_is_fitted_on_tables_of_another_kind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert main(["calibrate", str(tmp_path), "--json"]) == 2
     assert "S611" in capsys.readouterr().out
+    shapes: dict[str, list[object]] = {"m": [64], "n": [64], "k": [64]}
+    written(tmp_path / "h100_nccl.parquet", **shapes, latency_ms=[1.0])
+    assert main(["calibrate", str(tmp_path)]) == 2
+    assert "has no column op, dtype, num_gpus" in capsys.readouterr().err
+    written(tmp_path / "h100_gemm_bf16.parquet", **shapes, latency_ms=[0.0])
+    assert main(["calibrate", str(tmp_path), "--section", "gemm_bf16"]) == 2
+    assert "1 of 1 rows have no time above zero" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "scipy.optimize", None)
+    assert main(["calibrate", str(MEASURED), "--section", "collective"]) == 2
+    assert "scipy is not installed" in capsys.readouterr().err
