@@ -30,9 +30,9 @@ from device_model.timeline.pricing import (
     Prices,
     element_bytes,
 )  # fmt: skip
-from device_model.timeline.tasks import Kind, Stage, Task, stages
+from device_model.timeline.tasks import Kind, Stage, Task, pipeline_depth, stages
 from dsl.diagnostics import refuse
-from dsl.graph import Graph, Repeat
+from dsl.graph import Graph
 
 BLOCK = 1 << 16
 """Points evaluated at once, so that arrays stay small."""
@@ -120,7 +120,11 @@ class _Work:
     def _require_links(self) -> None:
         """Refuse collectives for which the chip's description has no links."""
         tasks = (t for found in self.stages.values() for stage in found for t in stage.tasks)
-        sizes = [np.max(t.sizes["chips"]) for t in tasks if t.kind is Kind.COLLECTIVE]
+        sizes = [
+            np.max(np.maximum(t.sizes["chips"], t.sizes.get("reach", 1.0)))
+            for t in tasks
+            if t.kind is Kind.COLLECTIVE
+        ]
         most = max((float(size) for size in sizes), default=1.0)
         domain = self.device.quantities.get("domain")
         known = float(np.min(self.design.value("domain", domain.value if domain else 1.0)))
@@ -193,19 +197,20 @@ class _Work:
         return found | self._energy(decode, interval)
 
     def _requests(self, prefill: Step, interval: Any, divides: NDArray[np.bool_]) -> dict[str, Any]:
-        """Return the time to prefill the whole batch, in as many steps as it takes, and the rates of whole requests."""
+        """Return the time to prefill the whole batch, step after step, and the rates of requests in a full pipeline."""
         host = self.design.value("host", 0.0)
         rounds = self.batch / self.prompts
-        spent = np.where(divides, prefill.interval + host, np.nan) * rounds
+        first = np.where(divides, prefill.seconds + host, np.nan)
+        each = np.where(divides, prefill.interval + host, np.nan)
         waits = {**prefill.waits, LATENCY: prefill.waits[LATENCY] + host}
         found = {
-            "prefill_s": spent,
-            "prefill_tokens_per_s_chip": self.batch * self.seq / (spent * self.chips),
+            "prefill_s": first + (rounds - 1) * each,
+            "prefill_tokens_per_s_chip": self.prompts * self.seq / (each * self.chips),
             **_bound("prefill_bound", waits),
         }
         if "answer" in self.design.numbers:
             answer = self.design.value("answer", 0)
-            whole = spent + answer * interval
+            whole = rounds * each + answer * interval
             found["out_tokens_per_s"] = self.batch * answer / whole
             found["in_out_tokens_per_s"] = self.batch * (self.seq + answer) / whole
         return found
@@ -215,7 +220,7 @@ class _Work:
         weights = loads.weights(self.mesh, numerics)
         full = np.maximum(self.context, self.seq if self.prefills else 0)
         # A pipeline that is kept full holds the state of as many batches as it has stages.
-        pipeline = prod(self.mesh[axis] for axis in _pipelines(graph))
+        pipeline = pipeline_depth(graph, self.mesh)
         state = pipeline * loads.state({**self.decode, graph.context: full})
         before = {**self.decode, graph.context: np.maximum(self.context - 1, 0)}
         activations = loads.activations(before)
@@ -252,13 +257,13 @@ class _Work:
         step = Step()
         for stage in found:
             tasks = [_cut_task(task, block) for task in stage.tasks]
-            pipeline = cut(stage.stages, block)
-            for task, joins in zip(tasks, _joins_next(tasks, stage.layers), strict=True):
-                _add(step, prices, task, joins, stage.layers, pipeline)
+            pipeline, layers = cut(stage.stages, block), cut(stage.layers, block)
+            for task, joins in zip(tasks, _joins_next(tasks, layers), strict=True):
+                _add(step, prices, task, joins, layers, pipeline)
         return step
 
 
-def _add(step: Step, prices: Prices, task: Task, joins: Any, layers: int, pipeline: Any) -> None:
+def _add(step: Step, prices: Prices, task: Task, joins: Any, layers: Any, pipeline: Any) -> None:
     """Add a task of every layer to a step."""
     parts = prices.parts(task)
     launch = np.minimum(parts.terms.get("launch", 0.0), parts.seconds)
@@ -302,7 +307,7 @@ def moved(task: Task, parts: Parts, prices: Prices) -> Any:
     return s["m"] * s["k"] * operand + s["k"] * s["n"] * weight + s["m"] * s["n"] * s["y_bits"] / 8
 
 
-def _joins_next(tasks: Sequence[Task], layers: int) -> list[Any]:
+def _joins_next(tasks: Sequence[Task], layers: Any) -> list[Any]:
     """Return at which points a task and the first of the next layer are one kernel: both element-wise, both there."""
     absent = [_absent(task) for task in tasks]
     first: Any = False
@@ -312,7 +317,7 @@ def _joins_next(tasks: Sequence[Task], layers: int) -> list[Any]:
         free = free & gone
     count = sum(np.where(gone, 0, 1) for gone in absent)
     joins: list[Any] = []
-    free = np.asarray(layers > 1) & (np.asarray(count) > 1) & first
+    free = (np.asarray(layers) > 1) & (np.asarray(count) > 1) & first
     for task, gone in zip(reversed(tasks), reversed(absent), strict=True):
         joins.append(free & ~gone & (task.kind is Kind.VECTOR))
         free = free & gone
@@ -359,8 +364,3 @@ def _bound(name: str, waits: Mapping[str, Any]) -> dict[str, Any]:
     total = np.maximum(stacked.sum(axis=0), np.finfo(np.float64).tiny)
     kinds = np.asarray(WAITS)[np.argmax(stacked, axis=0)]
     return {name: kinds, f"{name}_share": stacked.max(axis=0) / total}
-
-
-def _pipelines(graph: Graph) -> frozenset[str]:
-    """Return the mesh axes along which layers are dealt to stages."""
-    return frozenset(s.stages for s in graph.body.steps if isinstance(s, Repeat) and s.stages)

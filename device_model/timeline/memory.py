@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from device_model.timeline.tasks import AFTER, BEFORE, Stage
+from device_model.timeline.tasks import AFTER, BEFORE, BETWEEN, Stage, pipeline_depth
 from device_model.timeline.weights import Weights
 from dsl.footprint import footprint
 from dsl.graph import Graph
@@ -65,7 +65,8 @@ class Memory:
         head = {**point, graph.seq: 1} if last_logits else dict(point)
         stored = float(evaluate(self.footprint.weights, point))
         held = float(self.weights.held(point, dtype))
-        state = float(evaluate(self.footprint.state, full))
+        # A pipeline that is kept full holds the state of as many batches as it has stages.
+        state = float(evaluate(self.footprint.state, full)) * pipeline_depth(graph, point)
         return MemoryUse(held, stored, state, dict(_activations(self.alive, point, head, found)))
 
 
@@ -76,7 +77,7 @@ def _activations(
     found: Sequence[Stage],
 ) -> Iterator[tuple[str, tuple[float, ...]]]:
     layers: dict[str, list[Candidate]] = {}
-    outside: dict[str, list[Candidate]] = {BEFORE: [], AFTER: []}
+    outside: dict[str, list[Candidate]] = {BEFORE: [], BETWEEN: [], AFTER: []}
     for candidate in candidates:
         if candidate.place:
             layers.setdefault(candidate.place, []).append(candidate)

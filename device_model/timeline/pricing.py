@@ -188,8 +188,11 @@ class Prices:
         if np.all(np.asarray(s["chips"]) <= 1):
             return Parts(np.zeros(()), {"links": np.zeros(())}, {"algorithm": np.asarray(ALONE)})
         p = self.calibration.get("collective", CollectiveParameters)
+        # Neighbouring stages of a pipeline may lie in different domains, though they are but two chips.
+        far = np.asarray(s.get("reach", 0.0)) > np.asarray(self.chip.domain)
+        link = np.where(far, self.chip.scaleout, self.chip.link)
         seconds, index = collective(
-            op, s["bytes"], s["chips"], self.chip, p,
+            op, s["bytes"], s["chips"], replace(self.chip, link=link), p,
             in_switch=np.asarray(self.quantity("switch_reduces", 0.0)) > 0,
         )  # fmt: skip
         hidden = np.asarray(self.quantity("link_overlap", 0.0))

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from math import prod
 
 from device_model.timeline.sizes import everywhere, larger, never, positive, size_at
 from dsl.footprint import VIEWS, site_of, split_batch, state_views, weight_bytes
@@ -43,6 +44,8 @@ KINDS: Mapping[str, Kind] = {
     "reduce_scatter": Kind.COLLECTIVE,
 }
 BEFORE, AFTER = "before the layers", "after the layers"
+BETWEEN = "between stages of the pipeline"
+OUTSIDE = (BEFORE, BETWEEN, AFTER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """The tasks of one layer class, or of what is outside of layers, and how many layers have them."""
+    """The tasks of one layer class, or of what is outside of layers, and how often a step passes them."""
 
     name: str
     layers: int
@@ -86,6 +89,7 @@ def stages(
             continue
         seen = True
         found += _layers(graph, step, point)
+        found += _between(graph, step, point)
     head = {**point, graph.seq: 1} if last_logits else dict(point)
     parts = ((BEFORE, before, dict(point)), (AFTER, after, head))
     outside = [
@@ -104,6 +108,25 @@ def _layers(graph: Graph, step: Repeat, point: Mapping[str, int]) -> Iterator[St
         name = f"layers {first}–{last}" if len(cls.layers) > 1 else f"layer {first}"
         tasks = tuple(_Tasks(graph, cls.body, point).of(nodes))
         yield Stage(name, len(cls.layers), tasks, pipeline)
+
+
+def pipeline_depth(graph: Graph, point: Mapping[str, int]) -> int:
+    """Return how many stages hold a part of the layers each: so many batches are under way in a full pipeline."""
+    axes = {s.stages for s in graph.body.steps if isinstance(s, Repeat) and s.stages}
+    return prod(point.get(axis, 1) for axis in axes)
+
+
+def _between(graph: Graph, step: Repeat, point: Mapping[str, int]) -> Iterator[Stage]:
+    """Yield what stages of a pipeline send to their next ones; a send is half of a gathering of two chips."""
+    pipeline = point.get(step.stages, 1) if step.stages else 1
+    if everywhere(pipeline, 1):
+        return
+    carried = [graph.values[i].type for i in step.classes[0].carry_in]
+    size = sum(size_at(split_batch(graph, local_bytes(t)), point) for t in carried)
+    reach = prod(point.get(axis, 1) for axis in graph.mesh)
+    sizes = {"chips": 2.0, "bytes": 2.0 * size, "reach": reach}
+    send = Task("send", Kind.COLLECTIVE, ("all_gather",), sizes, 0.0, 0.0)
+    yield Stage(BETWEEN, pipeline - 1, (send,), pipeline)
 
 
 class _Tasks:

@@ -10,7 +10,7 @@ from device_model.cost.collective import LIBRARY, CollectiveParameters, collecti
 from device_model.device import Quantity
 from device_model.timeline.pricing import Prices
 from device_model.timeline.schedule import WAITS, Entry
-from device_model.timeline.tasks import Kind
+from device_model.timeline.tasks import BETWEEN, Kind
 from dsl.diagnostics import did_you_mean, refuse
 from porting.profile.formulas import (
     FORMULAS,
@@ -113,7 +113,8 @@ def lines(found: Explained) -> Iterator[str]:
     task, price = entry.task, entry.price
     inside = f", in {' / '.join(task.path)}" if task.path else ""
     yield f"{task.name}: {step(phase)}, {found.where}{inside}"
-    layers = f" a layer, {duration(entry.total)} in {entry.layers} layers"
+    one = "send" if entry.stage == BETWEEN else "layer"
+    layers = f" a {one}, {duration(entry.total)} in {entry.layers} {one}s"
     every = layers if entry.layers > 1 else ""
     part = share(entry.total, phase.timeline.seconds)
     yield (

@@ -17,7 +17,7 @@ from device_model.device import device as device_named
 from device_model.timeline.memory import Memory, MemoryUse
 from device_model.timeline.pricing import Prices
 from device_model.timeline.schedule import Entry, Timeline, chips_of, priced
-from device_model.timeline.tasks import AFTER, BEFORE, Kind, Stage, stages
+from device_model.timeline.tasks import AFTER, BEFORE, BETWEEN, OUTSIDE, Kind, Stage, stages
 from dsl.diagnostics import refuse
 from dsl.footprint import layer_names
 from dsl.graph import Graph, Repeat
@@ -38,8 +38,8 @@ class Layers:
 
     @property
     def count(self) -> int:
-        """Return how many layers there are, 1 outside of them."""
-        return max(len(self.layers), 1)
+        """Return how often a step passes it: once a layer, and once outside of them or for each send of a pipeline."""
+        return self.entries[0].layers if self.entries else max(len(self.layers), 1)
 
     @property
     def seconds(self) -> float:
@@ -88,6 +88,7 @@ class Phase:
         if not by_layer or self.parts[0].name != AFTER:
             yield from ((None, p) for p in self.parts if p.name == BEFORE)
         yield from sorted(by_layer.items())
+        yield from ((None, p) for p in self.parts if p.name == BETWEEN for _ in range(p.count))
         yield from ((None, p) for p in self.parts if p.name == AFTER)
 
 
@@ -169,7 +170,13 @@ def sweep_of(chip: Device) -> tuple[Mapping[str, float], ...]:
 def _reach(chip: Device, prices: Prices, found: Sequence[Stage]) -> None:
     """Refuse a mesh whose collectives the chip's links do not reach."""
     most = max(
-        (t.sizes["chips"] for s in found for t in s.tasks if t.kind is Kind.COLLECTIVE), default=1.0
+        (
+            max(t.sizes["chips"], t.sizes.get("reach", 1.0))
+            for s in found
+            for t in s.tasks
+            if t.kind is Kind.COLLECTIVE
+        ),
+        default=1.0,
     )
     if most > 1 and float(prices.chip.link) <= 0:
         chip.quantity("link_bw")
@@ -186,7 +193,7 @@ def _parts(
     classes = [c.layers for s in graph.body.steps if isinstance(s, Repeat) for c in s.classes]
     rest = iter(classes)
     for stage in found:
-        outside = stage.name in (BEFORE, AFTER)
+        outside = stage.name in OUTSIDE
         layers = () if outside else next(rest)
         name = stage.name if outside else layer_names(layers)
         entries = tuple(e for e in line.entries if e.stage == stage.name)

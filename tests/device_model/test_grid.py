@@ -23,12 +23,15 @@ from dsl.diagnostics import Refused
 from dsl.graph import Graph
 from dsl.inference import infer
 from porting.library import load_program
+from tests.device_model.pipelines import pipelined
 
 PORTS = Path(__file__).parents[2] / "model_zoo" / "ports"
 
 
 @lru_cache
 def port(name: str) -> Graph:
+    if name == "pipelined":
+        return pipelined()
     program = load_program(PORTS / f"{name}.sohu")
     graph = infer(program.family(), program.blocks, None).graph
     assert graph is not None
@@ -43,7 +46,7 @@ def grid(name: str, chip: str, numerics: tuple[str, ...] = ("bf16",), **numbers:
 
 @pytest.mark.parametrize("chip", ["h100", "sohu"])
 @pytest.mark.parametrize(
-    "name", ["llama-3.1-8b", "mixtral-8x7b", "deepseek-v3-671b", "qwen3-30b-a3b"]
+    "name", ["llama-3.1-8b", "mixtral-8x7b", "deepseek-v3-671b", "qwen3-30b-a3b", "pipelined"]
 )
 def test_each_point_is_the_timeline(name, chip):
     graph, found = port(name), device(chip)

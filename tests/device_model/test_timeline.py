@@ -14,12 +14,13 @@ from device_model.device import device
 from device_model.timeline.memory import Memory
 from device_model.timeline.pricing import Prices
 from device_model.timeline.schedule import chips_of, priced, timeline
-from device_model.timeline.tasks import Kind, stages
+from device_model.timeline.tasks import BETWEEN, Kind, stages
 from dsl.diagnostics import Refused
 from dsl.footprint import footprint
 from dsl.graph import Graph
 from dsl.symbolic import evaluate
 from porting.commands.checking import bound_graph
+from tests.device_model.pipelines import pipelined
 
 PORTS = Path(__file__).parents[2] / "model_zoo/ports"
 CASES = (
@@ -145,3 +146,36 @@ def test_attention_without_a_causal_mask_has_no_price():
     assert prices().of(task).seconds > 0
     with pytest.raises(Refused, match="S609"):
         prices().of(replace(task, sizes={**task.sizes, "causal": 0.0}))
+
+
+@pytest.mark.parametrize("step", STEPS, ids=["decode", "prefill"])
+def test_stages_of_a_pipeline_send_what_layers_carry(step):
+    graph = pipelined()
+    at = {pp: timeline(graph, point_of(graph, {"pp": pp}, step), prices()) for pp in (1, 4, 16)}
+    sends = {pp: [e for e in line.entries if e.stage == BETWEEN] for pp, line in at.items()}
+    assert sends[1] == []
+    for pp in (4, 16):
+        (send,) = sends[pp]
+        assert send.layers == pp - 1
+        batch, new, _ = step
+        assert send.task.sizes["bytes"] == 2 * batch * new * 4096 * 2
+        assert at[pp].seconds == pytest.approx(at[1].seconds + send.total, rel=1e-12)
+        assert at[pp].interval < at[1].interval
+    # Sixteen chips are two domains, and the network between them is slower than the links inside of one.
+    assert sends[16][0].seconds >= sends[4][0].seconds
+
+
+def test_a_full_pipeline_holds_the_state_of_every_batch_in_it():
+    graph = pipelined()
+    memory = Memory(graph)
+    held = {}
+    for pp in (1, 4):
+        point = point_of(graph, {"pp": pp}, STEPS[0])
+        held[pp] = memory.use(point, stages(graph, point), "bf16")
+    assert held[4].state == held[1].state
+    assert held[4].weights < held[1].weights
+    whole = footprint(graph)
+    point = point_of(graph, {"pp": 4}, STEPS[0])
+    line = timeline(graph, point, prices(), last_logits=False)
+    assert line.flops == pytest.approx(float(evaluate(whole.flops, point)), rel=1e-9)
+    assert line.bytes == pytest.approx(float(evaluate(whole.traffic, point)), rel=1e-9)

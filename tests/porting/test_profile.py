@@ -24,6 +24,7 @@ from porting.profile.model import Profile, profile_of, sweep_of
 from porting.profile.page import render_page
 from porting.profile.plots import points
 from porting.profile.trace import ENGINE_TRACKS, HOST, LAYERS, memory_over_time, slices, trace_bytes
+from tests.device_model.pipelines import pipelined_text
 from tests.porting.test_report import HOSTILE, Page
 
 PORTS = Path(__file__).parents[2] / "model_zoo/ports"
@@ -197,6 +198,19 @@ def test_few_slices_where_layers_are_many(llama: Profile) -> None:
     layers = [s for s in slices(llama.phases[0], 10) if s.track == LAYERS]
     assert len(layers) == 82
     assert len(list(slices(llama.phases[0], 10))) < len(list(slices(llama.phases[0]))) / 2
+
+
+def test_a_pipeline_sends_between_its_stages(tmp_path: Path) -> None:
+    path = tmp_path / "pipelined.sohu"
+    path.write_text(pipelined_text(), encoding="utf-8")
+    found = profile_of(path, "h100", "bf16", mesh="pp=4")
+    for phase in found.phases:
+        made = [s for s in slices(phase) if s.track == LAYERS]
+        assert sum("between stages" in s.name for s in made) == 3
+        total = sum(p.count * p.seconds for p in phase.parts)
+        assert total == pytest.approx(phase.timeline.seconds)
+    page = render_page(found)
+    assert "between stages of the pipeline" in page
 
 
 def test_a_trace_parses_back(sohu: Profile) -> None:
