@@ -17,6 +17,7 @@ from typing import Any, TypeGuard, TypeVar
 from device_model.cost.attention import DecodeParameters, PrefillParameters
 from device_model.cost.collective import CollectiveParameters
 from device_model.cost.gemm import GemmParameters
+from device_model.cost.host import HostParameters
 from device_model.cost.moe import MoeParameters
 from device_model.cost.vector import VectorParameters
 from device_model.device import Device
@@ -29,6 +30,7 @@ Parameters = (
     | MoeParameters
     | CollectiveParameters
     | VectorParameters
+    | HostParameters
 )
 Wanted = TypeVar("Wanted")
 SECTIONS: Mapping[str, type[Parameters]] = {
@@ -59,7 +61,7 @@ class Calibration:
     name: str
     title: str
     sections: Mapping[str, Section]
-    serving: Mapping[str, Mapping[str, float]]
+    serving: Mapping[str, Section]
 
     def get(self, section: str, kind: type[Wanted]) -> Wanted:
         """Return the parameters of one formula; raises `Refused` where the family has none."""
@@ -69,6 +71,16 @@ class Calibration:
             message = f"the calibration `{self.name}` has no `{section}`"
             raise refuse("S611", message, help=f"it has {known}")
         return found.parameters
+
+
+def host_of(known: Calibration, framework: str) -> HostParameters:
+    """Return the constants of a serving framework; raises `Refused` where the calibration has none."""
+    found = known.serving.get(framework)
+    if found is None or not isinstance(found.parameters, HostParameters):
+        message = f"no constants for the backend {framework!r}"
+        help_ = f"known are {', '.join(known.serving) or 'none'}"
+        raise refuse("S611", message, help=help_)
+    return found.parameters
 
 
 def calibration(device: Device) -> Calibration:
@@ -95,24 +107,27 @@ def _read(name: str, depth: int) -> Calibration:
     base = table.get("base")
     inherited = _read(str(base), depth + 1) if base else Calibration(name, "", {}, {})
     own = {
-        key: _section(name, key, table[key], inherited.sections.get(key))
-        for key in SECTIONS
+        key: _section(name, key, table[key], inherited.sections.get(key), kind)
+        for key, kind in SECTIONS.items()
         if key in table
     }
     serving = {
-        framework: {k: float(v) for k, v in constants.items() if isinstance(v, (int, float))}
-        for framework, constants in table.get("serving", {}).items()
-        if isinstance(constants, dict)
-    }
+        framework: _section(
+            name, f"serving.{framework}", table["serving"][framework],
+            inherited.serving.get(framework), HostParameters,
+        )
+        for framework in table.get("serving", {})
+    }  # fmt: skip
     title = str(table.get("name", name))
     return Calibration(name, title, {**inherited.sections, **own}, {**inherited.serving, **serving})
 
 
 def _section(
-    name: str, key: str, table: Mapping[str, object], inherited: Section | None
-) -> Section:
+    name: str, key: str, table: Mapping[str, object], inherited: Section | None,
+    kind: type[Parameters],
+) -> Section:  # fmt: skip
     before = asdict(inherited.parameters) if inherited else {}
-    parameters = build(SECTIONS[key], {**before, **table}, f"{name}.toml, {key}")
+    parameters = build(kind, {**before, **table}, f"{name}.toml, {key}")
     fitted = table.get("fitted", {})
     return Section(parameters, fitted if isinstance(fitted, dict) else {}, name)
 

@@ -6,7 +6,7 @@ search is SciPy's, which is loaded here alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -22,6 +22,8 @@ from dsl.diagnostics import refuse
 
 TIME = "latency_ms"
 LEAST_ROWS = 8
+SEEDS = (0, 1)
+HALVES = 2 * len(SEEDS)
 ROUNDS = 4
 PULL = 1e-3
 """Weight of the way from the start, so that a parameter that the rows say nothing about stays where it is."""
@@ -80,24 +82,19 @@ def fit(
     known: Calibration,
     source: str,
     progress: Callable[[str, int, int], None],
-    *,
-    seeds: Sequence[int] = (0, 1),
 ) -> Fitted:
     """Return a section fitted on all rows, with its errors on halves of the groups that it was not fitted on."""
     _require_times(what, columns, source)
     groups = group_of(columns, what.group)
-    count = int(groups.max()) + 1
     errors: list[Score] = []
-    for seed in seeds:
-        chosen = np.random.default_rng(seed).permutation(count) < count // 2
-        half = chosen[groups]
-        for seen in (half, ~half):
-            found = _search(what, _rows(columns, seen), device, known, seed)
-            errors.append(_score(what, _rows(columns, ~seen), device, found))
-            progress(what.section, len(errors), 2 * len(seeds) + 1)
-    found = _search(what, columns, device, known, seeds[0])
+    for seed, seen in halves(groups):
+        found = _search(what, rows_of(columns, seen), device, known, seed)
+        errors.append(_score(what, rows_of(columns, ~seen), device, found))
+        progress(what.section, len(errors), HALVES + 1)
+    found = _search(what, columns, device, known, SEEDS[0])
     seen_error = _score(what, columns, device, found)
-    progress(what.section, 2 * len(seeds) + 1, 2 * len(seeds) + 1)
+    progress(what.section, HALVES + 1, HALVES + 1)
+    count = int(groups.max()) + 1
     mean = float(np.mean([e.mape for e in errors]))
     fitted = {
         "data": source,
@@ -131,7 +128,18 @@ def group_of(columns: Columns, names: Sequence[str]) -> NDArray[np.int64]:
     return found
 
 
-def _rows(columns: Columns, which: NDArray[Any]) -> Columns:
+def halves(groups: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+    """Yield random halves of the groups, each with its seed, as which rows are in them, and then the other halves."""
+    count = int(groups.max()) + 1
+    for seed in SEEDS:
+        chosen = np.random.default_rng(seed).permutation(count) < count // 2
+        half = np.asarray(chosen[groups])
+        yield seed, half
+        yield seed, ~half
+
+
+def rows_of(columns: Columns, which: NDArray[Any]) -> Columns:
+    """Return some rows of a table."""
     return {name: np.asarray(values)[which] for name, values in columns.items()}
 
 
@@ -159,7 +167,7 @@ def _search(
 
     count = len(columns[TIME])
     some = np.random.default_rng(seed).permutation(count)[:MOST_ROWS]
-    rows = _rows(columns, some)
+    rows = rows_of(columns, some)
     measured = np.asarray(rows[TIME], np.float64) / 1e3
     names = list(what.bounds)
     fixed = asdict(known.sections[what.section].parameters)

@@ -29,6 +29,7 @@ from device_model.timeline.pricing import (
     Parts,
     Prices,
     element_bytes,
+    product_format,
 )  # fmt: skip
 from device_model.timeline.tasks import Kind, Stage, Task, pipeline_depth, stages
 from dsl.diagnostics import refuse
@@ -301,7 +302,7 @@ def moved(task: Task, parts: Parts, prices: Prices) -> Any:
             if name.rpartition(", ")[2] in {"memory", "store", "elementwise"}
         )  # fmt: skip
         return busy * p.stream * np.asarray(prices.chip.bandwidth)
-    dtype = prices.product_format(s)
+    dtype = product_format(s, prices.dtype)
     weight = element_bytes(s, dtype)
     operand = element_bytes({"w_bits": s["x_bits"]}, dtype)
     return s["m"] * s["k"] * operand + s["k"] * s["n"] * weight + s["m"] * s["n"] * s["y_bits"] / 8

@@ -128,13 +128,8 @@ class Prices:
         }[task.kind]
         return rule(task.sizes)
 
-    def product_format(self, s: Mapping[str, float]) -> str:
-        """Return the format that a product computes in: operands wider than 16 bits are rounded to bf16, no less."""
-        wide = bool(np.all(np.asarray(s["w_bits"]) > 16)) or s["x_bits"] > 16
-        return "bf16" if wide else self.dtype
-
     def _gemm(self, s: Mapping[str, float]) -> Parts:
-        dtype = self.product_format(s)
+        dtype = product_format(s, self.dtype)
         operand = min(s["x_bits"], operand_bits(dtype)) / 8.0
         p = self.calibration.get(gemm_section(dtype), GemmParameters)
         if operand_bits(dtype) < 16:
@@ -156,7 +151,7 @@ class Prices:
         window = s["window"] if np.all(np.isfinite(s["window"])) else None
         size = s["bits"] / 8.0
         chip = rates(self.device, "bf16", self.changes)
-        few = np.asarray((np.asarray(s["new"]) <= FEW_TOKENS) & (np.asarray(s["context"]) > 0))
+        few = decodes(s)
         found: list[dict[str, Array]] = []
         if few.any():
             p = self.calibration.get("attention_decode", DecodeParameters)
@@ -208,6 +203,17 @@ class Prices:
             rate = np.asarray(self.device.quantity("vector_flops").value)
         terms = vector_terms(s["moved"], flops, rate, self.chip, p)
         return Parts(vector_seconds(terms, p), terms)
+
+
+def product_format(s: Mapping[str, float], dtype: str) -> str:
+    """Return the format that a product computes in: operands wider than 16 bits are rounded to bf16, no less."""
+    wide = bool(np.all(np.asarray(s["w_bits"]) > 16)) or s["x_bits"] > 16
+    return "bf16" if wide else dtype
+
+
+def decodes(s: Mapping[str, float]) -> NDArray[np.bool_]:
+    """Tell where attention takes the kernel of a decode step: few new tokens after cached ones."""
+    return np.asarray((np.asarray(s["new"]) <= FEW_TOKENS) & (np.asarray(s["context"]) > 0))
 
 
 def element_bytes(s: Mapping[str, float], dtype: str) -> Number:

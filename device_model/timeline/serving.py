@@ -13,6 +13,7 @@ from functools import lru_cache
 from math import floor
 
 from device_model.capacity import Capacity
+from device_model.cost.host import HostParameters
 from device_model.timeline.pricing import Prices
 from device_model.timeline.schedule import timeline
 from device_model.timeline.weights import Weights
@@ -21,25 +22,6 @@ from dsl.symbolic import evaluate
 
 MEMORY_SHARE = 0.9
 """Share of the memory that serving engines take, as their defaults are."""
-
-
-@dataclass(frozen=True, slots=True)
-class Framework:
-    """Constants of a serving framework.
-
-    `host` is seconds between steps; `exposed` the share of the other requests' prefills that fall between a request's
-    tokens: half where all of them start together and are prefilled first; `burst` how much of a full queue of prompts
-    a new one finds before it.
-    """
-
-    host: float
-    exposed: float
-    burst: float
-
-    @classmethod
-    def of(cls, constants: Mapping[str, float]) -> Framework:
-        """Return the constants of a calibration's table."""
-        return cls(constants["host"], constants["exposed"], constants["burst"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +54,7 @@ class Server:
         self.weights = Weights(graph, self.capacity.footprint.parts)
         self.step = lru_cache(maxsize=4096)(self._step)
 
-    def serve(self, load: Load, framework: Framework) -> Served | None:
+    def serve(self, load: Load, framework: HostParameters) -> Served | None:
         """Return the times of a load; None where not even one of its sequences fits."""
         running = min(load.concurrency, self.most(load.tokens_in + load.tokens_out))
         if running < 1:

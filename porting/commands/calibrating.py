@@ -8,28 +8,39 @@ from __future__ import annotations
 
 import argparse
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib import resources
 
 import numpy as np
 
-from device_model.cost.calibration import Calibration, Section, calibration
-from device_model.cost.fitting import Bounds, Fit, Fitted, fit, with_section
+from device_model.cost.calibration import Calibration, Section, calibration, host_of
+from device_model.cost.fitting import (
+    HALVES,
+    Bounds,
+    Fit,
+    fit,
+    group_of,
+    halves,
+    rows_of,
+    with_section,
+)
+from device_model.cost.host import HostParameters
 from device_model.cost.oracle import Columns
 from device_model.cost.score import Score, score
 from device_model.device import Device
 from device_model.device import device as device_named
 from dsl.diagnostics import refuse
 from porting.commands import console, tables
+from porting.commands.progress import Progress
 from porting.commands.serving import serve
 from porting.library import write_text
 
 SERVING = "serving"
 SERVING_FILE = "e2e_h100_dense.parquet"
+SERVING_GROUP = ("model", "precision", "backend", "tp", "isl")
 HOSTS = np.linspace(0.0, 4e-3, 81)
 BURSTS = np.linspace(0.0, 2.0, 81)
-ROUNDS = 2
 
 
 def calibrate(options: argparse.Namespace) -> int:
@@ -50,11 +61,11 @@ def calibrate(options: argparse.Namespace) -> int:
             columns = tables.columns(tables.read_table(options.data / file))
             found = fit(what, columns, device, known, file, progress)
             known = with_section(known, what.section, found.section)
-            rows += _rows(what, found)
+            rows += _scored(what.section, str(len(what.bounds)), found.seen, found.held_out)
         if whole:
             columns = tables.columns(tables.read_table(options.data / SERVING_FILE))
-            known, scores = fit_serving(columns, device, known)
-            rows += [_row("serving tpot", s, "all", "2 a framework") for s in scores]
+            known, scores = fit_serving(columns, device, known, progress)
+            rows += _scored("serving tpot", "2 a framework", scores[0], scores[1:])
     heads = ("section", "scored on", "parameters", "rows", "MAPE", "median", "p90", "bias")
     if options.json:
         console.emit(
@@ -81,43 +92,64 @@ def read_fits(device: Device) -> Iterator[tuple[Fit, str]]:
 
 
 def fit_serving(
-    columns: Columns, device: Device, known: Calibration
+    columns: Columns, device: Device, known: Calibration, progress: Progress
 ) -> tuple[Calibration, Sequence[Score]]:
-    """Return the calibration with each framework's host constants, and the errors of the time per output token."""
-    measured = {k: np.asarray(columns[k], np.float64) for k in ("tpot_ms", "ttft_ms")}
-    for name, constants in known.serving.items():
+    """Return the calibration with each framework's host constants, and the errors of the time per output token.
+
+    The first error is that of all rows, the others of halves of the groups that a fit has not seen.
+    """
+    whole = _fit_hosts(columns, device, known)
+    scores = [_served(columns, device, whole)]
+    for _, seen in halves(group_of(columns, SERVING_GROUP)):
+        half = _fit_hosts(rows_of(columns, seen), device, known)
+        scores.append(_served(rows_of(columns, ~seen), device, half))
+        progress(SERVING, len(scores), HALVES + 1)
+    return whole, scores
+
+
+def _served(columns: Columns, device: Device, known: Calibration) -> Score:
+    times, _ = serve(columns, device, "bf16", known)
+    return score(times["predicted_ms"], np.asarray(columns["tpot_ms"], np.float64))
+
+
+def _fit_hosts(columns: Columns, device: Device, known: Calibration) -> Calibration:
+    """Return the calibration with the constants of every framework that the rows have."""
+    for name in known.serving:
         mine = np.asarray(columns["backend"]) == name
         if not mine.any():
             continue
-        some = {k: np.asarray(v)[mine] for k, v in columns.items()}
-        target = {k: v[mine] for k, v in measured.items()}
-        best = dict(constants)
+        some = rows_of(columns, mine)
+        best = host_of(known, name)
         for key, grid, made, wanted in (
             ("host", HOSTS, "predicted_ms", "tpot_ms"),
             ("burst", BURSTS, "predicted_ttft_ms", "ttft_ms"),
         ):
-            at = {}
-            for value in (grid[0], grid[-1]):
-                serving = {**known.serving, name: {**best, key: float(value)}}
-                times, _ = serve(some, device, "bf16", replace(known, serving=serving))
-                at[value] = times[made]
+            ends = [replace(best, **{key: float(v)}) for v in (grid[0], grid[-1])]
+            first, last = (
+                serve(some, device, "bf16", _with_host(known, name, at, {}))[0][made] for at in ends
+            )
             # Both constants enter linearly, so two evaluations say what every value would give.
-            slope = (at[grid[-1]] - at[grid[0]]) / (grid[-1] - grid[0])
+            shares = (grid - grid[0]) / (grid[-1] - grid[0])
             errors = [
-                np.nanmean(np.abs((at[grid[0]] + slope * (v - grid[0])) / target[wanted] - 1))
-                for v in grid
+                np.nanmean(np.abs((first + s * (last - first)) / some[wanted] - 1)) for s in shares
             ]
-            best[key] = float(grid[int(np.argmin(errors))])
-        known = replace(known, serving={**known.serving, name: best})
-    times, _ = serve(columns, device, "bf16", known)
-    return known, [score(times["predicted_ms"], measured["tpot_ms"])]
+            best = replace(best, **{key: float(grid[int(np.argmin(errors))])})
+        known = _with_host(known, name, best, {"data": SERVING_FILE, "rows": int(mine.sum())})
+    return known
 
 
-def _rows(what: Fit, found: Fitted) -> Iterator[tuple[str, ...]]:
-    count = str(len(what.bounds))
-    yield _row(what.section, found.seen, "all", count)
-    for number, error in enumerate(found.held_out):
-        yield _row("", error, f"unseen half {number + 1}", count)
+def _with_host(
+    known: Calibration, name: str, host: HostParameters, fitted: Mapping[str, object]
+) -> Calibration:
+    return replace(known, serving={**known.serving, name: Section(host, fitted, known.name)})
+
+
+def _scored(
+    name: str, parameters: str, seen: Score, held_out: Sequence[Score]
+) -> Iterator[tuple[str, ...]]:
+    yield _row(name, seen, "all", parameters)
+    for number, error in enumerate(held_out):
+        yield _row("", error, f"unseen half {number + 1}", parameters)
 
 
 def _row(name: str, s: Score, on: str, parameters: str) -> tuple[str, ...]:
@@ -133,8 +165,8 @@ def as_toml(known: Calibration) -> str:
     ]
     for name, section in known.sections.items():
         lines += ["", f"[{name}]", *_parameters(section)]
-    for name, constants in known.serving.items():
-        lines += ["", f"[serving.{name}]", *(f"{k} = {_number(v)}" for k, v in constants.items())]
+    for name, section in known.serving.items():
+        lines += ["", f"[serving.{name}]", *_parameters(section)]
     return "\n".join(lines) + "\n"
 
 

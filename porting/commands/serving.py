@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from device_model.cost.calibration import Calibration
+from device_model.cost.calibration import Calibration, host_of
 from device_model.cost.chip import Array
 from device_model.cost.oracle import Columns
 from device_model.cost.rates import PEAKS
 from device_model.device import Device
 from device_model.timeline.pricing import Prices
-from device_model.timeline.serving import Framework, Load, Server
+from device_model.timeline.serving import Load, Server
 from dsl.diagnostics import Refused, refuse
 from dsl.graph import Graph
 from porting.commands.checking import bound_graph
@@ -66,16 +66,13 @@ class _Rows:
         mesh = [("tp", self._count("tp", row))]
         if "pp" in self.columns:
             mesh.append(("pp", self._count("pp", row)))
-        framework = str(self.columns["backend"][row]).lower()
-        if framework not in self.known.serving:
-            names = ", ".join(self.known.serving) or "none"
-            raise ValueError(f"no constants for the backend {framework!r}; known are {names}")
+        host = host_of(self.known, str(self.columns["backend"][row]).lower())
         dtype = str(self.columns["precision"][row]) if "precision" in self.columns else ""
         dtype = dtype or self.dtype
         if dtype.lower() not in PEAKS:
             raise ValueError(f"unknown precision {dtype!r}")
         server = self.server(str(self.columns["model"][row]), dtype, tuple(mesh))
-        served = server.serve(load, Framework.of(self.known.serving[framework]))
+        served = server.serve(load, host)
         if served is None:
             raise ValueError("not one sequence fits the memory beside the weights")
         return served.per_token, served.to_first

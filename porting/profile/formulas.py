@@ -16,7 +16,7 @@ from textwrap import dedent
 from device_model.cost.calibration import SECTIONS
 from device_model.cost.oracle import gemm_section
 from device_model.cost.rates import PEAKS
-from device_model.timeline.pricing import FEW_TOKENS
+from device_model.timeline.pricing import decodes, product_format
 from device_model.timeline.tasks import Kind, Task
 
 
@@ -133,11 +133,9 @@ def section_of(task: Task, dtype: str) -> str:
     sizes = task.sizes
     match task.kind:
         case Kind.GEMM:
-            wide = sizes["w_bits"] > 16 or sizes["x_bits"] > 16
-            return gemm_section("bf16" if wide else dtype)
+            return gemm_section(product_format(sizes, dtype))
         case Kind.ATTENTION:
-            few = sizes["new"] <= FEW_TOKENS and sizes["context"] > 0
-            return "attention_decode" if few else "attention_prefill"
+            return "attention_decode" if decodes(sizes) else "attention_prefill"
         case Kind.EXPERTS:
             return "moe_bf16"
         case Kind.VECTOR:
@@ -148,8 +146,8 @@ def section_of(task: Task, dtype: str) -> str:
 
 def quantities_of(section: str, task: Task, dtype: str) -> tuple[str, ...]:
     """Return the chip's quantities that a price reads."""
-    wide = task.kind is Kind.GEMM and (task.sizes["w_bits"] > 16 or task.sizes["x_bits"] > 16)
-    peak = PEAKS["bf16" if wide else dtype.lower()]
+    found = product_format(task.sizes, dtype) if task.kind is Kind.GEMM else dtype
+    peak = PEAKS[found.lower()]
     return tuple(peak if key == "%" else key for key in FORMULAS[section].quantities)
 
 

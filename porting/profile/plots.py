@@ -11,7 +11,7 @@ from math import ceil, dist, floor, log10
 
 from markupsafe import Markup
 
-from device_model.timeline.pricing import FEW_TOKENS
+from device_model.timeline.pricing import decodes
 from device_model.timeline.schedule import Entry, Timeline, useful_flops
 from device_model.timeline.tasks import Kind
 from porting.profile.model import Layers, Phase, Profile
@@ -69,7 +69,7 @@ def _cached(entry: Entry) -> float:
     """Return the bytes of the cache, queries and results; a latent's values are a part of its keys in decode."""
     s = entry.task.sizes
     wide = s["head_dim"] + s["value_dim"]
-    once = s["value_dim"] < s["head_dim"] and s["new"] <= FEW_TOKENS and s["context"] > 0
+    once = s["value_dim"] < s["head_dim"] and bool(decodes(s))
     cache = s["kv_heads"] * (s["context"] + s["new"]) * (s["head_dim"] if once else wide)
     return s["batch"] * (cache + s["new"] * s["heads"] * wide) * s["bits"] / 8
 
