@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from device_model.arena import Region
-from device_model.numerics import Array
+from device_model.numbers.numerics import Array
 from device_model.program import ARGUMENTS, REALS, Argument, Program, Uncompiled
 
 

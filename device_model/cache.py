@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from device_model.kernels.call import Context, Rows
-from device_model.numerics import Array
+from device_model.numbers.numerics import Array
 from device_model.places import Kept
 from device_model.program import FIRST_STATE, LENGTHS
 

@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 
 from device_model.cache import Cache
-from device_model.catalogue import numerics_named
 from device_model.executor import (
     CompiledExecutor,
     Executor,
@@ -23,7 +22,8 @@ from device_model.executor import (
 from device_model.kernels.call import Rows
 from device_model.kernels.machine import machine
 from device_model.memory import TensorReader
-from device_model.numerics import Array, Numerics, wide
+from device_model.numbers.catalogue import numerics_named
+from device_model.numbers.numerics import Array, Numerics, wide
 from device_model.places import Buffer, Place
 from device_model.plan import Plan, plan
 from device_model.team import Team

@@ -18,7 +18,7 @@ from device_model.kernels import opcodes
 from device_model.kernels.call import Rows
 from device_model.kernels.machine import machine
 from device_model.kernels.table import KERNELS
-from device_model.numerics import Array, Numerics, wide
+from device_model.numbers.numerics import Array, Numerics, wide
 from device_model.places import Buffer, Item, Place
 from device_model.plan import Mark, Plan, last_uses
 from device_model.program import (

@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from device_model.numerics import Array
-from device_model.packed import Packed
-from device_model.precision import Product
+from device_model.numbers.numerics import Array
+from device_model.numbers.packed import Packed
+from device_model.numbers.precision import Product
 from dsl.graph import Attr
 from dsl.source import Span
 

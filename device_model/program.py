@@ -13,8 +13,8 @@ from typing import TypeAlias
 
 from device_model.arena import Region, Space, allocate, rounded
 from device_model.kernels.call import Rows
-from device_model.numerics import BF16, F16, F32, Array
-from device_model.packed import Packed
+from device_model.numbers.numerics import BF16, F16, F32, Array
+from device_model.numbers.packed import Packed
 from device_model.places import Buffer, Held, Item, Kept, Place
 
 ARGUMENTS = 32

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from device_model.numerics import Array
+from device_model.numbers.numerics import Array
 
 CELL = 8
 """Counters stand a cache line apart."""

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from device_model.catalogue import numerics_named
 from device_model.engine import Engine, Session
 from device_model.memory import TensorReader
+from device_model.numbers.catalogue import numerics_named
 from device_model.plan import plan as planned
 from dsl.diagnostics import Refused
 from dsl.graph import Graph

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from device_model.precision import Operand, Overflow, Product, Scale, ScaleRounding
+from device_model.numbers.precision import Operand, Overflow, Product, Scale, ScaleRounding
 
 BLOCK = 32
 ROUTERS = frozenset({"gate", "router"})

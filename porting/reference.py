@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from device_model.precision import Product
+from device_model.numbers.precision import Product
 from dsl.diagnostics import Refused, refuse
 from porting import dequantise, float64, low_precision
 from porting.checkpoint.files import find_file

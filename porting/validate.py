@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from device_model.catalogue import numerics_named
 from device_model.device import Device
 from device_model.engine import Engine, Session, warm_up
 from device_model.memory import TensorReader
-from device_model.numerics import Numerics
+from device_model.numbers.catalogue import numerics_named
+from device_model.numbers.numerics import Numerics
 from dsl.graph import Graph
 from porting.commands.progress import Progress, silent
 from porting.reference import Precision, Reference, RowOutput

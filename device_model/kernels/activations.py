@@ -18,7 +18,7 @@ from device_model.kernels.compiled import floats, read, size_of, write
 from device_model.kernels.deferred import compiled
 from device_model.kernels.elementwise import CHUNK
 from device_model.kernels.kernel import Kernel, as_first
-from device_model.numerics import Array, wide
+from device_model.numbers.numerics import Array, wide
 from device_model.places import Buffer, Held, Item
 from device_model.program import Builder, kind_of
 

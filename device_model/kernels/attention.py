@@ -16,8 +16,8 @@ from device_model.kernels.deferred import compiled
 from device_model.kernels.kernel import Kernel, as_first
 from device_model.kernels.vectors import LANES
 from device_model.kernels.weighing import score, softmax, weigh
-from device_model.numerics import F32 as F32_TYPE
-from device_model.numerics import Array, wide
+from device_model.numbers.numerics import F32 as F32_TYPE
+from device_model.numbers.numerics import Array, wide
 from device_model.places import Buffer, Held, Item, Kept
 from device_model.program import Argument, Builder, kind_of
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from device_model.numerics import Array, Numerics
-from device_model.packed import Packed
-from device_model.precision import Product
+from device_model.numbers.numerics import Array, Numerics
+from device_model.numbers.packed import Packed
+from device_model.numbers.precision import Product
 from dsl.graph import Attr
 
 

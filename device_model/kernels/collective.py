@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from device_model.kernels.call import Call
 from device_model.kernels.kernel import Kernel
-from device_model.numerics import Array
+from device_model.numbers.numerics import Array
 
 
 def reference_identity(call: Call) -> tuple[Array, ...]:

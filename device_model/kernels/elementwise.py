@@ -17,7 +17,7 @@ from device_model.kernels.call import Call, number
 from device_model.kernels.compiled import floats, read, size_of, write
 from device_model.kernels.deferred import compiled
 from device_model.kernels.kernel import Kernel, declared
-from device_model.numerics import Array, wide
+from device_model.numbers.numerics import Array, wide
 from device_model.places import Buffer, Held, Item, Place
 from device_model.program import Argument, Builder, kind_of
 

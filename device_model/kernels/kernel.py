@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from device_model.kernels.call import Reference
-from device_model.numerics import STORAGE, Numerics
+from device_model.numbers.numerics import STORAGE, Numerics
 from device_model.places import Item
 from device_model.program import Builder
 from dsl.graph import Attr

@@ -23,7 +23,7 @@ from device_model.kernels.compiled import integers as longs
 from device_model.kernels.deferred import compiled
 from device_model.kernels.kernel import DTypes, Kernel, as_first
 from device_model.kernels.rotary import rotation
-from device_model.numerics import Array, Numerics, wide
+from device_model.numbers.numerics import Array, Numerics, wide
 from device_model.places import Buffer, Held, Item, Kept
 from device_model.program import Builder, kind_of
 from dsl.graph import Attr

@@ -19,8 +19,8 @@ from device_model.kernels.matmul import scratch_bytes
 from device_model.kernels.pairs import wanted
 from device_model.kernels.panels import BYTES, CENTRED_NIBBLES, MX_BYTES, NIBBLES, SCALED_NIBBLES
 from device_model.kernels.quantised import Stored, lower, product
-from device_model.numerics import BF16, F16, F32, Array, Numerics, is_float
-from device_model.packed import Packed
+from device_model.numbers.numerics import BF16, F16, F32, Array, Numerics, is_float
+from device_model.numbers.packed import Packed
 from device_model.places import Buffer, Held, Item, Place
 from device_model.program import Builder, kind_of
 from dsl.graph import Attr

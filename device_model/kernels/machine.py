@@ -31,7 +31,7 @@ from device_model.kernels import (
 from device_model.kernels.compiled import doubles, integers
 from device_model.kernels.deferred import compiled, intrinsic, signature
 from device_model.kernels.native import native
-from device_model.numerics import Array
+from device_model.numbers.numerics import Array
 from device_model.program import ARGUMENTS, REALS
 
 SPINS = 4000

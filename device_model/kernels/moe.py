@@ -19,8 +19,8 @@ from device_model.kernels.linear import can_read, entry, stored
 from device_model.kernels.matmul import scratch_bytes
 from device_model.kernels.pairs import wanted
 from device_model.kernels.quantised import lower, product
-from device_model.numerics import Array, cast, wide
-from device_model.packed import Packed
+from device_model.numbers.numerics import Array, cast, wide
+from device_model.numbers.packed import Packed
 from device_model.places import Buffer, Held, Item
 from device_model.program import Builder, kind_of
 

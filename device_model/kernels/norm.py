@@ -13,7 +13,7 @@ from device_model.kernels.compiled import floats, read, size_of, write
 from device_model.kernels.deferred import compiled
 from device_model.kernels.kernel import Kernel, as_first
 from device_model.kernels.vectors import F32
-from device_model.numerics import Array, wide
+from device_model.numbers.numerics import Array, wide
 from device_model.places import Buffer, Held, Item
 from device_model.program import Argument, Builder, kind_of
 

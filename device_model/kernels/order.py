@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from device_model.kernels.vectors import LANES
-from device_model.numerics import BF16, F16, Array, wide
-from device_model.precision import Accumulator, Rounding
+from device_model.numbers.numerics import BF16, F16, Array, wide
+from device_model.numbers.precision import Accumulator, Rounding
 
 BLOCK = 1 << 20
 """Lane sums held at a time."""

@@ -15,7 +15,7 @@ from device_model.kernels.compiled import floats, read, size_of, write
 from device_model.kernels.deferred import compiled
 from device_model.kernels.elementwise import CHUNK
 from device_model.kernels.kernel import DTypes, Kernel, as_first
-from device_model.numerics import F32, Array, Numerics, wide
+from device_model.numbers.numerics import F32, Array, Numerics, wide
 from device_model.places import Buffer, Item
 from device_model.program import Builder, kind_of
 from dsl.graph import Attr

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from device_model.formats import FORMATS
 from device_model.kernels import lanes, opcodes, order
 from device_model.kernels.compiled import (
     add_rounded,
@@ -32,10 +31,10 @@ from device_model.kernels.deferred import compiled
 from device_model.kernels.panels import widen
 from device_model.kernels.product import clear, columns_of, row_limit, scratch_bytes
 from device_model.kernels.vectors import F32, LANES
-from device_model.numerics import BF16, F16, Array
-from device_model.packed import MX_BLOCK, Packed
-from device_model.places import Buffer, Held
-from device_model.precision import (
+from device_model.numbers.formats import FORMATS
+from device_model.numbers.numerics import BF16, F16, Array
+from device_model.numbers.packed import MX_BLOCK, Packed
+from device_model.numbers.precision import (
     F32_SUMS,
     Accumulator,
     Operand,
@@ -45,9 +44,10 @@ from device_model.precision import (
     Scale,
     ScaleRounding,
 )
+from device_model.numbers.quantise import largest
+from device_model.numbers.quantise import rows as quantised
+from device_model.places import Buffer, Held
 from device_model.program import Address, Argument, Builder, kind_of
-from device_model.quantise import largest
-from device_model.quantise import rows as quantised
 
 PANEL = 128
 """Rows of a packed weight that the reference widens at a time."""

@@ -19,7 +19,7 @@ from device_model.kernels.compiled import floats, integers, read, size_of, write
 from device_model.kernels.deferred import compiled
 from device_model.kernels.kernel import DTypes, Kernel
 from device_model.kernels.vectors import F32
-from device_model.numerics import Array, Numerics, cast, wide
+from device_model.numbers.numerics import Array, Numerics, cast, wide
 from device_model.places import Buffer, Held, Item, Kept
 from device_model.program import Builder, kind_of
 from dsl.graph import Attr

@@ -13,7 +13,7 @@ import numpy as np
 
 from device_model.kernels.call import Call, Rows, integer, number, numbers, word
 from device_model.kernels.kernel import DTypes, Kernel
-from device_model.numerics import F64, Array, Numerics
+from device_model.numbers.numerics import F64, Array, Numerics
 from dsl.graph import Attr
 
 Scaling = Callable[[Array, Mapping[str, Attr]], Array]

@@ -16,7 +16,7 @@ from device_model.kernels.call import Call, integer, number, word
 from device_model.kernels.compiled import floats, read, size_of, words, write
 from device_model.kernels.deferred import compiled
 from device_model.kernels.kernel import DTypes, Kernel, as_first
-from device_model.numerics import STORAGE, Array, Numerics, wide
+from device_model.numbers.numerics import STORAGE, Array, Numerics, wide
 from device_model.places import Buffer, Held, Item
 from device_model.program import Builder, kind_of
 from dsl.graph import Attr

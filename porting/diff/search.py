@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from device_model import interpreter
 from device_model.cache import Cache
-from device_model.catalogue import numerics_named
 from device_model.kernels.call import Operand, Rows
-from device_model.numerics import wide
-from device_model.packed import Packed
+from device_model.numbers.catalogue import numerics_named
+from device_model.numbers.numerics import wide
+from device_model.numbers.packed import Packed
 from device_model.places import Buffer, Held, Item, Kept, Place
 from device_model.plan import Constant, Mark, Plan
 from dsl.source import Span

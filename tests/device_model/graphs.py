@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import ml_dtypes
 import numpy as np
 
-from device_model.numerics import Array
+from device_model.numbers.numerics import Array
 from dsl.graph import (
     Attr,
     Body,

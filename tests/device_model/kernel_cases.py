@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from device_model.numerics import Array
+from device_model.numbers.numerics import Array
 from dsl.graph import Attr
 from dsl.types import DTYPES
 from tests.device_model import kernel_cases_elements as elements

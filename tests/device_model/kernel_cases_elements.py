@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from device_model.numerics import Array
+from device_model.numbers.numerics import Array
 from tests.device_model.graphs import B, S
 from tests.device_model.kernel_draw import WIDTHS, Case, Draw, columned
 

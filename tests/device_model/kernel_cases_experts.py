@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from device_model.numerics import Array
+from device_model.numbers.numerics import Array
 from tests.device_model.graphs import B, S, tensor
 from tests.device_model.kernel_draw import WIDTHS, Case, Draw, sums_are_exact
 

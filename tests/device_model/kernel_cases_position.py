@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from device_model.numerics import Array
+from device_model.numbers.numerics import Array
 from dsl.graph import Attr
 from tests.device_model.graphs import B, C, S, tensor
 from tests.device_model.kernel_draw import SIZES, WIDTHS, Case, Draw

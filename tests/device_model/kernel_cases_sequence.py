@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from device_model.numerics import Array
+from device_model.numbers.numerics import Array
 from dsl.symbolic import opaque
 from tests.device_model.graphs import B, C, S
 from tests.device_model.kernel_draw import ROWS, SIZES, Case, Draw

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from device_model.numerics import STORAGE, Array
+from device_model.numbers.numerics import STORAGE, Array
 from dsl.graph import Graph
 from dsl.types import DTYPES
 from tests.device_model.graphs import B, Flow, S

@@ -2,8 +2,8 @@
 
 import pytest
 
-from device_model.catalogue import known_numerics, numerics_named, parse_numerics
 from device_model.device import device, devices
+from device_model.numbers.catalogue import known_numerics, numerics_named, parse_numerics
 from dsl.diagnostics import Refused
 
 GOOD = """

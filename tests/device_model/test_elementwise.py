@@ -11,7 +11,7 @@ from transformers.activations import ACT2FN
 
 from device_model.engine import Engine
 from device_model.memory import ArrayReader
-from device_model.numerics import Array
+from device_model.numbers.numerics import Array
 from dsl.graph import Attr
 from dsl.ops.activation import ACTIVATIONS
 from tests.device_model.graphs import B, Flow, S

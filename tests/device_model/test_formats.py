@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from device_model.formats import (
+from device_model.numbers.formats import (
     FORMATS,
     Format,
     Overflow,

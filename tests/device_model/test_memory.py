@@ -19,7 +19,7 @@ from device_model.memory import (
     shapes_of,
     source,
 )
-from device_model.packed import Packed
+from device_model.numbers.packed import Packed
 from device_model.places import Kept
 from dsl.graph import Attr, TensorRef, Transform, WeightSource
 from dsl.types import DTYPES

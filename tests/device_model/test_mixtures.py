@@ -27,7 +27,7 @@ from transformers.models.qwen2_moe.modeling_qwen2_moe import Qwen2MoeSparseMoeBl
 
 from device_model.engine import Engine
 from device_model.memory import ArrayReader
-from device_model.numerics import Array
+from device_model.numbers.numerics import Array
 from dsl.inference import infer
 from porting.library import load_program
 

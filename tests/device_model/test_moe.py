@@ -6,7 +6,7 @@ import pytest
 
 from device_model.engine import Engine
 from device_model.memory import ArrayReader
-from device_model.packed import Packed
+from device_model.numbers.packed import Packed
 from dsl.graph import Attr, Graph, TensorRef, Transform
 from dsl.types import DTYPES
 from tests.device_model.graphs import SPAN, B, Flow, S

@@ -4,10 +4,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from device_model.catalogue import numerics_named
 from device_model.kernels.compiled import read, round_to, write
 from device_model.kernels.deferred import compiled
-from device_model.numerics import BF16, F16, F32, bf16_bits, cast, wide
+from device_model.numbers.catalogue import numerics_named
+from device_model.numbers.numerics import BF16, F16, F32, bf16_bits, cast, wide
 
 
 def sample() -> np.ndarray:

@@ -12,7 +12,7 @@ from device_model.cache import Cache
 from device_model.engine import Engine
 from device_model.kernels.call import Rows
 from device_model.memory import ArrayReader
-from device_model.numerics import STORAGE
+from device_model.numbers.numerics import STORAGE
 from device_model.places import Kept
 from dsl.footprint import footprint
 from dsl.graph import Graph

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import ml_dtypes
 import numpy as np
 
-from device_model.precision import F32_SUMS, Accumulator, Product
+from device_model.numbers.precision import F32_SUMS, Accumulator, Product
 from dsl.types import DType
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from device_model.formats import (
+from device_model.numbers.formats import (
     E8M0_NAN,
     F32_BIAS,
     FORMATS,
@@ -20,9 +20,9 @@ from device_model.formats import (
     encode,
     encode_blocks,
 )
-from device_model.numerics import STORAGE, Array, wide
-from device_model.packed import FOUR_BITS, Packed, in_pairs
-from device_model.precision import INTEGERS, Operand, Scale
+from device_model.numbers.numerics import STORAGE, Array, wide
+from device_model.numbers.packed import FOUR_BITS, Packed, in_pairs
+from device_model.numbers.precision import INTEGERS, Operand, Scale
 
 PANEL_ELEMENTS = 1 << 16
 """Elements of a weight that are quantised at a time: what a core's cache holds."""

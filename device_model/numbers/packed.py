@@ -13,7 +13,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from device_model.numerics import F32, Array, cast
+from device_model.numbers.numerics import F32, Array, cast
 
 MX_BLOCK = 32
 E8M0_BIAS = 127

@@ -1,6 +1,6 @@
 """How products are computed in low precision: operands, scales, accumulators, and where this holds. Data only.
 
-What each word means for the bits is in `device_model.quantise` and `device_model.kernels.quantised`.
+What each word means for the bits is in `device_model.numbers.quantise` and `device_model.kernels.quantised`.
 """
 
 from __future__ import annotations

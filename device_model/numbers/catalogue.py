@@ -14,10 +14,10 @@ from importlib import resources
 from typing import TypeVar
 
 from device_model.device import Device
-from device_model.formats import FORMATS
-from device_model.numerics import STORAGE, Numerics
-from device_model.packed import FOUR_BITS
-from device_model.precision import (
+from device_model.numbers.formats import FORMATS
+from device_model.numbers.numerics import STORAGE, Numerics
+from device_model.numbers.packed import FOUR_BITS
+from device_model.numbers.precision import (
     F32_SIGNIFICAND,
     INTEGERS,
     Accumulator,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from device_model.precision import Product
+from device_model.numbers.precision import Product
 from dsl.graph import Body, Node
 
 WEIGHT = 1

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from device_model.numerics import Array
-from device_model.precision import Overflow, ScaleRounding
+from device_model.numbers.numerics import Array
+from device_model.numbers.precision import Overflow, ScaleRounding
 
 F32_BIAS, F32_MANTISSA = 127, 23
 E8M0_NAN = 255

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from device_model.numerics import Array
-from device_model.packed import Packed, in_pairs
+from device_model.numbers.numerics import Array
+from device_model.numbers.packed import Packed, in_pairs
 from dsl.diagnostics import Refused, refuse
 
 WORD = 8

@@ -1,0 +1,1 @@
+"""What a number is: formats, numerics as data, packed weights, quantisation."""
