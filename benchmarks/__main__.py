@@ -21,9 +21,9 @@ import numpy as np
 from benchmarks import peers
 from benchmarks.launch import ROOT, child, run
 from benchmarks.process import PREFILL
+from device_model.chips.chip import device as device_named
 from device_model.cost.calibration import calibration
 from device_model.cost.oracle import predict
-from device_model.device import device as device_named
 from porting.origin.resolve import demo_file, resolve
 
 MILLION = 1_000_000

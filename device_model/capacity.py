@@ -11,7 +11,7 @@ from functools import partial
 from itertools import product
 from math import ceil, prod
 
-from device_model.device import Device
+from device_model.chips.chip import Device
 from dsl.diagnostics import Diagnostic, Refused, did_you_mean
 from dsl.footprint import Footprint, footprint
 from dsl.graph import Graph

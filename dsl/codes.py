@@ -426,7 +426,7 @@ _CHECKPOINT: dict[str, Code] = {
 _DEVICE: dict[str, Code] = {
     "S602": Code(
         "Unknown device",
-        "The chips are described in device_model/devices, a table of values with sources.",
+        "The chips are described in device_model/chips, a table of values with sources.",
     ),
     "S603": Code(
         "Unknown quantity of a device",
@@ -443,7 +443,7 @@ _DEVICE: dict[str, Code] = {
     ),
     "S606": Code(
         "Faulty description of numerics",
-        "The table of numerics in device_model/devices, or what a device says of them, does not say what it must; the "
+        "The table of numerics in device_model/chips, or what a device says of them, does not say what it must; the "
         "message names the entry.",
     ),
     "S607": Code(

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from device_model.device import Device, device
+from device_model.chips.chip import Device, device
 from device_model.numbers.catalogue import numerics_named
 from dsl.diagnostics import Diagnostic, Refused, refuse
 from dsl.graph import Graph

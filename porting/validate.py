@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from device_model.device import Device
+from device_model.chips.chip import Device
 from device_model.engine import Engine, Session, warm_up
 from device_model.memory import TensorReader
 from device_model.numbers.catalogue import numerics_named

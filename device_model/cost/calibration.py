@@ -1,4 +1,4 @@
-"""Fitted parameters of the cost formulas by chip family, as they lie in `device_model/calibration/`.
+"""Fitted parameters of the cost formulas by chip family, as they lie in `device_model/chips/calibration/`.
 
 A family may stand on another one and replace parameters of it. Fitting is `sohu calibrate`'s work; no
 default here hides a missing value.
@@ -14,13 +14,13 @@ from importlib import resources
 from math import isfinite
 from typing import Any, TypeGuard, TypeVar
 
+from device_model.chips.chip import Device
 from device_model.cost.attention import DecodeParameters, PrefillParameters
 from device_model.cost.collective import CollectiveParameters
 from device_model.cost.gemm import GemmParameters
 from device_model.cost.host import HostParameters
 from device_model.cost.moe import MoeParameters
 from device_model.cost.vector import VectorParameters
-from device_model.device import Device
 from dsl.diagnostics import refuse
 
 Parameters = (
@@ -95,7 +95,7 @@ def calibration_named(name: str) -> Calibration:
 
 
 def _read(name: str, depth: int) -> Calibration:
-    folder = resources.files("device_model.calibration")
+    folder = resources.files("device_model.chips").joinpath("calibration")
     known = sorted(
         e.name.removesuffix(".toml") for e in folder.iterdir() if e.name.endswith(".toml")
     )

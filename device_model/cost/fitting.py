@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from device_model.chips.chip import Device
 from device_model.cost.calibration import Calibration, Section
 from device_model.cost.chip import Array
 from device_model.cost.oracle import Columns, as_numbers, predict
 from device_model.cost.score import Score, score
-from device_model.device import Device
 from dsl.diagnostics import refuse
 
 TIME = "latency_ms"

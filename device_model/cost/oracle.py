@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from device_model.chips.chip import Device
 from device_model.cost.attention import (
     DecodeParameters,
     PrefillParameters,
@@ -26,7 +27,6 @@ from device_model.cost.collective import OPERATIONS, CollectiveParameters, colle
 from device_model.cost.gemm import GemmParameters, gemm_seconds, gemm_terms
 from device_model.cost.moe import MoeParameters, moe_seconds, moe_terms
 from device_model.cost.rates import operand_bits, rates
-from device_model.device import Device
 from dsl.diagnostics import refuse
 
 Columns = Mapping[str, NDArray[Any]]

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from device_model.chips.chip import Device
 from device_model.cost.chip import Chip, Number
-from device_model.device import Device
 from dsl.diagnostics import refuse
 
 # The peak of a format, by what people and numerics call it.

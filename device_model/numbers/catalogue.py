@@ -13,7 +13,7 @@ from functools import lru_cache
 from importlib import resources
 from typing import TypeVar
 
-from device_model.device import Device
+from device_model.chips.chip import Device
 from device_model.numbers.formats import FORMATS
 from device_model.numbers.numerics import STORAGE, Numerics
 from device_model.numbers.packed import FOUR_BITS
@@ -46,7 +46,7 @@ Entry = TypeVar("Entry")
 @lru_cache(maxsize=1)
 def known_numerics() -> Mapping[str, Numerics]:
     """Return every numerics of the table by its name."""
-    text = resources.files("device_model.devices").joinpath(TABLE).read_text(encoding="utf-8")
+    text = resources.files("device_model.chips").joinpath(TABLE).read_text(encoding="utf-8")
     return parse_numerics(text, TABLE)
 
 
@@ -71,7 +71,7 @@ def numerics_named(name: str, device: Device | None = None) -> Numerics:
 
 @lru_cache(maxsize=1)
 def _accumulators() -> Mapping[str, Accumulator]:
-    text = resources.files("device_model.devices").joinpath(TABLE).read_text(encoding="utf-8")
+    text = resources.files("device_model.chips").joinpath(TABLE).read_text(encoding="utf-8")
     reader = _Reader(tomllib.loads(text), TABLE)
     return dict(reader.accumulators())
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from device_model.chips.chip import QUANTITIES, Device
 from device_model.cost.rates import OPTIONAL, peak_key
-from device_model.device import QUANTITIES, Device
 
 MAX_POINTS = 1_000_000
 NUMERICS = "numerics"

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from device_model.chips.chip import Device
 from device_model.cost.calibration import Calibration
 from device_model.cost.moe import MoeParameters
-from device_model.device import Device
 from device_model.timeline.design import ENERGY, LOAD, NUMERICS, Design, cut
 from device_model.timeline.loads import Loads, Split
 from device_model.timeline.pricing import (

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from device_model.chips.chip import Device
 from device_model.cost.attention import (
     DecodeParameters,
     PrefillParameters,
@@ -29,7 +30,6 @@ from device_model.cost.moe import MoeParameters, moe_seconds, moe_terms
 from device_model.cost.oracle import gemm_section
 from device_model.cost.rates import operand_bits, rates
 from device_model.cost.vector import VectorParameters, vector_seconds, vector_terms
-from device_model.device import Device
 from device_model.timeline.tasks import Kind, Task
 from dsl.diagnostics import refuse
 

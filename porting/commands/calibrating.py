@@ -14,6 +14,8 @@ from importlib import resources
 
 import numpy as np
 
+from device_model.chips.chip import Device
+from device_model.chips.chip import device as device_named
 from device_model.cost.calibration import Calibration, Section, calibration, host_of
 from device_model.cost.fitting import (
     HALVES,
@@ -28,8 +30,6 @@ from device_model.cost.fitting import (
 from device_model.cost.host import HostParameters
 from device_model.cost.oracle import Columns
 from device_model.cost.score import Score, score
-from device_model.device import Device
-from device_model.device import device as device_named
 from dsl.diagnostics import refuse
 from porting.commands import console, tables
 from porting.commands.progress import Progress

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from device_model.device import device
+from device_model.chips.chip import device
 from device_model.engine import Engine
 from device_model.memory import RandomReader, TensorReader, shapes_of
 from device_model.numbers.catalogue import numerics_named

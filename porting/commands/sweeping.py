@@ -13,9 +13,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from device_model.capacity import parse_mesh
+from device_model.chips.chip import QUANTITIES
+from device_model.chips.chip import device as device_named
 from device_model.cost.calibration import calibration
-from device_model.device import QUANTITIES
-from device_model.device import device as device_named
 from device_model.timeline.grid import evaluate_design
 from dsl.diagnostics import refuse
 from porting.commands import console, tables

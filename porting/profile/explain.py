@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
+from device_model.chips.chip import Quantity
 from device_model.cost.calibration import Section
 from device_model.cost.collective import LIBRARY, CollectiveParameters, collective_terms
-from device_model.device import Quantity
 from device_model.timeline.pricing import Prices
 from device_model.timeline.schedule import WAITS, Entry
 from device_model.timeline.tasks import BETWEEN, Kind

@@ -11,9 +11,9 @@ from itertools import product
 from math import prod
 from pathlib import Path
 
+from device_model.chips.chip import Device, Quantity
+from device_model.chips.chip import device as device_named
 from device_model.cost.calibration import Calibration, calibration
-from device_model.device import Device, Quantity
-from device_model.device import device as device_named
 from device_model.timeline.memory import Memory, MemoryUse
 from device_model.timeline.pricing import Prices
 from device_model.timeline.schedule import Entry, Timeline, chips_of, priced

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from device_model.device import QUANTITIES
+from device_model.chips.chip import QUANTITIES
 from device_model.timeline.schedule import WAITS
 from porting.profile.model import Layers, Phase, Profile
 from porting.profile.plots import bars, memory, roofline

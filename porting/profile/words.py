@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from device_model.device import Device
+from device_model.chips.chip import Device
 from device_model.timeline.schedule import Timeline
 from porting.profile.model import Phase, Profile
 

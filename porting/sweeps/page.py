@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from device_model.device import QUANTITIES
+from device_model.chips.chip import QUANTITIES
 from device_model.timeline.design import read_by
 from porting.report import frame
 from porting.sweeps.plot import plot_front

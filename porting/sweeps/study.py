@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from device_model.device import QUANTITIES, Device
+from device_model.chips.chip import QUANTITIES, Device
 from device_model.timeline.design import NUMERICS
 from device_model.timeline.front import front, thinned
 from device_model.timeline.grid import Grid

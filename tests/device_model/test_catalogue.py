@@ -2,7 +2,7 @@
 
 import pytest
 
-from device_model.device import device, devices
+from device_model.chips.chip import device, devices
 from device_model.numbers.catalogue import known_numerics, numerics_named, parse_numerics
 from dsl.diagnostics import Refused
 

@@ -7,6 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from device_model.chips.chip import device
 from device_model.cost.attention import (
     DecodeParameters,
     PrefillParameters,
@@ -27,7 +28,6 @@ from device_model.cost.gemm import GemmParameters, gemm_seconds, gemm_terms
 from device_model.cost.moe import MoeParameters, moe_seconds, moe_terms, routing
 from device_model.cost.rates import rates
 from device_model.cost.vector import VectorParameters, vector_seconds, vector_terms
-from device_model.device import device
 
 KNOWN = calibration_named("h100")
 GEMM = KNOWN.get("gemm_bf16", GemmParameters)

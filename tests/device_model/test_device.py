@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from device_model.chips.chip import QUANTITIES, device, device_ids, parse_device
 from device_model.cost.calibration import build, calibration, calibration_named
 from device_model.cost.gemm import GemmParameters
 from device_model.cost.rates import PEAKS, operand_bits, peak_key, rates
-from device_model.device import QUANTITIES, device, device_ids, parse_device
 from dsl.diagnostics import Refused
 
 GOOD = """

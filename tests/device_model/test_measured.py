@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from device_model.chips.chip import device
 from device_model.cost.calibration import calibration
 from device_model.cost.oracle import predict
 from device_model.cost.score import Score, score
-from device_model.device import device
 from porting.commands import tables
 from porting.commands.serving import serve
 

@@ -110,7 +110,7 @@ class Device:
 @lru_cache(maxsize=1)
 def device_ids() -> tuple[str, ...]:
     """Return the ids of all described chips."""
-    folder = resources.files("device_model.devices").joinpath("chips")
+    folder = resources.files("device_model.chips").joinpath("descriptions")
     names = (entry.name for entry in folder.iterdir())
     return tuple(sorted(n.removesuffix(".toml") for n in names if n.endswith(".toml")))
 
@@ -137,7 +137,7 @@ def device(name: str) -> Device:
 
 @lru_cache(maxsize=64)
 def _known(key: str) -> Device:
-    file = resources.files("device_model.devices").joinpath("chips", f"{key}.toml")
+    file = resources.files("device_model.chips").joinpath("descriptions", f"{key}.toml")
     return parse_device(key, file.read_text(encoding="utf-8"), f"{key}.toml")
 
 

@@ -1,0 +1,1 @@
+"""What a chip is: its description, its numerics, its fitted parameters; the data lies beside the code."""

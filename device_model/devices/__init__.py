@@ -1,1 +1,0 @@
-"""Descriptions of chips as TOML. Data only."""
