@@ -14,10 +14,11 @@ from device_model import interpreter
 from device_model.arena import Region
 from device_model.binding import Binding
 from device_model.cache import Cache
-from device_model.kernels import opcodes
 from device_model.kernels.call import Rows
 from device_model.kernels.machine import machine
 from device_model.kernels.table import KERNELS
+from device_model.machine import opcodes
+from device_model.machine.team import Team
 from device_model.numbers.numerics import Array, Numerics, wide
 from device_model.places import Buffer, Item, Place
 from device_model.plan import Mark, Plan, last_uses
@@ -29,7 +30,6 @@ from device_model.program import (
     Program,
     Uncompiled,
 )
-from device_model.team import Team
 
 LINE = 64
 """Arenas start at a cache line."""

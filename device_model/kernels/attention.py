@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from device_model.kernels import opcodes, order
 from device_model.kernels.call import Call, integer, number, word
-from device_model.kernels.compiled import floats, integers, read, size_of, write
-from device_model.kernels.deferred import compiled
 from device_model.kernels.kernel import Kernel, as_first
-from device_model.kernels.vectors import LANES
-from device_model.kernels.weighing import score, softmax, weigh
+from device_model.machine import opcodes, order
+from device_model.machine.deferred import compiled
+from device_model.machine.elementary import floats, integers, read, size_of, write
+from device_model.machine.vectors import LANES
+from device_model.machine.weighing import score, softmax, weigh
 from device_model.numbers.numerics import F32 as F32_TYPE
 from device_model.numbers.numerics import Array, wide
 from device_model.places import Buffer, Held, Item, Kept

@@ -12,11 +12,11 @@ from math import prod
 
 import numpy as np
 
-from device_model.kernels import opcodes
 from device_model.kernels.call import Call, number
-from device_model.kernels.compiled import floats, read, size_of, write
-from device_model.kernels.deferred import compiled
 from device_model.kernels.kernel import Kernel, declared
+from device_model.machine import opcodes
+from device_model.machine.deferred import compiled
+from device_model.machine.elementary import floats, read, size_of, write
 from device_model.numbers.numerics import Array, wide
 from device_model.places import Buffer, Held, Item, Place
 from device_model.program import Argument, Builder, kind_of

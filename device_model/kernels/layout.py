@@ -10,19 +10,19 @@ from math import prod
 
 import numpy as np
 
-from device_model.kernels import opcodes
 from device_model.kernels.call import Call, integer, integers, word
-from device_model.kernels.compiled import (
+from device_model.kernels.kernel import DTypes, Kernel, as_first
+from device_model.kernels.rotary import rotation
+from device_model.machine import opcodes
+from device_model.machine.deferred import compiled
+from device_model.machine.elementary import (
     floats,
     octets,
     read,
     size_of,
     write,
 )
-from device_model.kernels.compiled import integers as longs
-from device_model.kernels.deferred import compiled
-from device_model.kernels.kernel import DTypes, Kernel, as_first
-from device_model.kernels.rotary import rotation
+from device_model.machine.elementary import integers as longs
 from device_model.numbers.numerics import Array, Numerics, wide
 from device_model.places import Buffer, Held, Item, Kept
 from device_model.program import Builder, kind_of

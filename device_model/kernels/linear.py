@@ -10,15 +10,15 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from device_model.kernels import opcodes
 from device_model.kernels.call import Call
-from device_model.kernels.compiled import read, size_of, words, write
-from device_model.kernels.deferred import compiled
 from device_model.kernels.kernel import DTypes, Kernel, as_first, declared, promoted
 from device_model.kernels.matmul import scratch_bytes
-from device_model.kernels.pairs import wanted
-from device_model.kernels.panels import BYTES, CENTRED_NIBBLES, MX_BYTES, NIBBLES, SCALED_NIBBLES
 from device_model.kernels.quantised import Stored, lower, product
+from device_model.machine import opcodes
+from device_model.machine.deferred import compiled
+from device_model.machine.elementary import read, size_of, words, write
+from device_model.machine.pairs import wanted
+from device_model.machine.panels import BYTES, CENTRED_NIBBLES, MX_BYTES, NIBBLES, SCALED_NIBBLES
 from device_model.numbers.numerics import BF16, F16, F32, Array, Numerics, is_float
 from device_model.numbers.packed import Packed
 from device_model.places import Buffer, Held, Item, Place

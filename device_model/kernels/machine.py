@@ -21,19 +21,21 @@ from device_model.kernels import (
     matmul,
     moe,
     norm,
-    opcodes,
     position,
     quantised,
     recurrent,
     reduction,
     routing,
 )
-from device_model.kernels.compiled import doubles, integers
-from device_model.kernels.deferred import compiled, intrinsic, signature
-from device_model.kernels.native import native
+from device_model.machine import opcodes
+from device_model.machine.deferred import compiled, intrinsic, signature
+from device_model.machine.elementary import doubles, integers
+from device_model.machine.native import native
 from device_model.numbers.numerics import Array
 from device_model.program import ARGUMENTS, REALS
 
+COMPILED = ("device_model.kernels", "device_model.machine")
+"""Packages whose functions are compiled."""
 SPINS = 4000
 """Looks at the barrier before a waiting thread offers its processor to others."""
 
@@ -201,10 +203,10 @@ def machine() -> Callable[..., int]:
 
 
 def _fingerprint() -> str:
-    """Return a digest that changes with any kernel's source."""
+    """Return a digest that changes with the source of anything that is compiled."""
     digest = hashlib.sha256()
-    folder = resources.files("device_model.kernels")
-    for entry in sorted(folder.iterdir(), key=lambda e: e.name):
-        if entry.name.endswith(".py"):
-            digest.update(entry.read_bytes())
+    for package in COMPILED:
+        for entry in sorted(resources.files(package).iterdir(), key=lambda e: e.name):
+            if entry.name.endswith(".py"):
+                digest.update(entry.read_bytes())
     return digest.hexdigest()

@@ -5,11 +5,11 @@ Nothing here multiplies: many rows in bfloat16 go to `paired` where the processo
 
 from __future__ import annotations
 
-from device_model.kernels import paired, product
-from device_model.kernels.compiled import integers, read, size_of, words
-from device_model.kernels.deferred import compiled
-from device_model.kernels.product import FEW_ROWS, clear, columns_of, row_limit, working
-from device_model.kernels.vectors import F32
+from device_model.machine import paired, product
+from device_model.machine.deferred import compiled
+from device_model.machine.elementary import integers, read, size_of, words
+from device_model.machine.product import FEW_ROWS, clear, columns_of, row_limit, working
+from device_model.machine.vectors import F32
 
 NUMBERS_BYTES = 8 * max(paired.BLOCK_ROWS, product.BLOCK_ROWS) // 64 * 64 + 64
 

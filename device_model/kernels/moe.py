@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from device_model.kernels import opcodes
 from device_model.kernels.call import Call
-from device_model.kernels.compiled import floats, read, size_of, words, write
-from device_model.kernels.deferred import compiled
 from device_model.kernels.kernel import Kernel, as_first, declared
 from device_model.kernels.linear import can_read, entry, stored
 from device_model.kernels.matmul import scratch_bytes
-from device_model.kernels.pairs import wanted
 from device_model.kernels.quantised import lower, product
+from device_model.machine import opcodes
+from device_model.machine.deferred import compiled
+from device_model.machine.elementary import floats, read, size_of, words, write
+from device_model.machine.pairs import wanted
 from device_model.numbers.numerics import Array, cast, wide
 from device_model.numbers.packed import Packed
 from device_model.places import Buffer, Held, Item

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from device_model.kernels import lanes, opcodes, order
-from device_model.kernels.compiled import (
+from device_model.machine import lanes, opcodes, order
+from device_model.machine.deferred import compiled
+from device_model.machine.elementary import (
     add_rounded,
     bits_of_float,
     doubles,
@@ -27,10 +28,9 @@ from device_model.kernels.compiled import (
     words,
     write,
 )
-from device_model.kernels.deferred import compiled
-from device_model.kernels.panels import widen
-from device_model.kernels.product import clear, columns_of, row_limit, scratch_bytes
-from device_model.kernels.vectors import F32, LANES
+from device_model.machine.panels import widen
+from device_model.machine.product import clear, columns_of, row_limit, scratch_bytes
+from device_model.machine.vectors import F32, LANES
 from device_model.numbers.formats import FORMATS
 from device_model.numbers.numerics import BF16, F16, Array
 from device_model.numbers.packed import MX_BLOCK, Packed

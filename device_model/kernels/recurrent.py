@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from device_model.kernels import compiled as c
-from device_model.kernels import opcodes
 from device_model.kernels.call import Call
-from device_model.kernels.compiled import floats, integers, read, size_of, write
-from device_model.kernels.deferred import compiled
 from device_model.kernels.kernel import DTypes, Kernel
-from device_model.kernels.vectors import F32
+from device_model.machine import elementary as c
+from device_model.machine import opcodes
+from device_model.machine.deferred import compiled
+from device_model.machine.elementary import floats, integers, read, size_of, write
+from device_model.machine.vectors import F32
 from device_model.numbers.numerics import Array, Numerics, cast, wide
 from device_model.places import Buffer, Held, Item, Kept
 from device_model.program import Builder, kind_of

@@ -9,9 +9,9 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
-from device_model.kernels import native
-from device_model.kernels.elf import Unplaceable, place
 from device_model.kernels.machine import machine
+from device_model.machine import native
+from device_model.machine.elf import Unplaceable, place
 
 LOAD = """
 import sys

@@ -4,8 +4,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from device_model.kernels.compiled import read, round_to, write
-from device_model.kernels.deferred import compiled
+from device_model.machine.deferred import compiled
+from device_model.machine.elementary import read, round_to, write
 from device_model.numbers.catalogue import numerics_named
 from device_model.numbers.numerics import BF16, F16, F32, bf16_bits, cast, wide
 

@@ -11,7 +11,7 @@ import pytest
 from numba import njit
 
 from device_model.engine import Engine
-from device_model.kernels import paired, pairs, product
+from device_model.machine import paired, pairs, product
 from device_model.memory import ArrayReader, RandomReader, shapes_of
 from device_model.numbers.numerics import Array
 from dsl.graph import Graph, TensorRef, Transform

@@ -5,8 +5,8 @@ import pytest
 
 from device_model.arena import Region, Space
 from device_model.binding import Binding
-from device_model.kernels import order
-from device_model.kernels.weighing import KEYS, softmax, weigh
+from device_model.machine import order
+from device_model.machine.weighing import KEYS, softmax, weigh
 from device_model.numbers.numerics import Array
 from device_model.program import Address, Instruction, Program
 

@@ -7,11 +7,11 @@ float16 and packed ones are always widened a panel at a time. Nothing here knows
 
 from __future__ import annotations
 
-from device_model.kernels import lanes
-from device_model.kernels.compiled import floats, integers, octets, size_of, write
-from device_model.kernels.deferred import compiled
-from device_model.kernels.panels import widen
-from device_model.kernels.vectors import BF16, F32
+from device_model.machine import lanes
+from device_model.machine.deferred import compiled
+from device_model.machine.elementary import floats, integers, octets, size_of, write
+from device_model.machine.panels import widen
+from device_model.machine.vectors import BF16, F32
 
 TILE_ROWS, TILE_COLUMNS = 3, 4
 STREAMS = TILE_COLUMNS

@@ -13,8 +13,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from device_model.kernels.deferred import intrinsic, signature
-from device_model.kernels.vectors import (
+from device_model.machine.deferred import intrinsic, signature
+from device_model.machine.vectors import (
     F32,
     FLOAT,
     I32,

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from device_model.kernels import compiled as c
-from device_model.kernels import lanes
-from device_model.kernels.compiled import floats, size_of
-from device_model.kernels.deferred import compiled
-from device_model.kernels.vectors import BF16, F16, F32, LANES
+from device_model.machine import elementary as c
+from device_model.machine import lanes
+from device_model.machine.deferred import compiled
+from device_model.machine.elementary import floats, size_of
+from device_model.machine.vectors import BF16, F16, F32, LANES
 
 KEYS = 128
 """Keys whose values are added at a time, so that all their columns are read while they are near."""

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from device_model.kernels.compiled import halves
-from device_model.kernels.deferred import compiled, intrinsic, signature
-from device_model.kernels.vectors import FLOAT, I16, I32, I64, LANES, V8I32, Emitter
+from device_model.machine.deferred import compiled, intrinsic, signature
+from device_model.machine.elementary import halves
+from device_model.machine.vectors import FLOAT, I16, I32, I64, LANES, V8I32, Emitter
 
 ROWS, COLUMNS = 6, 8
 """Rows and columns that are multiplied at a time: 24 registers of sums."""

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from device_model.kernels.deferred import carray, compiled, intrinsic, signature
-from device_model.kernels.vectors import F16, F32
+from device_model.machine.deferred import carray, compiled, intrinsic, signature
+from device_model.machine.vectors import F16, F32
 
 
 @intrinsic

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from device_model.kernels.vectors import LANES
+from device_model.machine.vectors import LANES
 from device_model.numbers.numerics import BF16, F16, Array, wide
 from device_model.numbers.precision import Accumulator, Rounding
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from device_model.kernels.compiled import (
+from device_model.machine.deferred import compiled
+from device_model.machine.elementary import (
     floats,
     octets,
     power_of_two,
@@ -15,8 +16,7 @@ from device_model.kernels.compiled import (
     round_to,
     size_of,
 )
-from device_model.kernels.deferred import compiled
-from device_model.kernels.vectors import F16
+from device_model.machine.vectors import F16
 
 BYTES, NIBBLES, MX_BYTES, SCALED_NIBBLES, CENTRED_NIBBLES = 3, 4, 5, 6, 7
 """Kinds of a packed weight beyond the plain ones: one or two elements a byte, and scales that are numbers or, for

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from device_model.kernels.elf import Unplaceable, place
+from device_model.machine.elf import Unplaceable, place
 
 ENTRY = "sohu_machine"
 DIGEST = 32  # bytes in front of the code: a damaged file is compiled anew

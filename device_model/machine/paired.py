@@ -6,12 +6,12 @@ numbers so small or so large that a product or a sum could be subnormal or overf
 
 from __future__ import annotations
 
-from device_model.kernels import pairs
-from device_model.kernels.compiled import integers, read, size_of, write
-from device_model.kernels.deferred import compiled
-from device_model.kernels.panels import widen
-from device_model.kernels.product import product, working_bytes
-from device_model.kernels.vectors import BF16, F16
+from device_model.machine import pairs
+from device_model.machine.deferred import compiled
+from device_model.machine.elementary import integers, read, size_of, write
+from device_model.machine.panels import widen
+from device_model.machine.product import product, working_bytes
+from device_model.machine.vectors import BF16, F16
 
 PANEL = 32
 """Columns that are packed at a time at most, and whose results of a row are written together."""

@@ -1,0 +1,1 @@
+"""How code runs on this machine: vectors and the order of sums, products, threads, compiled code on disk."""
