@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from device_model.kernels.call import Context, Rows
 from device_model.numbers.numerics import Array
-from device_model.places import Kept
-from device_model.program import FIRST_STATE, LENGTHS
+from device_model.program.builder import FIRST_STATE, LENGTHS
+from device_model.program.call import Context, Rows
+from device_model.program.places import Kept
 
 FIRST_ROOM = 64
 SLACK = 16

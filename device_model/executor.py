@@ -11,18 +11,16 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from device_model import interpreter
-from device_model.arena import Region
-from device_model.binding import Binding
 from device_model.cache import Cache
-from device_model.kernels.call import Rows
 from device_model.kernels.machine import machine
 from device_model.kernels.table import KERNELS
 from device_model.machine import opcodes
 from device_model.machine.team import Team
 from device_model.numbers.numerics import Array, Numerics, wide
-from device_model.places import Buffer, Item, Place
 from device_model.plan import Mark, Plan, last_uses
-from device_model.program import (
+from device_model.program.arena import Region
+from device_model.program.binding import Binding
+from device_model.program.builder import (
     POSITION,
     SELECTION,
     SEQUENCE,
@@ -30,6 +28,8 @@ from device_model.program import (
     Program,
     Uncompiled,
 )
+from device_model.program.call import Rows
+from device_model.program.places import Buffer, Item, Place
 
 LINE = 64
 """Arenas start at a cache line."""

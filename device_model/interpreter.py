@@ -11,12 +11,12 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from device_model.cache import Cache
-from device_model.kernels.call import Call, Operand, Rows
 from device_model.kernels.table import KERNELS
 from device_model.numbers.numerics import Array, Numerics, cast
 from device_model.numbers.packed import Packed
 from device_model.numbers.precision import Product
-from device_model.places import Buffer, Held, Item, Kept, Place, dtype_of
+from device_model.program.call import Call, Operand, Rows
+from device_model.program.places import Buffer, Held, Item, Kept, Place, dtype_of
 from dsl.graph import Attr
 
 Read: TypeAlias = Callable[[Buffer], Array]

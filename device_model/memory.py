@@ -15,10 +15,10 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from device_model.kernels.call import integer
 from device_model.numbers.int4 import awq, gptq
 from device_model.numbers.numerics import STORAGE, Array, cast
 from device_model.numbers.packed import E8M0_BIAS, MX_BLOCK, Packed, mxfp4
+from device_model.program.call import integer
 from dsl.diagnostics import Refused, refuse
 from dsl.graph import Attr, Graph, TensorRef, Weight, WeightSource
 from dsl.stored_tensors import instance, tensors

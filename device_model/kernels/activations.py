@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from device_model.kernels.call import Call, number, word
 from device_model.kernels.elementwise import CHUNK
-from device_model.kernels.kernel import Kernel, as_first
 from device_model.machine import elementary as c
 from device_model.machine import opcodes
 from device_model.machine.deferred import compiled
 from device_model.machine.elementary import floats, read, size_of, write
 from device_model.numbers.numerics import Array, wide
-from device_model.places import Buffer, Held, Item
-from device_model.program import Builder, kind_of
+from device_model.program.builder import Builder, kind_of
+from device_model.program.call import Call, number, word
+from device_model.program.kernel import Kernel, as_first
+from device_model.program.places import Buffer, Held, Item
 
 SILU, GELU, GELU_TANH, RELU, SIGMOID, TANH, EXP, SOFTPLUS, SOFTCAP = 0, 1, 2, 3, 4, 5, 6, 7, 8
 QUICK_GELU, SQUARED_RELU, MISH, ABS, SQRT, RSQRT, CLAMP, LEAKY_RELU, XIELU = (

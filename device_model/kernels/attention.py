@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from device_model.kernels.call import Call, integer, number, word
-from device_model.kernels.kernel import Kernel, as_first
 from device_model.machine import opcodes, order
 from device_model.machine.deferred import compiled
 from device_model.machine.elementary import floats, integers, read, size_of, write
@@ -18,8 +16,10 @@ from device_model.machine.vectors import LANES
 from device_model.machine.weighing import score, softmax, weigh
 from device_model.numbers.numerics import F32 as F32_TYPE
 from device_model.numbers.numerics import Array, wide
-from device_model.places import Buffer, Held, Item, Kept
-from device_model.program import Argument, Builder, kind_of
+from device_model.program.builder import Argument, Builder, kind_of
+from device_model.program.call import Call, integer, number, word
+from device_model.program.kernel import Kernel, as_first
+from device_model.program.places import Buffer, Held, Item, Kept
 
 GROUP = 3
 """Query heads of one key head that are computed together."""

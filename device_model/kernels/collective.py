@@ -5,9 +5,9 @@ Nothing here adds or moves anything; the timing of collectives is not here eithe
 
 from __future__ import annotations
 
-from device_model.kernels.call import Call
-from device_model.kernels.kernel import Kernel
 from device_model.numbers.numerics import Array
+from device_model.program.call import Call
+from device_model.program.kernel import Kernel
 
 
 def reference_identity(call: Call) -> tuple[Array, ...]:

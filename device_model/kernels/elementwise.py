@@ -12,14 +12,14 @@ from math import prod
 
 import numpy as np
 
-from device_model.kernels.call import Call, number
-from device_model.kernels.kernel import Kernel, declared
 from device_model.machine import opcodes
 from device_model.machine.deferred import compiled
 from device_model.machine.elementary import floats, read, size_of, write
 from device_model.numbers.numerics import Array, wide
-from device_model.places import Buffer, Held, Item, Place
-from device_model.program import Argument, Builder, kind_of
+from device_model.program.builder import Argument, Builder, kind_of
+from device_model.program.call import Call, number
+from device_model.program.kernel import Kernel, declared
+from device_model.program.places import Buffer, Held, Item, Place
 
 ADD, SUBTRACT, MULTIPLY, DIVIDE, MAXIMUM, MINIMUM = 0, 1, 2, 3, 4, 5
 CHUNK = 2048

@@ -10,8 +10,6 @@ from math import prod
 
 import numpy as np
 
-from device_model.kernels.call import Call, integer, integers, word
-from device_model.kernels.kernel import DTypes, Kernel, as_first
 from device_model.kernels.rotary import rotation
 from device_model.machine import opcodes
 from device_model.machine.deferred import compiled
@@ -24,8 +22,10 @@ from device_model.machine.elementary import (
 )
 from device_model.machine.elementary import integers as longs
 from device_model.numbers.numerics import Array, Numerics, wide
-from device_model.places import Buffer, Held, Item, Kept
-from device_model.program import Builder, kind_of
+from device_model.program.builder import Builder, kind_of
+from device_model.program.call import Call, integer, integers, word
+from device_model.program.kernel import DTypes, Kernel, as_first
+from device_model.program.places import Buffer, Held, Item, Kept
 from dsl.graph import Attr
 
 HALF, INTERLEAVED = 0, 1

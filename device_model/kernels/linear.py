@@ -10,8 +10,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from device_model.kernels.call import Call
-from device_model.kernels.kernel import DTypes, Kernel, as_first, declared, promoted
 from device_model.kernels.matmul import scratch_bytes
 from device_model.kernels.quantised import Stored, lower, product
 from device_model.machine import opcodes
@@ -21,8 +19,10 @@ from device_model.machine.pairs import wanted
 from device_model.machine.panels import BYTES, CENTRED_NIBBLES, MX_BYTES, NIBBLES, SCALED_NIBBLES
 from device_model.numbers.numerics import BF16, F16, F32, Array, Numerics, is_float
 from device_model.numbers.packed import Packed
-from device_model.places import Buffer, Held, Item, Place
-from device_model.program import Builder, kind_of
+from device_model.program.builder import Builder, kind_of
+from device_model.program.call import Call
+from device_model.program.kernel import DTypes, Kernel, as_first, declared, promoted
+from device_model.program.places import Buffer, Held, Item, Place
 from dsl.graph import Attr
 
 PACKED_KINDS = {

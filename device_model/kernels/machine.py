@@ -32,7 +32,7 @@ from device_model.machine.deferred import compiled, intrinsic, signature
 from device_model.machine.elementary import doubles, integers
 from device_model.machine.native import native
 from device_model.numbers.numerics import Array
-from device_model.program import ARGUMENTS, REALS
+from device_model.program.builder import ARGUMENTS, REALS
 
 COMPILED = ("device_model.kernels", "device_model.machine")
 """Packages whose functions are compiled."""

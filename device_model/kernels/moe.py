@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from device_model.kernels.call import Call
-from device_model.kernels.kernel import Kernel, as_first, declared
 from device_model.kernels.linear import can_read, entry, stored
 from device_model.kernels.matmul import scratch_bytes
 from device_model.kernels.quantised import lower, product
@@ -21,8 +19,10 @@ from device_model.machine.elementary import floats, read, size_of, words, write
 from device_model.machine.pairs import wanted
 from device_model.numbers.numerics import Array, cast, wide
 from device_model.numbers.packed import Packed
-from device_model.places import Buffer, Held, Item
-from device_model.program import Builder, kind_of
+from device_model.program.builder import Builder, kind_of
+from device_model.program.call import Call
+from device_model.program.kernel import Kernel, as_first, declared
+from device_model.program.places import Buffer, Held, Item
 
 
 def reference_expert_matmul(call: Call) -> tuple[Array, ...]:

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from device_model.kernels.call import Call, number
-from device_model.kernels.kernel import Kernel, as_first
 from device_model.machine import lanes, opcodes, order
 from device_model.machine.deferred import compiled
 from device_model.machine.elementary import floats, read, size_of, write
 from device_model.machine.vectors import F32
 from device_model.numbers.numerics import Array, wide
-from device_model.places import Buffer, Held, Item
-from device_model.program import Argument, Builder, kind_of
+from device_model.program.builder import Argument, Builder, kind_of
+from device_model.program.call import Call, number
+from device_model.program.kernel import Kernel, as_first
+from device_model.program.places import Buffer, Held, Item
 
 RMS, LAYER = 0, 1
 

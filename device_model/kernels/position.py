@@ -9,15 +9,15 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from device_model.kernels.call import Call, Rows, integer, number, word
 from device_model.kernels.elementwise import CHUNK
-from device_model.kernels.kernel import DTypes, Kernel, as_first
 from device_model.machine import opcodes
 from device_model.machine.deferred import compiled
 from device_model.machine.elementary import floats, read, size_of, write
 from device_model.numbers.numerics import F32, Array, Numerics, wide
-from device_model.places import Buffer, Item
-from device_model.program import Builder, kind_of
+from device_model.program.builder import Builder, kind_of
+from device_model.program.call import Call, Rows, integer, number, word
+from device_model.program.kernel import DTypes, Kernel, as_first
+from device_model.program.places import Buffer, Item
 from dsl.graph import Attr
 
 I32 = np.dtype(np.int32)

@@ -46,8 +46,8 @@ from device_model.numbers.precision import (
 )
 from device_model.numbers.quantise import largest
 from device_model.numbers.quantise import rows as quantised
-from device_model.places import Buffer, Held
-from device_model.program import Address, Argument, Builder, kind_of
+from device_model.program.builder import Address, Argument, Builder, kind_of
+from device_model.program.places import Buffer, Held
 
 PANEL = 128
 """Rows of a packed weight that the reference widens at a time."""

@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from device_model.kernels.call import Call
-from device_model.kernels.kernel import DTypes, Kernel
 from device_model.machine import elementary as c
 from device_model.machine import opcodes
 from device_model.machine.deferred import compiled
 from device_model.machine.elementary import floats, integers, read, size_of, write
 from device_model.machine.vectors import F32
 from device_model.numbers.numerics import Array, Numerics, cast, wide
-from device_model.places import Buffer, Held, Item, Kept
-from device_model.program import Builder, kind_of
+from device_model.program.builder import Builder, kind_of
+from device_model.program.call import Call
+from device_model.program.kernel import DTypes, Kernel
+from device_model.program.places import Buffer, Held, Item, Kept
 from dsl.graph import Attr
 
 CHUNK = 256

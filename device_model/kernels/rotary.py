@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from device_model.kernels.call import Call, Rows, integer, number, numbers, word
-from device_model.kernels.kernel import DTypes, Kernel
 from device_model.numbers.numerics import F64, Array, Numerics
+from device_model.program.call import Call, Rows, integer, number, numbers, word
+from device_model.program.kernel import DTypes, Kernel
 from dsl.graph import Attr
 
 Scaling = Callable[[Array, Mapping[str, Attr]], Array]

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from device_model.kernels.call import Call, integer, number, word
-from device_model.kernels.kernel import DTypes, Kernel, as_first
 from device_model.machine import opcodes
 from device_model.machine.deferred import compiled
 from device_model.machine.elementary import floats, read, size_of, words, write
 from device_model.numbers.numerics import STORAGE, Array, Numerics, wide
-from device_model.places import Buffer, Held, Item
-from device_model.program import Builder, kind_of
+from device_model.program.builder import Builder, kind_of
+from device_model.program.call import Call, integer, number, word
+from device_model.program.kernel import DTypes, Kernel, as_first
+from device_model.program.places import Buffer, Held, Item
 from dsl.graph import Attr
 
 

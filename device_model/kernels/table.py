@@ -20,7 +20,7 @@ from device_model.kernels import (
     rotary,
     routing,
 )
-from device_model.kernels.kernel import Kernel
+from device_model.program.kernel import Kernel
 
 KERNELS: dict[str, Kernel] = {
     "gather": linear.GATHER,

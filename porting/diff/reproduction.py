@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from device_model.kernels.call import Call, Operand, Rows
 from device_model.kernels.table import KERNELS
 from device_model.numbers.catalogue import numerics_named
 from device_model.numbers.numerics import wide
 from device_model.numbers.packed import Packed
+from device_model.program.call import Call, Operand, Rows
 from dsl.types import DTYPES, DType
 from porting.diff.search import Guilty
 from porting.report.atomic import replace_directory

@@ -6,10 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_model.arena import Region, Space, allocate
 from device_model.cache import Cache
 from device_model.engine import Engine
-from device_model.kernels.call import Rows
 from device_model.memory import (
     ArrayReader,
     Fill,
@@ -20,7 +18,9 @@ from device_model.memory import (
     source,
 )
 from device_model.numbers.packed import Packed
-from device_model.places import Kept
+from device_model.program.arena import Region, Space, allocate
+from device_model.program.call import Rows
+from device_model.program.places import Kept
 from dsl.graph import Attr, TensorRef, Transform, WeightSource
 from dsl.types import DTYPES
 from porting.commands.checking import bound_graph

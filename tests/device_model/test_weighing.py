@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from device_model.arena import Region, Space
-from device_model.binding import Binding
 from device_model.machine import order
 from device_model.machine.weighing import KEYS, softmax, weigh
 from device_model.numbers.numerics import Array
-from device_model.program import Address, Instruction, Program
+from device_model.program.arena import Region, Space
+from device_model.program.binding import Binding
+from device_model.program.builder import Address, Instruction, Program
 
 ZERO, ONE = np.float32(0), np.float32(1)
 

@@ -8,10 +8,10 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from device_model.kernels.call import Reference
 from device_model.numbers.numerics import STORAGE, Numerics
-from device_model.places import Item
-from device_model.program import Builder
+from device_model.program.builder import Builder
+from device_model.program.call import Reference
+from device_model.program.places import Item
 from dsl.graph import Attr
 from dsl.types import DType
 

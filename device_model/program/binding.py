@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from device_model.arena import Region
 from device_model.numbers.numerics import Array
-from device_model.program import ARGUMENTS, REALS, Argument, Program, Uncompiled
+from device_model.program.arena import Region
+from device_model.program.builder import ARGUMENTS, REALS, Argument, Program, Uncompiled
 
 
 class Binding:

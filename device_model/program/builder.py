@@ -11,11 +11,11 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from device_model.arena import Region, Space, allocate, rounded
-from device_model.kernels.call import Rows
 from device_model.numbers.numerics import BF16, F16, F32, Array
 from device_model.numbers.packed import Packed
-from device_model.places import Buffer, Held, Item, Kept, Place
+from device_model.program.arena import Region, Space, allocate, rounded
+from device_model.program.call import Rows
+from device_model.program.places import Buffer, Held, Item, Kept, Place
 
 ARGUMENTS = 32
 REALS = 4

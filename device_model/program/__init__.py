@@ -1,0 +1,1 @@
+"""Operations with addresses: places, instructions, the memory plan, what a kernel is given and what it is."""
