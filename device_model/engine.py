@@ -21,12 +21,12 @@ from device_model.executor import (
 )
 from device_model.kernels.machine import machine
 from device_model.machine.team import Team
-from device_model.memory import TensorReader
 from device_model.numbers.catalogue import numerics_named
 from device_model.numbers.numerics import Array, Numerics, wide
 from device_model.plan import Plan, plan
 from device_model.program.call import Rows
 from device_model.program.places import Buffer, Place
+from device_model.weights.reading import TensorReader
 from dsl.diagnostics import refuse
 from dsl.graph import Graph
 

@@ -13,7 +13,6 @@ import numpy as np
 
 from device_model.interpreter import compute
 from device_model.kernels.table import KERNELS
-from device_model.memory import TensorReader, evaluate
 from device_model.numbers.low_products import WEIGHT, low_weights
 from device_model.numbers.numerics import BF16, F16, F32, STORAGE, Array, Numerics, is_float
 from device_model.numbers.packed import Packed
@@ -21,6 +20,7 @@ from device_model.numbers.precision import Product
 from device_model.numbers.quantise import weight as quantised
 from device_model.program.call import Rows, integer
 from device_model.program.places import Buffer, Held, Item, Kept, Place, dtype_of
+from device_model.weights.reading import TensorReader, evaluate
 from dsl.diagnostics import Diagnostic, Refused
 from dsl.graph import Body, Graph, Node, Repeat, State, Step, Weight
 from dsl.source import Span

@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from device_model.chips.chip import Device
 from device_model.engine import Engine, Session, warm_up
-from device_model.memory import TensorReader
 from device_model.numbers.catalogue import numerics_named
 from device_model.numbers.numerics import Numerics
+from device_model.weights.reading import TensorReader
 from dsl.graph import Graph
 from porting.commands.progress import Progress, silent
 from porting.reference import Precision, Reference, RowOutput

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from device_model.chips.chip import device
 from device_model.engine import Engine
-from device_model.memory import RandomReader, TensorReader, shapes_of
 from device_model.numbers.catalogue import numerics_named
 from device_model.numbers.numerics import Numerics
+from device_model.weights.reading import RandomReader, TensorReader, shapes_of
 from dsl.diagnostics import Refused, refuse
 from dsl.footprint import footprint
 from dsl.graph import Graph

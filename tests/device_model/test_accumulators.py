@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from device_model.engine import Engine
-from device_model.memory import ArrayReader
+from device_model.weights.reading import ArrayReader
 from dsl.graph import Graph, TensorRef, Transform
 from dsl.types import DTYPES
 from tests.device_model.graphs import SPAN, B, Flow, S

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from device_model.engine import Engine
-from device_model.memory import ArrayReader, RandomReader, shapes_of
+from device_model.weights.reading import ArrayReader, RandomReader, shapes_of
 from dsl.graph import Graph
 from dsl.inference import infer
 from dsl.liveness import peak, peak_candidates

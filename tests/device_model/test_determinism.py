@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from device_model.engine import Engine
-from device_model.memory import RandomReader, shapes_of
+from device_model.weights.reading import RandomReader, shapes_of
 from dsl.inference import infer
 from porting.library import family_for
 from tests.packing import assert_batch_equals, assert_chunks_equal, ragged, tokens

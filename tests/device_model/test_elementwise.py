@@ -10,8 +10,8 @@ import torch
 from transformers.activations import ACT2FN
 
 from device_model.engine import Engine
-from device_model.memory import ArrayReader
 from device_model.numbers.numerics import Array
+from device_model.weights.reading import ArrayReader
 from dsl.graph import Attr
 from dsl.ops.activation import ACTIVATIONS
 from tests.device_model.graphs import B, Flow, S

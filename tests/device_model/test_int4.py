@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from device_model.engine import Engine
-from device_model.memory import ArrayReader, Fill, RandomReader, evaluate, shapes_of
 from device_model.numbers.int4 import awq, gptq
 from device_model.numbers.numerics import BF16, F32
 from device_model.numbers.packed import Packed, mxfp4
+from device_model.weights.reading import ArrayReader, Fill, RandomReader, evaluate, shapes_of
 from dsl.diagnostics import Refused
 from dsl.graph import Attr, Graph, TensorRef, Transform, Weight
 from dsl.types import DTYPES

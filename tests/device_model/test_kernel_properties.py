@@ -7,7 +7,7 @@ import pytest
 
 from device_model.engine import Engine, Session
 from device_model.kernels.table import KERNELS
-from device_model.memory import ArrayReader
+from device_model.weights.reading import ArrayReader
 from dsl.graph import Node
 from tests.device_model.kernel_cases import CASES, drawn
 from tests.device_model.kernel_draw import ROWS, Case

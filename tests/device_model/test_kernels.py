@@ -10,10 +10,10 @@ import pytest
 from device_model.engine import Engine
 from device_model.kernels.rotary import frequencies, tables
 from device_model.kernels.table import KERNELS
-from device_model.memory import ArrayReader, RandomReader, shapes_of
 from device_model.numbers.catalogue import numerics_named
 from device_model.numbers.numerics import Array
 from device_model.program.call import Call, Rows
+from device_model.weights.reading import ArrayReader, RandomReader, shapes_of
 from dsl.graph import Attr
 from dsl.ops import OPS
 from dsl.types import DTYPES

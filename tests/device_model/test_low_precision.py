@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from device_model.engine import Engine
-from device_model.memory import ArrayReader
 from device_model.numbers.catalogue import known_numerics, numerics_named
 from device_model.numbers.numerics import BF16, Array, Numerics
 from device_model.numbers.packed import Packed
 from device_model.numbers.precision import Accumulator, Operand, Overflow, Product, Rounding, Scale
 from device_model.numbers.quantise import weight as packed
+from device_model.weights.reading import ArrayReader
 from dsl.diagnostics import Refused
 from dsl.graph import Graph
 from dsl.types import DTYPES

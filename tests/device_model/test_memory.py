@@ -8,7 +8,11 @@ from hypothesis import strategies as st
 
 from device_model.cache import Cache
 from device_model.engine import Engine
-from device_model.memory import (
+from device_model.numbers.packed import Packed
+from device_model.program.arena import Region, Space, allocate
+from device_model.program.call import Rows
+from device_model.program.places import Kept
+from device_model.weights.reading import (
     ArrayReader,
     Fill,
     RandomReader,
@@ -17,10 +21,6 @@ from device_model.memory import (
     shapes_of,
     source,
 )
-from device_model.numbers.packed import Packed
-from device_model.program.arena import Region, Space, allocate
-from device_model.program.call import Rows
-from device_model.program.places import Kept
 from dsl.graph import Attr, TensorRef, Transform, WeightSource
 from dsl.types import DTYPES
 from porting.commands.checking import bound_graph

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from device_model.engine import Engine
-from device_model.memory import ArrayReader
 from device_model.numbers.packed import Packed
+from device_model.weights.reading import ArrayReader
 from dsl.graph import Attr, Graph, TensorRef, Transform
 from dsl.types import DTYPES
 from tests.device_model.graphs import SPAN, B, Flow, S

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from device_model.engine import Engine
-from device_model.memory import ArrayReader, evaluate
 from device_model.numbers.numerics import BF16, F32
 from device_model.numbers.packed import Packed, mxfp4
+from device_model.weights.reading import ArrayReader, evaluate
 from dsl.diagnostics import Refused
 from dsl.graph import Graph, TensorRef, Transform, Weight
 from dsl.types import DTYPES

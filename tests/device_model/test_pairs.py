@@ -12,8 +12,8 @@ from numba import njit
 
 from device_model.engine import Engine
 from device_model.machine import paired, pairs, product
-from device_model.memory import ArrayReader, RandomReader, shapes_of
 from device_model.numbers.numerics import Array
+from device_model.weights.reading import ArrayReader, RandomReader, shapes_of
 from dsl.graph import Graph, TensorRef, Transform
 from dsl.inference import infer
 from dsl.types import DTYPES

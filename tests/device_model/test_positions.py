@@ -12,9 +12,9 @@ import pytest
 from device_model.engine import Engine
 from device_model.kernels.position import scales, sinusoids, slopes
 from device_model.kernels.rotary import frequencies, rotation
-from device_model.memory import ArrayReader
 from device_model.numbers.numerics import Array
 from device_model.program.call import Rows
+from device_model.weights.reading import ArrayReader
 from dsl.diagnostics import Refused
 from dsl.graph import Attr, Node
 from tests.device_model.graphs import SPAN, B, C, Flow, S, tensor

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from device_model.memory import ArrayReader, evaluate
+from device_model.weights.reading import ArrayReader, evaluate
 from dsl.types import DTYPES
 from porting.checkpoint.accounting import account
 from porting.checkpoint.safetensors_header import TensorInfo

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from device_model.cache import Cache
 from device_model.engine import Engine
-from device_model.memory import ArrayReader
 from device_model.numbers.numerics import STORAGE
 from device_model.program.call import Rows
 from device_model.program.places import Kept
+from device_model.weights.reading import ArrayReader
 from dsl.footprint import footprint
 from dsl.graph import Graph
 from dsl.symbolic import evaluate

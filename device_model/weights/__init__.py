@@ -1,0 +1,1 @@
+"""Tensors of a checkpoint as the places that operations read."""
