@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from device_model.engine import Engine
+from device_model.engine.engine import Engine
 from dsl.diagnostics import Refused
 from farm.oracles import tiny
 from porting.checkpoint.tensors import Checkpoint

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from device_model.engine import Engine, Session
+from device_model.engine.engine import Engine, Session
+from device_model.engine.plan import plan as planned
 from device_model.numbers.catalogue import numerics_named
-from device_model.plan import plan as planned
 from device_model.weights.reading import TensorReader
 from dsl.diagnostics import Refused
 from dsl.graph import Graph

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device_model.chips.chip import Device
-from device_model.engine import Engine, Session, warm_up
+from device_model.engine.engine import Engine, Session, warm_up
 from device_model.numbers.catalogue import numerics_named
 from device_model.numbers.numerics import Numerics
 from device_model.weights.reading import TensorReader

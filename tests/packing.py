@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from device_model.engine import Engine
+from device_model.engine.engine import Engine
 
 WHOLE = 1
 """The row of a ragged batch that is the whole sequence."""

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device_model.chips.chip import device
-from device_model.engine import Engine
+from device_model.engine.engine import Engine
 from device_model.numbers.catalogue import numerics_named
 from device_model.numbers.numerics import Numerics
 from device_model.weights.reading import RandomReader, TensorReader, shapes_of

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from device_model.engine.plan import plan
 from device_model.numbers.catalogue import numerics_named
-from device_model.plan import plan
 from device_model.weights.reading import TensorReader
 from dsl.diagnostics import refuse
 from dsl.graph import Graph

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from device_model import interpreter
-from device_model.cache import Cache
+from device_model.engine import interpreter
+from device_model.engine.plan import Constant, Mark, Plan
+from device_model.engine.states import Cache
 from device_model.numbers.catalogue import numerics_named
 from device_model.numbers.numerics import wide
 from device_model.numbers.packed import Packed
-from device_model.plan import Constant, Mark, Plan
 from device_model.program.call import Operand, Rows
 from device_model.program.places import Buffer, Held, Item, Kept, Place
 from dsl.source import Span

@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from device_model.engine import Engine
+from device_model.engine.engine import Engine
 from dsl.diagnostics import Refused, render_all
 from farm.oracles import tiny
 from porting.checkpoint.tensors import Checkpoint

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from device_model.engine import Engine
+from device_model.engine.engine import Engine
 from device_model.weights.reading import ArrayReader
 from dsl.graph import Graph, TensorRef, Transform
 from dsl.types import DTYPES

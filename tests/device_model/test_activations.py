@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from device_model.engine import Engine
+from device_model.engine.engine import Engine
 from device_model.weights.reading import ArrayReader, RandomReader, shapes_of
 from dsl.graph import Graph
 from dsl.inference import infer

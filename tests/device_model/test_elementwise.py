@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers.activations import ACT2FN
 
-from device_model.engine import Engine
+from device_model.engine.engine import Engine
 from device_model.numbers.numerics import Array
 from device_model.weights.reading import ArrayReader
 from dsl.graph import Attr

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from device_model.engine import Engine
+from device_model.engine.engine import Engine
 from device_model.weights.reading import ArrayReader
 from dsl.diagnostics import Refused
 from tests.device_model.graphs import B, Flow, Llama, S, oracle

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from device_model.engine import Engine
+from device_model.engine.engine import Engine
 from device_model.numbers.int4 import awq, gptq
 from device_model.numbers.numerics import BF16, F32
 from device_model.numbers.packed import Packed, mxfp4

@@ -5,7 +5,7 @@ how tokens are packed, chunked or dealt out to threads.
 import numpy as np
 import pytest
 
-from device_model.engine import Engine, Session
+from device_model.engine.engine import Engine, Session
 from device_model.kernels.table import KERNELS
 from device_model.weights.reading import ArrayReader
 from dsl.graph import Node

@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from device_model.engine import Engine
+from device_model.engine.engine import Engine
 from device_model.kernels.rotary import frequencies, tables
 from device_model.kernels.table import KERNELS
 from device_model.numbers.catalogue import numerics_named

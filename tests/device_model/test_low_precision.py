@@ -14,7 +14,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from device_model.engine import Engine
+from device_model.engine.engine import Engine
 from device_model.numbers.catalogue import known_numerics, numerics_named
 from device_model.numbers.numerics import BF16, Array, Numerics
 from device_model.numbers.packed import Packed

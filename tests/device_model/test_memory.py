@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_model.cache import Cache
-from device_model.engine import Engine
+from device_model.engine.engine import Engine
+from device_model.engine.states import Cache
 from device_model.numbers.packed import Packed
 from device_model.program.arena import Region, Space, allocate
 from device_model.program.call import Rows

@@ -25,7 +25,7 @@ from transformers.models.nemotron_h.modeling_nemotron_h import NemotronHExperts
 from transformers.models.phimoe.modeling_phimoe import sparsemixer
 from transformers.models.qwen2_moe.modeling_qwen2_moe import Qwen2MoeSparseMoeBlock
 
-from device_model.engine import Engine
+from device_model.engine.engine import Engine
 from device_model.numbers.numerics import Array
 from device_model.weights.reading import ArrayReader
 from dsl.inference import infer

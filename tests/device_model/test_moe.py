@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from device_model.engine import Engine
+from device_model.engine.engine import Engine
 from device_model.numbers.packed import Packed
 from device_model.weights.reading import ArrayReader
 from dsl.graph import Attr, Graph, TensorRef, Transform

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from device_model.engine import Engine
+from device_model.engine.engine import Engine
 from device_model.machine import paired, pairs, product
 from device_model.numbers.numerics import Array
 from device_model.weights.reading import ArrayReader, RandomReader, shapes_of

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from device_model.engine import Engine
+from device_model.engine.engine import Engine
 from device_model.kernels.position import scales, sinusoids, slopes
 from device_model.kernels.rotary import frequencies, rotation
 from device_model.numbers.numerics import Array

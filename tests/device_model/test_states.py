@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device_model.cache import Cache
-from device_model.engine import Engine
+from device_model.engine.engine import Engine
+from device_model.engine.states import Cache
 from device_model.numbers.numerics import STORAGE
 from device_model.program.call import Rows
 from device_model.program.places import Kept

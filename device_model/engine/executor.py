@@ -10,14 +10,14 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from device_model import interpreter
-from device_model.cache import Cache
+from device_model.engine import interpreter
+from device_model.engine.plan import Mark, Plan, last_uses
+from device_model.engine.states import Cache
 from device_model.kernels.machine import machine
 from device_model.kernels.table import KERNELS
 from device_model.machine import opcodes
 from device_model.machine.team import Team
 from device_model.numbers.numerics import Array, Numerics, wide
-from device_model.plan import Mark, Plan, last_uses
 from device_model.program.arena import Region
 from device_model.program.binding import Binding
 from device_model.program.builder import (

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from device_model.cache import Cache
+from device_model.engine.states import Cache
 from device_model.kernels.table import KERNELS
 from device_model.numbers.numerics import Array, Numerics, cast
 from device_model.numbers.packed import Packed

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from device_model.interpreter import compute
+from device_model.engine.interpreter import compute
 from device_model.kernels.table import KERNELS
 from device_model.numbers.low_products import WEIGHT, low_weights
 from device_model.numbers.numerics import BF16, F16, F32, STORAGE, Array, Numerics, is_float

@@ -11,19 +11,19 @@ from typing import Literal
 
 import numpy as np
 
-from device_model.cache import Cache
-from device_model.executor import (
+from device_model.engine.executor import (
     CompiledExecutor,
     Executor,
     Observe,
     ReferenceExecutor,
     warm_up,
 )
+from device_model.engine.plan import Plan, plan
+from device_model.engine.states import Cache
 from device_model.kernels.machine import machine
 from device_model.machine.team import Team
 from device_model.numbers.catalogue import numerics_named
 from device_model.numbers.numerics import Array, Numerics, wide
-from device_model.plan import Plan, plan
 from device_model.program.call import Rows
 from device_model.program.places import Buffer, Place
 from device_model.weights.reading import TensorReader

@@ -1,0 +1,1 @@
+"""A bound graph and its weights, ready to run sequences."""
