@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from device_model.capacity import Capacity, parse_mesh
 from device_model.chips.chip import device as device_named
+from device_model.memory.capacity import Capacity, parse_mesh
 from dsl.diagnostics import Refused
 from dsl.graph import Graph
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from device_model.capacity import Capacity
+from device_model.memory.capacity import Capacity
 from device_model.timeline.sizes import FUNCTIONS, size_at
 from device_model.timeline.weights import Weights
 from dsl.graph import Graph

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import floor
 
-from device_model.capacity import Capacity
 from device_model.cost.host import HostParameters
+from device_model.memory.capacity import Capacity
 from device_model.timeline.pricing import Prices
 from device_model.timeline.schedule import timeline
 from device_model.timeline.weights import Weights

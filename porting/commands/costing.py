@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from device_model.capacity import Capacity, Fit, mesh_violations, parse_mesh
 from device_model.chips.chip import device as device_named
+from device_model.memory.capacity import Capacity, Fit, mesh_violations, parse_mesh
 from dsl.diagnostics import Refused
 from dsl.footprint import Footprint
 from dsl.graph import Graph

@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from device_model.capacity import parse_mesh
 from device_model.chips.chip import QUANTITIES
 from device_model.chips.chip import device as device_named
 from device_model.cost.calibration import calibration
+from device_model.memory.capacity import parse_mesh
 from device_model.timeline.grid import evaluate_design
 from dsl.diagnostics import refuse
 from porting.commands import console, tables

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device_model.capacity import Capacity
 from device_model.chips.chip import device
 from device_model.cost.calibration import calibration
+from device_model.memory.capacity import Capacity
 from device_model.timeline.design import Design, cut
 from device_model.timeline.front import front, thinned
 from device_model.timeline.grid import BLOCK, Grid, evaluate_design

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from device_model.capacity import Capacity
 from device_model.chips.chip import device
 from device_model.cost.calibration import calibration
+from device_model.memory.capacity import Capacity
 from device_model.timeline.memory import Memory
 from device_model.timeline.pricing import Prices
 from device_model.timeline.schedule import chips_of, priced, timeline

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from device_model.capacity import Capacity
 from device_model.chips.chip import device
+from device_model.memory.capacity import Capacity
 from dsl.diagnostics import Refused
 from dsl.inference import infer
 from porting.cli import main
