@@ -20,7 +20,7 @@ from device_model.engine.executor import (
 )
 from device_model.engine.plan import Plan, plan
 from device_model.engine.states import Cache
-from device_model.kernels.machine import machine
+from device_model.kernels.dispatch import machine
 from device_model.machine.team import Team
 from device_model.numbers.catalogue import numerics_named
 from device_model.numbers.numerics import Array, Numerics, wide

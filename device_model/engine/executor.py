@@ -13,7 +13,7 @@ import numpy as np
 from device_model.engine import interpreter
 from device_model.engine.plan import Mark, Plan, last_uses
 from device_model.engine.states import Cache
-from device_model.kernels.machine import machine
+from device_model.kernels.dispatch import machine
 from device_model.kernels.table import KERNELS
 from device_model.machine import opcodes
 from device_model.machine.team import Team

@@ -9,13 +9,13 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
-from device_model.kernels.machine import machine
+from device_model.kernels.dispatch import machine
 from device_model.machine import native
 from device_model.machine.elf import Unplaceable, place
 
 LOAD = """
 import sys
-from device_model.kernels.machine import machine
+from device_model.kernels.dispatch import machine
 machine()
 print("numba" in sys.modules, "llvmlite.binding" in sys.modules)
 """
