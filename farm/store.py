@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from farm.cells import Result
-from porting.report.atomic import replace_file
+from porting.files.atomic import replace_file
 
 DEFAULT = Path(".farm/results.jsonl")
 

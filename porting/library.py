@@ -14,7 +14,7 @@ from dsl.diagnostics import Diagnostic, Refused, did_you_mean, refuse
 from dsl.parser import MAX_CHARACTERS, parse
 from dsl.program import Program, link
 from dsl.source import Source
-from porting.report.atomic import replace_file
+from porting.files.atomic import replace_file
 
 ZOO = Path(model_zoo.__file__).parent
 SUFFIX = ".sohu"

@@ -19,8 +19,8 @@ from dsl.graph import Graph
 from dsl.inference import infer
 from porting.checkpoint import accounting
 from porting.checkpoint.tensors import Checkpoint
-from porting.commands.progress import Progress, silent
 from porting.config.reader import ModelConfig, read_config
+from porting.files.progress import Progress, silent
 from porting.library import load_program
 from porting.origin.resolve import Origin, OriginKind, resolve
 from porting.placement import place

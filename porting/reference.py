@@ -21,11 +21,11 @@ import numpy.typing as npt
 from device_model.numbers.precision import Product
 from dsl.diagnostics import Refused, refuse
 from porting import dequantise, float64, low_precision
-from porting.checkpoint.files import find_file
 from porting.checkpoint.tensors import INDEX, SINGLE, Checkpoint
-from porting.commands.progress import Progress, silent
 from porting.config.reader import MAX_BYTES, NAME
-from porting.config.strict_json import parse_object, shown
+from porting.files.files import find_file
+from porting.files.progress import Progress, silent
+from porting.files.strict_json import parse_object, shown
 
 Precision = Literal["float64", "float32", "bfloat16", "float16"]
 Array = npt.NDArray[np.floating[Any]]

@@ -20,7 +20,7 @@ from device_model.numbers.catalogue import numerics_named
 from device_model.numbers.numerics import Numerics
 from device_model.weights.reading import TensorReader
 from dsl.graph import Graph
-from porting.commands.progress import Progress, silent
+from porting.files.progress import Progress, silent
 from porting.reference import Precision, Reference, RowOutput
 from porting.report.model import Case, LayerError, Validation
 

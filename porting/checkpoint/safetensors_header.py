@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from dsl.diagnostics import Diagnostic, Refused, refuse
 from dsl.types import DTYPES, DType
-from porting.checkpoint.files import ModelFile
-from porting.config.strict_json import kind, parse_object, shown
+from porting.files.files import ModelFile
+from porting.files.strict_json import kind, parse_object, shown
 
 LENGTH_BYTES = 8
 MAX_HEADER_BYTES = 100_000_000

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dsl.diagnostics import Diagnostic, Refused, refuse
-from porting.checkpoint.files import ModelFile, find_file, is_plain_name, list_names
 from porting.checkpoint.safetensors_header import Header, TensorInfo, digest_parts, read_header
-from porting.config.strict_json import kind, parse_object, shown
+from porting.files.files import ModelFile, find_file, is_plain_name, list_names
+from porting.files.strict_json import kind, parse_object, shown
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -32,8 +32,8 @@ from device_model.cost.oracle import Columns
 from device_model.cost.score import Score, score
 from dsl.diagnostics import refuse
 from porting.commands import console, tables
-from porting.commands.progress import Progress
 from porting.commands.serving import serve
+from porting.files.progress import Progress
 from porting.library import write_text
 
 SERVING = "serving"

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dsl.diagnostics import Diagnostic, Refused, render
-from porting.commands.progress import Progress
+from porting.files.progress import Progress
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

@@ -7,9 +7,9 @@ from pathlib import Path
 from dsl.diagnostics import Diagnostic, Refused, Severity, render
 from porting.checkpoint import accounting
 from porting.commands import console
-from porting.commands.progress import Progress
 from porting.diff.departure import Departure, compare, reproduced
 from porting.diff.search import Guilty
+from porting.files.progress import Progress
 from porting.pipeline import Stages, open_checkpoint, read_port
 from porting.reference import Reference
 

@@ -17,7 +17,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from dsl.diagnostics import refuse
-from porting.report.atomic import replace_file
+from porting.files.atomic import replace_file
 
 MAX_BYTES = 1 << 30
 MAX_ROWS = 20_000_000

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from dsl.diagnostics import Diagnostic, did_you_mean
 from porting.config.reader import NAME, PRIVATE, ModelConfig
-from porting.config.strict_json import shown
+from porting.files.strict_json import shown
 
 Condition = Callable[[Mapping[str, object], Collection[str]], bool]
 

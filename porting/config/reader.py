@@ -12,10 +12,10 @@ from pathlib import Path
 
 from dsl.diagnostics import Diagnostic, Label, Refused, refuse
 from dsl.source import Source, Span
-from porting.checkpoint.files import find_file
 from porting.config.json_places import dotted, key_places
 from porting.config.rope_keys import Conflict, Entry, normalise_rope
-from porting.config.strict_json import decode, parse_object, shown
+from porting.files.files import find_file
+from porting.files.strict_json import decode, parse_object, shown
 
 NAME = "config.json"
 MAX_BYTES = 2 * 2**20

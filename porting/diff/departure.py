@@ -14,9 +14,9 @@ from device_model.numbers.catalogue import numerics_named
 from device_model.weights.reading import TensorReader
 from dsl.diagnostics import refuse
 from dsl.graph import Graph
-from porting.commands.progress import Progress, silent
 from porting.diff import reproduction
 from porting.diff.search import Guilty, Part, Search
+from porting.files.progress import Progress, silent
 from porting.reference import Reference, Stretch
 from porting.validate import CHUNK, sample_rows
 

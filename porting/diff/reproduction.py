@@ -21,7 +21,7 @@ from device_model.numbers.packed import Packed
 from device_model.program.call import Call, Operand, Rows
 from dsl.types import DTYPES, DType
 from porting.diff.search import Guilty
-from porting.report.atomic import replace_directory
+from porting.files.atomic import replace_directory
 
 CASE, VALUES = "case.json", "values.npz"
 ROWS = ("sequence", "position", "starts", "lengths")

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsl.diagnostics import Refused, refuse
-from porting.checkpoint.files import ModelFile
-from porting.commands.progress import Progress, silent
-from porting.config.strict_json import shown
+from porting.files.files import ModelFile
+from porting.files.progress import Progress, silent
+from porting.files.strict_json import shown
 from porting.origin.gguf_header import GgufHeader, read_gguf_header
 
 # Raised when the same file would be converted differently.

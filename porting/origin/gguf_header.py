@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dsl.diagnostics import Refused, refuse
-from porting.checkpoint.files import ModelFile
-from porting.config.strict_json import shown
+from porting.files.files import ModelFile
+from porting.files.strict_json import shown
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)

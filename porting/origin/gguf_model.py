@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from dsl.diagnostics import Refused, refuse
-from porting.checkpoint.files import ModelFile
 from porting.checkpoint.tensors import SINGLE
-from porting.commands.progress import Progress
-from porting.config.strict_json import shown
+from porting.files.files import ModelFile
+from porting.files.progress import Progress
+from porting.files.strict_json import shown
 from porting.origin.gguf_header import ARRAY, STRING, TYPES, GgufArray, GgufHeader, GgufValue
 from porting.origin.gguf_rope import ROPE_FACTORS, rope_scaling
 from porting.reference import gguf_reader, libraries, refusing, save_tensors

@@ -9,9 +9,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from porting.checkpoint.files import find_file
 from porting.checkpoint.tensors import INDEX, SINGLE, read_weight_map
-from porting.commands.progress import Progress
+from porting.files.files import find_file
+from porting.files.progress import Progress
 
 SMALL = (
     "added_tokens.json",

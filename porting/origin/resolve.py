@@ -13,9 +13,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from dsl.diagnostics import Refused, refuse
-from porting.checkpoint.files import find_file, list_names
-from porting.commands.progress import Progress, silent
-from porting.config.strict_json import shown
+from porting.files.files import find_file, list_names
+from porting.files.progress import Progress, silent
+from porting.files.strict_json import shown
 from porting.origin import gguf, hub
 
 DEMO = "demo"

@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 
 from dsl.diagnostics import Diagnostic
-from porting.report.atomic import replace_directory
+from porting.files.atomic import replace_directory
 
 SCHEMA = "sohu.report/1"
 SPEC_NAME, JSON_NAME, HTML_NAME = "model.sohu", "report.json", "report.html"

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dsl.diagnostics import Refused, refuse
-from porting.config.strict_json import shown
+from porting.files.strict_json import shown
 
 MAX_TEMPLATE = 262_144
 MAX_TEXT = 4 * 2**20

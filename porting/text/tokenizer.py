@@ -13,8 +13,8 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from dsl.diagnostics import refuse
-from porting.checkpoint.files import find_file
-from porting.config.strict_json import decode, parse_object, shown
+from porting.files.files import find_file
+from porting.files.strict_json import decode, parse_object, shown
 from porting.text.chat_template import MAX_TEMPLATE, render
 
 TOKENIZER = "tokenizer.json"

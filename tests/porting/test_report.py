@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from porting.report import atomic
+from porting.files import atomic
 from porting.report import model as report
 from porting.report.highlight import highlight, tokens
 from porting.report.model import (

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dsl.diagnostics import refuse
-from porting.config.strict_json import shown
+from porting.files.strict_json import shown
 
 MAX_NAME = 255
 

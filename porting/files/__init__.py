@@ -1,0 +1,1 @@
+"""Files from anyone: strict JSON, plain names, writes of all or nothing, progress of long reads."""
