@@ -18,8 +18,8 @@ from farm.registry import family_types, texts
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import read_config
 from porting.origin.resolve import resolve
+from porting.original.reference import refusing
 from porting.plan import plan
-from porting.reference import refusing
 from porting.report.model import versions
 from porting.validate import MODES, NUMERICS, ROW_LENGTHS, passed, validate
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from farm.oracles import tiny
 from porting.checkpoint.tensors import Checkpoint
-from porting.reference import libraries
+from porting.original.reference import libraries
 
 
 def describe(model_type: str) -> str:

@@ -12,7 +12,7 @@ from dsl.diagnostics import Refused
 from farm.oracles import tiny
 from farm.shrink import runs_in
 from porting.checkpoint.tensors import Checkpoint
-from porting.reference import Precision, Reference, refusing
+from porting.original.reference import Precision, Reference, refusing
 from porting.validate import relative_rmse, sample_rows
 
 PREFIX = 20

@@ -14,7 +14,7 @@ from typing import Any
 
 from farm.shrink import causal_types, outside, shrunk, table
 from porting.commands.console import bars
-from porting.reference import libraries
+from porting.original.reference import libraries
 
 MAX_PARAMETERS = 4_000_000
 SOFTMAX_GAIN = 12.0

@@ -29,8 +29,8 @@ from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import read_config
 from porting.diff.search import Search
 from porting.origin.resolve import resolve
+from porting.original.reference import Reference, RowOutput, Stretch
 from porting.plan import plan
-from porting.reference import Reference, RowOutput, Stretch
 from porting.validate import CHUNK, F32_LIMIT, MODES, relative_rmse, sample_rows
 
 CORRELATION = 0.99

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
-from porting.reference import libraries
+from porting.original.reference import libraries
 from porting.validate import sample_rows
 
 TABLE = Path(__file__).with_name("oracles.toml")

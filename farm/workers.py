@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
-from porting.reference import libraries
+from porting.original.reference import libraries
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")

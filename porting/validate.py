@@ -21,7 +21,7 @@ from device_model.numbers.numerics import Numerics
 from device_model.weights.reading import TensorReader
 from dsl.graph import Graph
 from porting.files.progress import Progress, silent
-from porting.reference import Precision, Reference, RowOutput
+from porting.original.reference import Precision, Reference, RowOutput
 from porting.report.model import Case, LayerError, Validation
 
 F32_LIMIT = 1e-5

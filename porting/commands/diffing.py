@@ -10,8 +10,8 @@ from porting.commands import console
 from porting.diff.departure import Departure, compare, reproduced
 from porting.diff.search import Guilty
 from porting.files.progress import Progress
+from porting.original.reference import Reference
 from porting.pipeline import Stages, open_checkpoint, read_port
-from porting.reference import Reference
 
 UNREADABLE = frozenset({"S560", "S562", "S563"})
 

@@ -17,7 +17,7 @@ from dsl.graph import Graph
 from porting.diff import reproduction
 from porting.diff.search import Guilty, Part, Search
 from porting.files.progress import Progress, silent
-from porting.reference import Reference, Stretch
+from porting.original.reference import Reference, Stretch
 from porting.validate import CHUNK, sample_rows
 
 FOLDER = "diff"

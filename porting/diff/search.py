@@ -23,7 +23,7 @@ from device_model.program.call import Operand, Rows
 from device_model.program.places import Buffer, Held, Item, Kept, Place
 from dsl.source import Span
 from porting.diff.matching import TOLERANCES, Golden
-from porting.reference import Stretch
+from porting.original.reference import Stretch
 
 Array = npt.NDArray[Any]
 

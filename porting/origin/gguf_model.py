@@ -24,7 +24,7 @@ from porting.files.progress import Progress
 from porting.files.strict_json import shown
 from porting.origin.gguf_header import ARRAY, STRING, TYPES, GgufArray, GgufHeader, GgufValue
 from porting.origin.gguf_rope import ROPE_FACTORS, rope_scaling
-from porting.reference import gguf_reader, libraries, refusing, save_tensors
+from porting.original.reference import gguf_reader, libraries, refusing, save_tensors
 
 STAGE = "convert"
 LINK = "model.gguf"

@@ -12,7 +12,7 @@ from porting.checkpoint.tensors import Checkpoint
 from porting.config.ignored_keys import account
 from porting.config.reader import read_config
 from porting.origin.resolve import OriginKind, resolve
-from porting.reference import Reference
+from porting.original.reference import Reference
 from porting.text.tokenizer import load_tokenizer
 
 pytestmark = pytest.mark.skipif(

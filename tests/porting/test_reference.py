@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from dsl.diagnostics import Refused
-from porting import float64
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import read_config
-from porting.reference import Reference
+from porting.original import float64
+from porting.original.reference import Reference
 from tests.checkpoints import TINY_LLAMA, tiny_llama
 from tests.porting.llama_oracle import forward, rotary_frequencies
 
@@ -195,7 +195,7 @@ def test_a_config_that_does_not_fit_is_refused(tmp_path, key, value):
 
 
 def test_importing_the_module_imports_no_torch():
-    code = "import sys, porting.reference, porting.origin.resolve; sys.exit('torch' in sys.modules)"
+    code = "import sys, porting.original.reference, porting.origin.resolve; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

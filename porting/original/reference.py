@@ -20,12 +20,12 @@ import numpy.typing as npt
 
 from device_model.numbers.precision import Product
 from dsl.diagnostics import Refused, refuse
-from porting import dequantise, float64, low_precision
 from porting.checkpoint.tensors import INDEX, SINGLE, Checkpoint
 from porting.config.reader import MAX_BYTES, NAME
 from porting.files.files import find_file
 from porting.files.progress import Progress, silent
 from porting.files.strict_json import parse_object, shown
+from porting.original import dequantise, float64, low_precision
 
 Precision = Literal["float64", "float32", "bfloat16", "float16"]
 Array = npt.NDArray[np.floating[Any]]

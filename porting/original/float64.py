@@ -1,6 +1,6 @@
 """Make a PyTorch model compute in float64 where its code says float32, and find out where it does not.
 
-Works on whatever `torch` it is handed and imports none itself: `porting.reference` alone does.
+Works on whatever `torch` it is handed and imports none itself: `porting.original.reference` alone does.
 """
 
 from __future__ import annotations

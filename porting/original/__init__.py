@@ -1,0 +1,1 @@
+"""The original model in transformers: loaded as it lies, in float64 and in low precision."""
