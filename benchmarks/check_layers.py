@@ -11,7 +11,7 @@ import time
 from dsl.footprint import footprint
 from dsl.inference import infer
 from dsl.liveness import peak_candidates
-from porting.library import family_for
+from porting.planning.library import family_for
 
 REPEATS = 9
 LAYERS = (8, 80, 800)

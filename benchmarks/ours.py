@@ -11,7 +11,7 @@ from device_model.engine.engine import Engine
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import read_config
 from porting.origin.resolve import resolve
-from porting.plan import plan
+from porting.planning.plan import plan
 
 
 def engine(directory: str, numerics: str) -> Engine:

@@ -19,7 +19,7 @@ from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import read_config
 from porting.origin.resolve import resolve
 from porting.original.reference import refusing
-from porting.plan import plan
+from porting.planning.plan import plan
 from porting.report.model import versions
 from porting.validate import MODES, NUMERICS, ROW_LENGTHS, passed, validate
 

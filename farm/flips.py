@@ -24,7 +24,7 @@ from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import NAME, read_config
 from porting.origin.resolve import resolve
 from porting.original.reference import Reference, refusing
-from porting.plan import plan
+from porting.planning.plan import plan
 from porting.validate import sample_rows
 
 CHANGED = 1e-5

@@ -30,7 +30,7 @@ from porting.config.reader import read_config
 from porting.diff.search import Search
 from porting.origin.resolve import resolve
 from porting.original.reference import Reference, RowOutput, Stretch
-from porting.plan import plan
+from porting.planning.plan import plan
 from porting.validate import CHUNK, F32_LIMIT, MODES, relative_rmse, sample_rows
 
 CORRELATION = 0.99

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dsl.program import Program
 from farm.shrink import causal_types
-from porting.library import families, load_program
+from porting.planning.library import families, load_program
 
 
 def family_types() -> dict[str, Path]:

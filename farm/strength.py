@@ -18,7 +18,7 @@ from farm.markdown import table
 from farm.power import CACHE_OFFSET, CORRELATION, Finding, examine
 from farm.shrink import runs_in
 from farm.workers import outcomes
-from porting.library import write_text
+from porting.planning.library import write_text
 
 REASONS = Path(__file__).with_name("survivors.toml")
 PAGE = Path("docs") / "harness-strength.md"

@@ -21,10 +21,10 @@ from porting.checkpoint import accounting
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import ModelConfig, read_config
 from porting.files.progress import Progress, silent
-from porting.library import load_program
 from porting.origin.resolve import Origin, OriginKind, resolve
-from porting.placement import place
-from porting.plan import Plan, memory, plan
+from porting.planning.library import load_program
+from porting.planning.placement import place
+from porting.planning.plan import Plan, memory, plan
 from porting.report.model import (
     FILES,
     JSON_NAME,

@@ -34,7 +34,7 @@ from dsl.diagnostics import refuse
 from porting.commands import console, tables
 from porting.commands.serving import serve
 from porting.files.progress import Progress
-from porting.library import write_text
+from porting.planning.library import write_text
 
 SERVING = "serving"
 SERVING_FILE = "e2e_h100_dense.parquet"

@@ -9,7 +9,7 @@ from dsl.diagnostics import Diagnostic, Refused, Severity
 from dsl.graph import Graph
 from dsl.inference import Checked, check, check_block, infer
 from dsl.program import Program
-from porting.library import load_program
+from porting.planning.library import load_program
 
 SPEC_NAME = "model.sohu"
 

@@ -34,7 +34,7 @@ def _write(found: Profile, options: argparse.Namespace) -> None:
 
         write_trace(found, options.trace)
     if options.html is not None:
-        from porting.library import write_text  # noqa: PLC0415 - with the page alone
+        from porting.planning.library import write_text  # noqa: PLC0415 - with the page alone
         from porting.profile.page import render_page  # noqa: PLC0415 - templates, for this alone
 
         write_text(options.html, render_page(found))

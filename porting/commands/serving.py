@@ -19,7 +19,7 @@ from device_model.timeline.serving import Load, Server
 from dsl.diagnostics import Refused, refuse
 from dsl.graph import Graph
 from porting.commands.checking import bound_graph
-from porting.library import ZOO
+from porting.planning.library import ZOO
 
 PAIRS: Mapping[str, str] = {"tpot_ms": "predicted_ms", "ttft_ms": "predicted_ttft_ms"}
 NUMBERS = ("isl", "osl", "concurrency", "tp")

@@ -65,7 +65,7 @@ def fmt(options: argparse.Namespace) -> int:
     """Rewrite files in the canonical layout, or tell which would change."""
     from dsl.formatter import format_file
     from dsl.parser import parse
-    from porting.library import read_source, write_text
+    from porting.planning.library import read_source, write_text
 
     changed = []
     for path in options.files:

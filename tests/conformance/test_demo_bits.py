@@ -12,7 +12,7 @@ from device_model.engine.engine import Engine
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import read_config
 from porting.origin.resolve import resolve
-from porting.plan import plan
+from porting.planning.plan import plan
 from tests.packing import assert_batch_equals, assert_chunks_equal, ragged, tokens
 
 pytestmark = [

@@ -16,7 +16,7 @@ from dsl.graph import Node
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import read_config
 from porting.origin.resolve import resolve
-from porting.plan import plan
+from porting.planning.plan import plan
 from porting.report.model import Case
 from porting.validate import MODES, ROW_LENGTHS, validate
 from tests.checkpoints import TINY, tiny

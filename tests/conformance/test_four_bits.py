@@ -23,7 +23,7 @@ from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import read_config
 from porting.origin.resolve import resolve
 from porting.original.reference import Reference
-from porting.plan import Plan, plan
+from porting.planning.plan import Plan, plan
 from porting.validate import sample_rows, validate
 from tests import four_bits
 

@@ -10,7 +10,7 @@ import pytest
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import read_config
 from porting.origin.resolve import resolve
-from porting.plan import plan
+from porting.planning.plan import plan
 from porting.report.model import Case
 from porting.validate import MODES, validate
 from tests.checkpoints import tiny_llama

@@ -20,7 +20,7 @@ from farm.oracles import tiny
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import read_config
 from porting.origin.resolve import resolve
-from porting.plan import Plan, plan
+from porting.planning.plan import Plan, plan
 from porting.validate import validate
 
 BLOCK = 8

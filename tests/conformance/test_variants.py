@@ -13,9 +13,9 @@ from farm.oracles import tiny
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import parse_config, read_config
 from porting.config.text_part import text_part
-from porting.library import family_for
 from porting.origin.resolve import resolve
-from porting.plan import plan
+from porting.planning.library import family_for
+from porting.planning.plan import plan
 from porting.validate import MODES, validate
 
 # Behind the first token, which no rotation turns, every sequence is a long one.

@@ -8,7 +8,7 @@ from device_model.weights.reading import ArrayReader, RandomReader, shapes_of
 from dsl.graph import Graph
 from dsl.inference import infer
 from dsl.liveness import peak, peak_candidates
-from porting.library import family_for
+from porting.planning.library import family_for
 from tests.device_model.graphs import Llama
 
 STEPS = [(1, 1, 0), (1, 40, 0), (3, 7, 0), (2, 1, 33), (2, 5, 12), (1, 200, 3)]

@@ -22,7 +22,7 @@ from device_model.timeline.tasks import Kind
 from dsl.diagnostics import Refused
 from dsl.graph import Graph
 from dsl.inference import infer
-from porting.library import load_program
+from porting.planning.library import load_program
 from tests.device_model.pipelines import pipelined
 
 PORTS = Path(__file__).parents[2] / "model_zoo" / "ports"

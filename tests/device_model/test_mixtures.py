@@ -29,7 +29,7 @@ from device_model.engine.engine import Engine
 from device_model.numbers.numerics import Array
 from device_model.weights.reading import ArrayReader
 from dsl.inference import infer
-from porting.library import load_program
+from porting.planning.library import load_program
 
 D, F, X, T = 24, 20, 8, 3
 ROWS = np.random.default_rng(5).normal(size=(40, D)).astype(np.float32)

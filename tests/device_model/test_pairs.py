@@ -17,7 +17,7 @@ from device_model.weights.reading import ArrayReader, RandomReader, shapes_of
 from dsl.graph import Graph, TensorRef, Transform
 from dsl.inference import infer
 from dsl.types import DTYPES
-from porting.library import family_for
+from porting.planning.library import family_for
 from tests.device_model.graphs import SPAN, B, Flow, S
 from tests.device_model.test_determinism import CONFIG, LENGTH, VOCABULARY
 from tests.packing import assert_chunks_equal, tokens

@@ -20,7 +20,7 @@ from dsl.parser import parse
 from dsl.program import Program, link
 from dsl.source import Source, Span
 from porting.config.reader import parse_config
-from porting.library import ZOO
+from porting.planning.library import ZOO
 
 CONFIGS = Path(__file__).parents[1] / "data" / "configs"
 # Kinds that change a shape, a shard, a state, a dtype, a carry or a name: the checker should catch these.

@@ -12,7 +12,7 @@ from pathlib import Path
 from dsl.diagnostics import Diagnostic, Refused
 from dsl.inference import infer
 from porting.commands.checking import bound_graph, check_file
-from porting.library import load_program
+from porting.planning.library import load_program
 
 _CONFIG = "# config:"
 

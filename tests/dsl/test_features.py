@@ -14,7 +14,7 @@ from dsl.inference import Checked, infer
 from dsl.parser import parse
 from dsl.stored_tensors import tensors
 from dsl.symbolic import evaluate, names
-from porting.library import load_program, read_source
+from porting.planning.library import load_program, read_source
 
 SPECS = Path(__file__).parent / "specs"
 

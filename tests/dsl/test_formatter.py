@@ -10,7 +10,7 @@ import pytest
 from dsl.formatter import format_file
 from dsl.parser import parse
 from dsl.source import Source
-from porting.library import ZOO
+from porting.planning.library import ZOO
 from tests.conftest import TESTS
 
 ROOT = TESTS.parent

@@ -15,7 +15,7 @@ from dsl.codes import CODES
 from dsl.diagnostics import Refused
 from dsl.parser import parse
 from dsl.source import Source
-from porting.library import ZOO
+from porting.planning.library import ZOO
 from tests.conftest import TESTS
 from tests.dsl.hostile import TEXTS, diagnose
 from tests.dsl.reporting import reported

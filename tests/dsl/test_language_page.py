@@ -9,7 +9,7 @@ from dsl.inference import check
 from dsl.manual import with_sections
 from dsl.parser import parse
 from dsl.source import Source
-from porting.library import _used
+from porting.planning.library import _used
 from tests.conftest import TESTS, Golden
 
 ROOT = TESTS.parent

@@ -18,7 +18,7 @@ from dsl.parser import parse
 from dsl.program import Program, link, port_of
 from dsl.source import Source
 from porting.config.reader import parse_config
-from porting.library import family_for
+from porting.planning.library import family_for
 from tests.conftest import TESTS
 from tests.dsl.snippets import family, program
 

@@ -12,7 +12,7 @@ from device_model.memory.capacity import Capacity
 from dsl.diagnostics import Refused
 from dsl.inference import infer
 from porting.cli import main
-from porting.library import family_for
+from porting.planning.library import family_for
 
 # Sizes of a model of about eight billion parameters.
 VALUES: dict[str, object] = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from dsl.diagnostics import render
-from porting import gap
 from porting.config.reader import parse_config
+from porting.planning import gap
 
 LLAMA_LIKE = {
     "architectures": ["NewForCausalLM"],

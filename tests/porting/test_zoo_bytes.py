@@ -31,7 +31,7 @@ from dsl.stored_tensors import tensors
 from dsl.symbolic import Dim, evaluate
 from porting.config import ignored_keys
 from porting.config.reader import ModelConfig, parse_config, read_config
-from porting.library import family_for
+from porting.planning.library import family_for
 from tests.checkpoints import TINY, tiny, tiny_llama
 from tests.conftest import Golden
 

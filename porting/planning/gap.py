@@ -17,7 +17,7 @@ from dsl.parts import collect, expanded
 from porting.config import ignored_keys
 from porting.config.reader import ModelConfig
 from porting.config.text_part import text_part
-from porting.library import ZOO, parsed_blocks, parsed_families
+from porting.planning.library import ZOO, parsed_blocks, parsed_families
 
 MAX_KEYS = 8
 GUIDE = "docs/port-a-new-architecture.md"

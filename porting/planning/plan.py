@@ -22,15 +22,15 @@ from dsl.source import Source
 from dsl.static import Static, show
 from dsl.symbolic import Dim, evaluate, names, text
 from dsl.types import Kind
-from porting import gap
 from porting.checkpoint import accounting
 from porting.checkpoint.stored_form import as_stored
 from porting.checkpoint.tensors import Checkpoint
 from porting.config import ignored_keys
 from porting.config.reader import ModelConfig
 from porting.config.text_part import text_part
-from porting.library import find_family
 from porting.origin.resolve import Origin
+from porting.planning import gap
+from porting.planning.library import find_family
 from porting.report.model import (
     ConfigKeys,
     Formula,

@@ -1,0 +1,1 @@
+"""From a config to a plan: the zoo's library, what a family lacks, where tensors go."""
