@@ -22,7 +22,7 @@ from porting.planning.library import families, write_text
 from porting.validate import F32_LIMIT, LOWER_PRECISION_FACTOR
 
 HERE = Path(__file__).parent
-STYLE = HERE.parent / "porting" / "report" / "templates" / "report.css"
+STYLE = HERE.parent / "porting" / "pages" / "templates" / "page.css"
 HEADS = (
     "type", "family", "verdict", "f32 error", "bf16 error", "÷ reference's", "PCC f32", "PCC bf16", "modes",
     "tokens", "weights", "a token of context", "lines",

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from device_model.chips.chip import QUANTITIES
 from device_model.timeline.schedule import WAITS
+from porting.pages import frame
 from porting.profile.model import Layers, Phase, Profile
 from porting.profile.plots import bars, memory, roofline
 from porting.profile.text import column, row_names, short_choice, swept_rows
@@ -27,7 +28,6 @@ from porting.profile.words import (
     trust,
     verdict,
 )
-from porting.report import frame
 
 
 @dataclass(frozen=True, slots=True)

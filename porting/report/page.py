@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dsl.diagnostics import Diagnostic, Severity, render
-from porting.report import frame
-from porting.report.highlight import highlight
+from porting.pages import frame
+from porting.pages.highlight import highlight
 from porting.report.model import Case, Formula, Report, Verdict
 from porting.report.plots import layer_lines, plot_layers, plot_modes, series, usable
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from device_model.chips.chip import QUANTITIES
 from device_model.timeline.design import read_by
-from porting.report import frame
+from porting.pages import frame
 from porting.sweeps.plot import plot_front
 from porting.sweeps.study import CHIP, USER, Best, Study, shown
 

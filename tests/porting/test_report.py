@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from porting.files import atomic
+from porting.pages.highlight import highlight, tokens
 from porting.report import model as report
-from porting.report.highlight import highlight, tokens
 from porting.report.model import (
     FILES,
     Case,

@@ -12,8 +12,8 @@ from typing import Any
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
-HOUSE = "porting.report"
-FRAME, STYLE = "frame.html", "report.css"
+HOUSE = "porting.pages"
+FRAME, STYLE = "frame.html", "page.css"
 
 
 def render(

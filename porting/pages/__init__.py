@@ -1,0 +1,1 @@
+"""The frame of every page, and a text with its colours."""
