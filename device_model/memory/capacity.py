@@ -163,6 +163,15 @@ def parse_mesh(written: str, graph: Graph) -> dict[str, int]:
     return mesh
 
 
+def mesh_sizes(graph: Graph, written: str) -> dict[str, int]:
+    """Return a mesh as it is written; raises `Refused` where it does not divide the program's sizes."""
+    mesh = parse_mesh(written, graph)
+    violations = mesh_violations(graph, dict.fromkeys(graph.mesh, 1) | mesh)
+    if violations:
+        raise Refused(violations)
+    return mesh
+
+
 def _largest(holds: Callable[[int], bool]) -> int:
     """Return the largest number up to a bound for which a falling condition holds, 0 where it never does."""
     if not holds(1):

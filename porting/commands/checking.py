@@ -6,12 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsl.diagnostics import Diagnostic, Refused, Severity
-from dsl.graph import Graph
-from dsl.inference import Checked, check, check_block, infer
-from dsl.program import Program
+from dsl.inference import Checked, check, check_block
 from porting.planning.library import load_program
-
-SPEC_NAME = "model.sohu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +53,3 @@ def check_file(path: Path) -> Outcome:
     names += [f"block {b.name.id}" for b in program.file.blocks]
     diagnostics = tuple(d for c in found for d in c.diagnostics)
     return Outcome(path, tuple(names), sum(c.paths for c in found), diagnostics)
-
-
-def bound_program(path: Path) -> Program:
-    """Return the program of a file, or of the port in a folder."""
-    return load_program(path / SPEC_NAME if path.is_dir() else path)
-
-
-def bound_graph(path: Path) -> Graph:
-    """Return the graph of a bound program; raises `Refused` for a generic or faulty one."""
-    program = bound_program(path)
-    checked = infer(program.family(), program.blocks, None)
-    if checked.graph is not None:
-        return checked.graph
-    generic = [d for d in checked.diagnostics if d.code == "S405"]
-    raise Refused(generic[:1] or checked.diagnostics)

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from device_model.chips.chip import device as device_named
-from device_model.memory.capacity import Capacity, Fit, mesh_violations, parse_mesh
-from dsl.diagnostics import Refused
+from device_model.memory.capacity import Capacity, Fit, mesh_sizes
 from dsl.footprint import Footprint
 from dsl.graph import Graph
 from dsl.liveness import Candidate, peak
 from dsl.symbolic import Dim, evaluate, text
 from porting.commands import console
-from porting.commands.checking import bound_graph
+from porting.planning.bound import bound_graph
 
 GIB = 2**30
 
@@ -87,15 +86,6 @@ def cost(path: Path, mesh: str, batch: int, seq: int, context: int) -> Cost:
         {**sizes, graph.batch: batch, graph.seq: prompt, graph.context: 0},
         {**sizes, graph.batch: batch, graph.seq: 1, graph.context: context},
     )
-
-
-def mesh_sizes(graph: Graph, written: str) -> dict[str, int]:
-    """Return a mesh as it is written; raises `Refused` where it does not divide the program's sizes."""
-    mesh = parse_mesh(written, graph)
-    violations = mesh_violations(graph, dict.fromkeys(graph.mesh, 1) | mesh)
-    if violations:
-        raise Refused(violations)
-    return mesh
 
 
 def _totals(prints: Footprint) -> dict[str, Dim]:

@@ -18,10 +18,10 @@ from dsl.diagnostics import Refused, refuse
 from dsl.footprint import footprint
 from dsl.graph import Graph
 from dsl.symbolic import evaluate
-from porting.commands.checking import bound_graph
 from porting.files.atomic import replace_file
 from porting.files.progress import Progress, silent
 from porting.pipeline import Stages, open_checkpoint, read_port
+from porting.planning.bound import bound_graph
 from porting.text.tokenizer import TextCodec, load_tokenizer
 from porting.validate import compile_kernels
 

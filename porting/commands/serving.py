@@ -18,7 +18,7 @@ from device_model.timeline.pricing import Prices
 from device_model.timeline.serving import Load, Server
 from dsl.diagnostics import Refused, refuse
 from dsl.graph import Graph
-from porting.commands.checking import bound_graph
+from porting.planning.bound import bound_graph
 from porting.planning.library import ZOO
 
 PAIRS: Mapping[str, str] = {"tpot_ms": "predicted_ms", "ttft_ms": "predicted_ttft_ms"}

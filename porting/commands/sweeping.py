@@ -19,7 +19,7 @@ from device_model.memory.capacity import parse_mesh
 from device_model.timeline.grid import evaluate_design
 from dsl.diagnostics import refuse
 from porting.commands import console, tables
-from porting.commands.checking import bound_graph
+from porting.planning.bound import bound_graph
 from porting.planning.library import write_text
 from porting.sweeps.study import Study
 from porting.sweeps.varying import parse_design

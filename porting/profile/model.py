@@ -14,6 +14,7 @@ from pathlib import Path
 from device_model.chips.chip import Device, Quantity
 from device_model.chips.chip import device as device_named
 from device_model.cost.calibration import Calibration, calibration
+from device_model.memory.capacity import mesh_sizes
 from device_model.timeline.memory import Memory, MemoryUse
 from device_model.timeline.pricing import Prices
 from device_model.timeline.schedule import Entry, Timeline, chips_of, priced
@@ -21,8 +22,7 @@ from device_model.timeline.tasks import AFTER, BEFORE, BETWEEN, OUTSIDE, Kind, S
 from dsl.diagnostics import refuse
 from dsl.footprint import layer_names
 from dsl.graph import Graph, Repeat
-from porting.commands.checking import bound_graph
-from porting.commands.costing import mesh_sizes
+from porting.planning.bound import bound_graph
 
 MOST_SWEPT = 64
 

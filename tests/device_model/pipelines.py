@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from dsl.graph import Graph
-from porting.commands.checking import bound_graph
+from porting.planning.bound import bound_graph
 
 PORT = Path(__file__).parents[2] / "model_zoo" / "ports" / "llama-3.1-8b.sohu"
 EDITS = (("repeat i < L carry", "repeat i < L @pp carry"), ("mesh { tp }", "mesh { tp, pp }"))

@@ -23,7 +23,7 @@ from device_model.weights.reading import (
 )
 from dsl.graph import Attr, TensorRef, Transform, WeightSource
 from dsl.types import DTYPES
-from porting.commands.checking import bound_graph
+from porting.planning.bound import bound_graph
 from tests.device_model.graphs import SPAN, Llama
 
 A = np.arange(24, dtype=np.float32).reshape(4, 6)

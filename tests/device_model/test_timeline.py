@@ -19,7 +19,7 @@ from dsl.diagnostics import Refused
 from dsl.footprint import footprint
 from dsl.graph import Graph
 from dsl.symbolic import evaluate
-from porting.commands.checking import bound_graph
+from porting.planning.bound import bound_graph
 from tests.device_model.pipelines import pipelined
 
 PORTS = Path(__file__).parents[2] / "model_zoo/ports"
