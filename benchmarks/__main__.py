@@ -165,7 +165,7 @@ def llama_rows(given: Given) -> Iterator[Row]:
 
 def port_row(given: Given, folder: Path) -> Row:
     """Port without a reference run, against Optimum's export without its check; the export stays in the folder."""
-    command = [sys.executable, "-m", "porting", "port", given.directory, "--no-validate", "--out"]
+    command = [sys.executable, "-m", "sohu", "port", given.directory, "--no-validate", "--out"]
     ours = wall([*command, str(folder / "port")], max(3, given.repeats))
     name = peers.ONNX.label("optimum-onnx")
     what, shown = "port, no reference", f"{ours:.2f} s"
@@ -181,7 +181,7 @@ def port_row(given: Given, folder: Path) -> Row:
 
 def check_rows(given: Given) -> Iterator[Row]:
     """Check the spec of a very large model, process start included."""
-    command = [sys.executable, "-m", "porting", "check", str(LARGE)]
+    command = [sys.executable, "-m", "sohu", "check", str(LARGE)]
     seconds = wall(command, max(3, given.repeats))
     yield Row("check of a 671B spec", f"{seconds:.2f} s", "", seconds, 1.5, 0.5, " s", least=True)
 
@@ -191,7 +191,7 @@ def sweep_rows(given: Given) -> Iterator[Row]:
     axes = ("batch=1:512:x2", "tp=1,2,4,8", "context=1024:8192:x2", "numerics=bf16,f8e4m3")
     chip = ("link_bw=x1:x4:8", "hbm_bw=4e12:8e12:8", "vector_flops=x1:x2:5")
     for name, spec in (("70B dense", DENSE), ("671B mixture", LARGE)):
-        command = [sys.executable, "-m", "porting", "sweep", str(spec), "--device", "sohu"]
+        command = [sys.executable, "-m", "sohu", "sweep", str(spec), "--device", "sohu"]
         command += ["--json", "--seq", "2048"]
         command += [word for axis in (*axes, *chip) for word in ("--vary", axis)]
         seconds = wall(command, given.repeats)
@@ -211,7 +211,7 @@ def time_rows(given: Given) -> Iterator[Row]:
         times.append(time.perf_counter() - start)
     rate = MILLION / statistics.median(times) / 1e6
     yield Row("products predicted", f"{rate:.2f} M/s", "", rate, 1, 2, " M/s")
-    command = [sys.executable, "-m", "porting", "profile", str(DENSE), "--mesh", "tp=8", "--json"]
+    command = [sys.executable, "-m", "sohu", "profile", str(DENSE), "--mesh", "tp=8", "--json"]
     for chip, numerics in (("h100", "bf16"), ("sohu", "f8e4m3")):
         seconds = wall([*command, "--device", chip, "--numerics", numerics], max(3, given.repeats))
         what = f"profile of 70B on 8 x {chip}"

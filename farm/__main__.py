@@ -12,8 +12,8 @@ from farm.cells import Result
 from farm.matrix import QUICK, cells, run
 from farm.registry import family_types
 from farm.store import DEFAULT, Store
-from porting.commands.console import bars, diagnostics
 from porting.validate import MODES, NUMERICS
+from sohu.terminal.console import bars, diagnostics
 
 MODE_NAMES = {mode.name.split()[0]: mode.name for mode in MODES}
 """The modes by the first word of their names."""

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from farm.shrink import causal_types, outside, shrunk, table
-from porting.commands.console import bars
 from porting.original.reference import libraries
+from sohu.terminal.console import bars
 
 MAX_PARAMETERS = 4_000_000
 SOFTMAX_GAIN = 12.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from porting.cli import _parser
-from porting.commands.table import COMMANDS
+from sohu.commands.cli import _parser
+from sohu.commands.table import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from porting.cli import main, port_main
+from sohu.commands.cli import main, port_main
 
 
 @pytest.mark.bf16

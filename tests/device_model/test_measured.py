@@ -13,8 +13,8 @@ from device_model.chips.chip import device
 from device_model.cost.calibration import calibration
 from device_model.cost.oracle import predict
 from device_model.cost.score import Score, score
-from porting.commands import tables
-from porting.commands.serving import serve
+from sohu.commands.serving import serve
+from sohu.terminal import tables
 
 MEASURED = Path(__file__).parents[2] / "benchmarks" / "measured"
 BARS = (

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from dsl.diagnostics import Diagnostic, Refused
 from dsl.inference import infer
-from porting.commands.checking import check_file
 from porting.planning.bound import bound_graph
 from porting.planning.library import load_program
+from sohu.commands.checking import check_file
 
 _CONFIG = "# config:"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from porting.cli import main, port_main
+from sohu.commands.cli import main, port_main
 from tests.checkpoints import tiny_llama
 
 # Query and output projections have one shape here, so that swapping them is a fault of numbers alone.

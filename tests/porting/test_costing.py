@@ -11,8 +11,8 @@ from device_model.chips.chip import device
 from device_model.memory.capacity import Capacity
 from dsl.diagnostics import Refused
 from dsl.inference import infer
-from porting.cli import main
 from porting.planning.library import family_for
+from sohu.commands.cli import main
 
 # Sizes of a model of about eight billion parameters.
 VALUES: dict[str, object] = {

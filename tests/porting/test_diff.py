@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from porting.cli import main
 from porting.diff import reproduction
 from porting.diff.matching import TOLERANCES, Golden
+from sohu.commands.cli import main
 from tests.checkpoints import tiny
 
 QUERY = 'q = head_rms("{at}.{q_norm}", q, eps=%s, offset=offset, weighted=weighted)'

@@ -10,9 +10,9 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from porting.cli import main
-from porting.commands import tables
-from porting.commands.serving import program_of
+from sohu.commands.cli import main
+from sohu.commands.serving import program_of
+from sohu.terminal import tables
 
 MEASURED = Path(__file__).parents[2] / "benchmarks" / "measured"
 

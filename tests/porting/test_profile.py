@@ -17,13 +17,20 @@ import pytest
 
 from device_model.cost.calibration import SECTIONS
 from device_model.timeline.memory import MemoryUse
-from porting.cli import main
-from porting.profile.explain import explained, lines
-from porting.profile.formulas import FORMULAS, parameter_words
-from porting.profile.model import Profile, profile_of, sweep_of
-from porting.profile.page import render_page
-from porting.profile.plots import points
-from porting.profile.trace import ENGINE_TRACKS, HOST, LAYERS, memory_over_time, slices, trace_bytes
+from sohu.commands.cli import main
+from sohu.performance.profile.explain import explained, lines
+from sohu.performance.profile.formulas import FORMULAS, parameter_words
+from sohu.performance.profile.model import Profile, profile_of, sweep_of
+from sohu.performance.profile.page import render_page
+from sohu.performance.profile.plots import points
+from sohu.performance.profile.trace import (
+    ENGINE_TRACKS,
+    HOST,
+    LAYERS,
+    memory_over_time,
+    slices,
+    trace_bytes,
+)
 from tests.device_model.pipelines import pipelined_text
 from tests.porting.test_report import HOSTILE, Page
 
@@ -321,7 +328,7 @@ def test_page_opens_in_a_browser(sohu: Profile, scheme: str, tmp_path: Path) -> 
 @pytest.mark.parametrize(("device", "numerics"), [("h100", "bf16"), ("sohu", "f8e4m3")])
 def test_profile_is_quick_and_light(device: str, numerics: str) -> None:
     given = arguments("llama-3.1-70b", device, "--mesh", "tp=8", "--numerics", numerics)
-    command = [sys.executable, "-X", "importtime", "-m", "porting", *given]
+    command = [sys.executable, "-X", "importtime", "-m", "sohu", *given]
     start = perf_counter()
     done = subprocess.run(
         command,

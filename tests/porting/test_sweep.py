@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from porting.cli import main
-from porting.commands import tables
+from sohu.commands.cli import main
+from sohu.terminal import tables
 
 PORTS = Path(__file__).parents[2] / "model_zoo" / "ports"
 LLAMA = str(PORTS / "llama-3.1-8b.sohu")

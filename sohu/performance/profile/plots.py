@@ -14,10 +14,10 @@ from markupsafe import Markup
 from device_model.timeline.pricing import decodes
 from device_model.timeline.schedule import Entry, Timeline, useful_flops
 from device_model.timeline.tasks import Kind
-from porting.profile.model import Layers, Phase, Profile
-from porting.profile.trace import memory_over_time
-from porting.profile.words import GIB, duration, scaled, share
 from porting.report.plots import WIDTH, Axis, grid_row, svg, text_at
+from sohu.performance.profile.model import Layers, Phase, Profile
+from sohu.performance.profile.trace import memory_over_time
+from sohu.performance.profile.words import GIB, duration, scaled, share
 
 LEFT, RIGHT, TOP, BOTTOM = 92, 24, 16, 44
 LABELS = 7

@@ -31,10 +31,10 @@ from device_model.cost.host import HostParameters
 from device_model.cost.oracle import Columns
 from device_model.cost.score import Score, score
 from dsl.diagnostics import refuse
-from porting.commands import console, tables
-from porting.commands.serving import serve
 from porting.files.progress import Progress
 from porting.planning.library import write_text
+from sohu.commands.serving import serve
+from sohu.terminal import console, tables
 
 SERVING = "serving"
 SERVING_FILE = "e2e_h100_dense.parquet"

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from math import isfinite
 
 from device_model.timeline.schedule import Entry, Timeline
-from porting.profile.explain import Explained
-from porting.profile.model import Layers, Phase, Profile
-from porting.profile.words import trust
+from sohu.performance.profile.explain import Explained
+from sohu.performance.profile.model import Layers, Phase, Profile
+from sohu.performance.profile.words import trust
 
 SCHEMA = "sohu.profile/1"
 

@@ -13,8 +13,8 @@ import numpy as np
 from device_model.chips.chip import QUANTITIES
 from device_model.timeline.design import read_by
 from porting.pages import frame
-from porting.sweeps.plot import plot_front
-from porting.sweeps.study import CHIP, USER, Best, Study, shown
+from sohu.performance.sweeps.plot import plot_front
+from sohu.performance.sweeps.study import CHIP, USER, Best, Study, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def render_sweep(study: Study) -> str:
     }
     filters: dict[str, Callable[..., object]] = {"rate": rate, "words": _words}
     return frame.render(
-        "porting.sweeps", "sweep.html", values, filters=filters, styles=("sweep.css",)
+        "sohu.performance.sweeps", "sweep.html", values, filters=filters, styles=("sweep.css",)
     )
 
 

@@ -18,11 +18,11 @@ from device_model.cost.calibration import calibration
 from device_model.memory.capacity import parse_mesh
 from device_model.timeline.grid import evaluate_design
 from dsl.diagnostics import refuse
-from porting.commands import console, tables
 from porting.planning.bound import bound_graph
 from porting.planning.library import write_text
-from porting.sweeps.study import Study
-from porting.sweeps.varying import parse_design
+from sohu.performance.sweeps.study import Study
+from sohu.performance.sweeps.varying import parse_design
+from sohu.terminal import console, tables
 
 OK, FAILED = 0, 1
 STAGE = "blocks of designs"
@@ -36,7 +36,7 @@ def sweep(options: argparse.Namespace) -> int:
     if options.out is not None:
         tables.write_table(table_of(found.columns), options.out)
     if options.html is not None:
-        from porting.sweeps.page import render_sweep  # noqa: PLC0415 - needs the page's libraries
+        from sohu.performance.sweeps.page import render_sweep  # noqa: PLC0415 - needs the page's libraries
 
         write_text(options.html, render_sweep(found))
     if options.json:

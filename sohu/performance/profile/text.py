@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from device_model.timeline.schedule import Timeline
-from porting.commands import console
-from porting.profile.model import Layers, Phase, Profile
-from porting.profile.words import (
+from sohu.performance.profile.model import Layers, Phase, Profile
+from sohu.performance.profile.words import (
     GIB,
     digits,
     duration,
@@ -21,6 +20,7 @@ from porting.profile.words import (
     trust,
     verdict,
 )
+from sohu.terminal import console
 
 BESIDE = 6
 # Rows of the table of swept values; % stands for the step.

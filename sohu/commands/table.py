@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Callable, Mapping
 
 from dsl.diagnostics import refuse
-from porting.commands import console
+from sohu.terminal import console
 
 OK, FAILED, REFUSED = 0, 1, 2
 
@@ -40,7 +40,7 @@ def port(options: argparse.Namespace) -> int:
 
 def check(options: argparse.Namespace) -> int:
     """Check files; every file is looked at, whatever is wrong with the others."""
-    from porting.commands.checking import check_file
+    from sohu.commands.checking import check_file
 
     outcomes = [check_file(path) for path in options.files]
     failed = any(o.refused for o in outcomes)
@@ -83,7 +83,7 @@ def fmt(options: argparse.Namespace) -> int:
 
 def cost(options: argparse.Namespace) -> int:
     """Show memory and work of a bound program."""
-    from porting.commands import costing
+    from sohu.commands import costing
 
     found = costing.cost(options.path, options.mesh, options.batch, options.seq, options.context)
     if options.json:
@@ -95,7 +95,7 @@ def cost(options: argparse.Namespace) -> int:
 
 def fit(options: argparse.Namespace) -> int:
     """Tell whether a program fits a device, and how far it could grow there."""
-    from porting.commands import costing
+    from sohu.commands import costing
 
     found = costing.fit(
         options.path,
@@ -114,7 +114,7 @@ def fit(options: argparse.Namespace) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Run a program on given tokens and write its logits."""
-    from porting.commands.running import numerics_of, run_tokens
+    from sohu.commands.running import numerics_of, run_tokens
 
     with console.bars(quiet=options.json) as progress:
         shape = run_tokens(
@@ -151,7 +151,7 @@ def validate(options: argparse.Namespace) -> int:
 
 def diff(options: argparse.Namespace) -> int:
     """Name the first operation of a port that departs from the original model."""
-    from porting.commands import diffing
+    from sohu.commands import diffing
 
     with console.bars(quiet=options.json) as progress:
         found = diffing.diff(options.folder, progress)
@@ -164,8 +164,8 @@ def diff(options: argparse.Namespace) -> int:
 
 def generate(options: argparse.Namespace) -> int:
     """Stream greedy text from a port."""
-    from porting.commands.running import generate as stream
-    from porting.commands.running import numerics_of
+    from sohu.commands.running import generate as stream
+    from sohu.commands.running import numerics_of
 
     with console.bars(quiet=False) as progress:
         pieces = stream(
@@ -198,21 +198,21 @@ def explain(options: argparse.Namespace) -> int:
 
 def profile(options: argparse.Namespace) -> int:
     """Time a program on a device and say what holds it up."""
-    from porting.commands.profiling import profile as run
+    from sohu.commands.profiling import profile as run
 
     return run(options)
 
 
 def sweep(options: argparse.Namespace) -> int:
     """Vary a design and plot what it would do."""
-    from porting.commands.sweeping import sweep as run
+    from sohu.commands.sweeping import sweep as run
 
     return run(options)
 
 
 def predict(options: argparse.Namespace) -> int:
     """Predict the times of a table's rows."""
-    from porting.commands.predicting import predicted, show
+    from sohu.commands.predicting import predicted, show
 
     found = predicted(options.data, options.op, options.device, options.dtype, options.out)
     if options.json:
@@ -224,7 +224,7 @@ def predict(options: argparse.Namespace) -> int:
 
 def calibrate(options: argparse.Namespace) -> int:
     """Fit the cost formulas to measured times."""
-    from porting.commands.calibrating import calibrate as run
+    from sohu.commands.calibrating import calibrate as run
 
     return run(options)
 

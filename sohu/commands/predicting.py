@@ -14,7 +14,7 @@ from device_model.cost.chip import Array
 from device_model.cost.oracle import TARGETS, Columns, predict
 from device_model.cost.rates import peak_key
 from device_model.cost.score import Score, score
-from porting.commands import console, tables
+from sohu.terminal import console, tables
 
 MEASURED = "latency_ms"
 
@@ -55,7 +55,7 @@ def predicted(data: Path, op: str, name: str, dtype: str, out: Path) -> Predicte
         pairs = {MEASURED: "predicted_ms"}
     else:
         # Loads sympy, which tables of single operations start a second sooner without.
-        from porting.commands.serving import PAIRS, serve  # noqa: PLC0415
+        from sohu.commands.serving import PAIRS, serve  # noqa: PLC0415
 
         times, reasons = serve(columns, device, dtype, known)
         pairs = dict(PAIRS)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from device_model.chips.chip import Device
 from device_model.timeline.schedule import Timeline
-from porting.profile.model import Phase, Profile
+from sohu.performance.profile.model import Phase, Profile
 
 GIB = 2**30
 PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from dsl.diagnostics import Diagnostic, Refused, Severity, render
 from porting.checkpoint import accounting
-from porting.commands import console
 from porting.diff.departure import Departure, compare, reproduced
 from porting.diff.search import Guilty
 from porting.files.progress import Progress
 from porting.original.reference import Reference
 from porting.pipeline import Stages, open_checkpoint, read_port
+from sohu.terminal import console
 
 UNREADABLE = frozenset({"S560", "S562", "S563"})
 

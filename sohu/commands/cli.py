@@ -1,6 +1,6 @@
 """The command line: `sohu COMMAND` and `port MODEL`. Parses arguments and turns outcomes into exit statuses.
 
-0: every verdict passes; 1: a verdict fails; 2: the input is refused. What commands do is in `porting.commands.table`.
+0: every verdict passes; 1: a verdict fails; 2: the input is refused. What commands do is in `sohu.commands.table`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     # Imported now: `--help` and usage errors need none of it.
     from dsl.diagnostics import Refused  # noqa: PLC0415
-    from porting.commands import console, table  # noqa: PLC0415
+    from sohu.commands import table  # noqa: PLC0415
+    from sohu.terminal import console  # noqa: PLC0415
 
     try:
         return table.COMMANDS[options.command](options)

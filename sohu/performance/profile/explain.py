@@ -12,7 +12,7 @@ from device_model.timeline.pricing import Prices
 from device_model.timeline.schedule import WAITS, Entry
 from device_model.timeline.tasks import BETWEEN, Kind
 from dsl.diagnostics import did_you_mean, refuse
-from porting.profile.formulas import (
+from sohu.performance.profile.formulas import (
     FORMULAS,
     SIZES,
     Formula,
@@ -20,8 +20,8 @@ from porting.profile.formulas import (
     quantities_of,
     section_of,
 )
-from porting.profile.model import Phase, Profile
-from porting.profile.words import duration, quantity, scaled, share, step, trust
+from sohu.performance.profile.model import Phase, Profile
+from sohu.performance.profile.words import duration, quantity, scaled, share, step, trust
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from porting.commands import console
-from porting.profile.model import Profile, profile_of
+from sohu.performance.profile.model import Profile, profile_of
+from sohu.terminal import console
 
 OK, FAILED = 0, 1
 
@@ -30,34 +30,34 @@ def profile(options: argparse.Namespace) -> int:
 
 def _write(found: Profile, options: argparse.Namespace) -> None:
     if options.trace is not None:
-        from porting.profile.trace import write_trace  # noqa: PLC0415 - protobuf, for this alone
+        from sohu.performance.profile.trace import write_trace  # noqa: PLC0415 - protobuf, for this alone
 
         write_trace(found, options.trace)
     if options.html is not None:
         from porting.planning.library import write_text  # noqa: PLC0415 - with the page alone
-        from porting.profile.page import render_page  # noqa: PLC0415 - templates, for this alone
+        from sohu.performance.profile.page import render_page  # noqa: PLC0415 - templates, for this alone
 
         write_text(options.html, render_page(found))
 
 
 def _show(found: Profile, options: argparse.Namespace) -> None:
     if options.explain is not None:
-        from porting.profile.explain import explained, show_explained  # noqa: PLC0415 - one form of several
+        from sohu.performance.profile.explain import explained, show_explained  # noqa: PLC0415 - one form of several
 
         tasks = explained(found, options.explain)
         if options.json:
-            from porting.profile.data import explained_as_dict  # noqa: PLC0415 - one form of several
+            from sohu.performance.profile.data import explained_as_dict  # noqa: PLC0415 - one form of several
 
             console.emit(explained_as_dict(found, tasks))
         else:
             show_explained(found, tasks)
         return
     if options.json:
-        from porting.profile.data import as_dict  # noqa: PLC0415 - one form of several
+        from sohu.performance.profile.data import as_dict  # noqa: PLC0415 - one form of several
 
         console.emit(as_dict(found))
         return
-    from porting.profile.text import show  # noqa: PLC0415 - rich, for tables alone
+    from sohu.performance.profile.text import show  # noqa: PLC0415 - rich, for tables alone
 
     show(found)
     for path in (options.trace, options.html):

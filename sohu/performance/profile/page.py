@@ -12,10 +12,10 @@ from markupsafe import Markup
 from device_model.chips.chip import QUANTITIES
 from device_model.timeline.schedule import WAITS
 from porting.pages import frame
-from porting.profile.model import Layers, Phase, Profile
-from porting.profile.plots import bars, memory, roofline
-from porting.profile.text import column, row_names, short_choice, swept_rows
-from porting.profile.words import (
+from sohu.performance.profile.model import Layers, Phase, Profile
+from sohu.performance.profile.plots import bars, memory, roofline
+from sohu.performance.profile.text import column, row_names, short_choice, swept_rows
+from sohu.performance.profile.words import (
     digits,
     duration,
     micro,
@@ -91,7 +91,7 @@ def render_page(profile: Profile) -> str:
         "swept": _swept(profile),
         "chip": _chip(profile),
     }
-    return frame.render("porting.profile", "profile.html", values, styles=("profile.css",))
+    return frame.render("sohu.performance.profile", "profile.html", values, styles=("profile.css",))
 
 
 def _facts(profile: Profile, phase: Phase) -> list[Fact]:

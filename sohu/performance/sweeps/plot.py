@@ -13,7 +13,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from device_model.timeline.front import front, thinned
-from porting.sweeps.study import CHIP, USER, Study
+from sohu.performance.sweeps.study import CHIP, USER, Study
 
 WIDTH, HEIGHT = 880, 430
 LEFT, RIGHT, TOP, BOTTOM = 72, 20, 14, 46

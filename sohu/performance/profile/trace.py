@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, BinaryIO
 from device_model.timeline.schedule import MEMORY_ENGINE, Entry
 from dsl.diagnostics import refuse
 from porting.files.atomic import replace_file
-from porting.profile.model import Layers, Phase, Profile
-from porting.profile.words import setting, step
+from sohu.performance.profile.model import Layers, Phase, Profile
+from sohu.performance.profile.words import setting, step
 
 if TYPE_CHECKING:
     from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import TracePacket, TrackEvent

@@ -12,8 +12,8 @@ from dsl.footprint import Footprint
 from dsl.graph import Graph
 from dsl.liveness import Candidate, peak
 from dsl.symbolic import Dim, evaluate, text
-from porting.commands import console
 from porting.planning.bound import bound_graph
+from sohu.terminal import console
 
 GIB = 2**30
 

@@ -1,1 +1,0 @@
-"""What each command does, and what people see of it."""

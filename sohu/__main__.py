@@ -1,0 +1,5 @@
+"""`python -m sohu` is the `sohu` command."""
+
+from sohu.commands.cli import main
+
+raise SystemExit(main())
