@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from dsl import syntax as sx
 from dsl.diagnostics import Diagnostic, Label, did_you_mean, near
 from dsl.ops.spec import Divides
-from dsl.outline import names
 from dsl.static import MAX_FAULTS, Evaluator, Path, Static, StaticError, Unknown, show
 from dsl.symbolic import Poly, symbol
+from dsl.text import syntax as sx
+from dsl.text.outline import names
 from dsl.types import DTYPES
 
 MAX_DIM = 2**40

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from dsl import syntax as sx
 from dsl.calls import single
 from dsl.diagnostics import Diagnostic, Label, counted, did_you_mean
 from dsl.expressions import Context, Expressions
@@ -15,6 +14,7 @@ from dsl.resolver import fill
 from dsl.scope import POISON, Meaning, Poison, Scope, Tensor
 from dsl.static import MeshAxis, Static, StaticError, Unknown, show
 from dsl.symbolic import Poly, equal, symbol
+from dsl.text import syntax as sx
 from dsl.types import DTYPES, DType, TensorType
 
 MAX_CALL_DEPTH = 16

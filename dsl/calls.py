@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from dsl import syntax as sx
 from dsl.diagnostics import Diagnostic, counted, did_you_mean
 from dsl.graph import Attr
 from dsl.ops import OPS
@@ -16,6 +15,7 @@ from dsl.ops.spec import OpSpec, Param, Required, Role
 from dsl.scope import LayerIndex, Meaning, Poison, Tensor
 from dsl.static import MeshAxis, Static, StaticError, Unknown, show
 from dsl.symbolic import Poly, equal, symbol
+from dsl.text import syntax as sx
 from dsl.types import DTYPES, DType
 
 

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 
-from dsl import syntax as sx
 from dsl.binding import KeyUse
 from dsl.calls import Argument, attribute, is_op, match_arguments, operator_op, single
 from dsl.diagnostics import Diagnostic, did_you_mean, near
@@ -23,6 +22,7 @@ from dsl.scope import POISON, LayerIndex, Meaning, Poison, Query, Scope, Tensor
 from dsl.source import Span
 from dsl.static import FUNCTIONS, Evaluator, MeshAxis, Path, Static, StaticError, Unknown, show
 from dsl.symbolic import Dim, Poly, TooComplex, symbol, text
+from dsl.text import syntax as sx
 from dsl.types import DTYPES, Axis, DType, TensorType
 
 _STRING = re.compile(r'"[^"\n]*"')

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dsl import syntax as sx
 from dsl.blocks import fits
 from dsl.calls import single
 from dsl.diagnostics import Diagnostic
@@ -20,6 +19,7 @@ from dsl.ops.spec import Divides
 from dsl.scope import POISON, LayerIndex, Poison, Query, Scope, Tensor
 from dsl.static import Evaluator, Static, StaticError
 from dsl.symbolic import Dim, symbol
+from dsl.text import syntax as sx
 
 MAX_LAYERS = 4096
 MAX_CLASSES = 256

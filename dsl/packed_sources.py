@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from dsl import syntax as sx
 from dsl.diagnostics import Diagnostic
 from dsl.graph import Attr, Region, Transform, WeightSource
 from dsl.resolver import Resolver, SourceSpec, Want
 from dsl.static import StaticError
 from dsl.symbolic import Dim, equal, opaque, quotient, ratio, text
+from dsl.text import syntax as sx
 from dsl.types import DTYPES, DType
 
 INTEGER = DTYPES["i32"]

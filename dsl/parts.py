@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from dsl import syntax as sx
 from dsl.diagnostics import Diagnostic, Label, Refused, did_you_mean, near
+from dsl.text import syntax as sx
 
 
 def collect(files: Sequence[sx.File]) -> dict[str, sx.Part]:

@@ -9,15 +9,15 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from dsl import syntax as sx
 from dsl.binding import KeyUse
 from dsl.diagnostics import Diagnostic, Label, Refused
 from dsl.graph import Graph
 from dsl.ops import OPS
-from dsl.outline import calls
 from dsl.parts import collect, expanded, included
 from dsl.source import Source, Span
 from dsl.static import Evaluator, Path, Static, show
+from dsl.text import syntax as sx
+from dsl.text.outline import calls
 from dsl.types import DType
 
 MAX_FILES = 64

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 
-from dsl import syntax as sx
 from dsl.diagnostics import Diagnostic, did_you_mean
 from dsl.graph import Region, TensorRef, WeightSource
 from dsl.scope import LayerIndex, Poison, Scope
@@ -18,6 +17,7 @@ from dsl.source import Span
 from dsl.static import MAX_TEXT, Evaluator, Static, StaticError, Unknown, show
 from dsl.stored_tensors import HOLE, tensors
 from dsl.symbolic import Dim, Poly, TooComplex, equal, text
+from dsl.text import syntax as sx
 from dsl.types import DTYPES, DType
 
 

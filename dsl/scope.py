@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from dsl import syntax as sx
 from dsl.diagnostics import Diagnostic, Label, did_you_mean, near
 from dsl.graph import StateArray
 from dsl.source import Span
 from dsl.static import Static, StaticError, Unknown
+from dsl.text import syntax as sx
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar
 
-from dsl import syntax as sx
 from dsl.diagnostics import Diagnostic
 from dsl.graph import Attr, Region, Transform, WeightSource
 from dsl.packed_sources import PACKED_SOURCES
 from dsl.resolver import Resolver, SourceRule, SourceSpec, Want
 from dsl.static import StaticError
 from dsl.symbolic import Dim, equal, quotient, text
+from dsl.text import syntax as sx
 
 Axis = TypeVar("Axis", bound=Dim | None)
 

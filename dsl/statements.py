@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from dsl import syntax as sx
 from dsl.binding import divisibility
 from dsl.blocks import Blocks, fits
 from dsl.calls import single
@@ -17,11 +16,12 @@ from dsl.expressions import Context, Expressions
 from dsl.graph import Output, StateArray, Unneeded
 from dsl.layers import Layers, poison_carry
 from dsl.origins import origins
-from dsl.outline import mentioned, names
 from dsl.resolver import Resolver, fill
 from dsl.scope import POISON, Meaning, Poison, Scope, Tensor
 from dsl.sources import SOURCES
 from dsl.static import StaticError
+from dsl.text import syntax as sx
+from dsl.text.outline import mentioned, names
 
 
 class Statements:

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from dsl import symbolic
-from dsl import syntax as sx
 from dsl.diagnostics import Diagnostic, counted
 from dsl.ops.spec import Divides
 from dsl.source import Span
 from dsl.symbolic import Dim, Poly, TooComplex
+from dsl.text import syntax as sx
 from dsl.types import DType
 
 MAX_PATHS = 256

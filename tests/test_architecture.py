@@ -40,7 +40,7 @@ BOUNDARIES = (
     ("huggingface_hub", "device_model", ()),
     ("tokenizers", "dsl", ()),
     ("tokenizers", "device_model", ()),
-    ("lark", "", ("dsl/parser.py", "dsl/tree_builder.py")),
+    ("lark", "", ("dsl/text/parser.py", "dsl/text/tree_builder.py")),
     ("sympy", "", ("dsl/symbolic.py",)),
     ("torch", "", (REFERENCE,)),
     ("transformers", "", (REFERENCE,)),

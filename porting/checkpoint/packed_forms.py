@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from dsl import syntax as sx
 from dsl.diagnostics import Diagnostic, Refused
 from dsl.source import Span
+from dsl.text import syntax as sx
 from porting.checkpoint.safetensors_header import TensorInfo
 from porting.config.reader import NAME, ModelConfig
 

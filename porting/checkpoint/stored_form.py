@@ -12,10 +12,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 
-from dsl import syntax as sx
 from dsl.program import Program, with_sources
 from dsl.source import Source, Span
 from dsl.stored_tensors import HOLE
+from dsl.text import syntax as sx
 from porting.checkpoint.packed_forms import SECTION, Form, form_of
 from porting.checkpoint.safetensors_header import TensorInfo
 from porting.config.reader import ModelConfig

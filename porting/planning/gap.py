@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from dsl import syntax as sx
 from dsl.diagnostics import Diagnostic, Refused
 from dsl.parts import collect, expanded
+from dsl.text import syntax as sx
 from porting.config import ignored_keys
 from porting.config.reader import ModelConfig
 from porting.config.text_part import text_part

@@ -9,11 +9,11 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 import model_zoo
-from dsl import syntax as sx
 from dsl.diagnostics import Diagnostic, Refused, did_you_mean, refuse
-from dsl.parser import MAX_CHARACTERS, parse
 from dsl.program import Program, link
 from dsl.source import Source
+from dsl.text import syntax as sx
+from dsl.text.parser import MAX_CHARACTERS, parse
 from porting.files.atomic import replace_file
 
 ZOO = Path(model_zoo.__file__).parent

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 
 from dsl.diagnostics import Diagnostic, Refused, Severity
 from dsl.footprint import footprint
-from dsl.formatter import format_file
 from dsl.graph import Graph
 from dsl.inference import Checked, infer
 from dsl.liveness import peak, peak_candidates
-from dsl.parser import parse
 from dsl.program import Program, port_of
 from dsl.source import Source
 from dsl.static import Static, show
 from dsl.symbolic import Dim, evaluate, names, text
+from dsl.text.formatter import format_file
+from dsl.text.parser import parse
 from dsl.types import Kind
 from porting.checkpoint import accounting
 from porting.checkpoint.stored_form import as_stored

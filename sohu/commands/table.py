@@ -63,8 +63,8 @@ def check(options: argparse.Namespace) -> int:
 
 def fmt(options: argparse.Namespace) -> int:
     """Rewrite files in the canonical layout, or tell which would change."""
-    from dsl.formatter import format_file
-    from dsl.parser import parse
+    from dsl.text.formatter import format_file
+    from dsl.text.parser import parse
     from porting.planning.library import read_source, write_text
 
     changed = []

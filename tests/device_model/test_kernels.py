@@ -320,8 +320,8 @@ def test_attention_sinks_and_open_masks() -> None:
 def test_sums_in_a_format_that_the_device_lacks_are_refused() -> None:
     from dsl.diagnostics import Refused
     from dsl.inference import infer
-    from dsl.parser import parse
     from dsl.source import Source
+    from dsl.text.parser import parse
 
     text = """sohu 1.0
 

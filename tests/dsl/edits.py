@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
-from dsl import syntax as sx
 from dsl.diagnostics import Diagnostic, Refused, Severity
 from dsl.inference import check, check_block, infer
-from dsl.parser import parse
 from dsl.program import Program, link
 from dsl.source import Source, Span
+from dsl.text import syntax as sx
+from dsl.text.parser import parse
 from porting.config.reader import parse_config
 from porting.planning.library import ZOO
 

@@ -10,11 +10,11 @@ import sys
 import time
 
 from dsl.diagnostics import Diagnostic, Refused, render_all
-from dsl.formatter import format_file
 from dsl.inference import check, check_block
-from dsl.parser import MAX_CHARACTERS, parse
 from dsl.program import link
 from dsl.source import Source
+from dsl.text.formatter import format_file
+from dsl.text.parser import MAX_CHARACTERS, parse
 from tests.dsl.snippets import family
 
 MANY = 100_000

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dsl.diagnostics import Diagnostic
 from dsl.graph import Graph
 from dsl.inference import Checked, check, infer
-from dsl.parser import parse
 from dsl.program import Program, link
 from dsl.source import Source
+from dsl.text.parser import parse
 
 RUNTIME = {"B", "S", "C"}
 _DIM = re.compile(r"\b[A-Z]\w*")

@@ -7,13 +7,13 @@ from collections.abc import Collection
 import pytest
 
 from dsl.diagnostics import Refused
-from dsl.formatter import format_file
 from dsl.graph import Repeat
 from dsl.inference import Checked, infer
-from dsl.parser import parse
 from dsl.program import port_of
 from dsl.source import Source
 from dsl.stored_tensors import tensors
+from dsl.text.formatter import format_file
+from dsl.text.parser import parse
 from tests.dsl.snippets import checked, family, program
 
 CONFIG = "D = hidden\nF = ffn"

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import pytest
 
-from dsl import syntax as sx
 from dsl.binding import Bindings, bind, is_generic
 from dsl.ops.spec import Divides
 from dsl.static import Exploration, Path, Static, Unknown
 from dsl.symbolic import symbol
+from dsl.text import syntax as sx
 from dsl.types import DTYPES
 from tests.dsl.snippets import checked, codes, family, program
 

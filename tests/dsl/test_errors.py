@@ -12,8 +12,8 @@ import pytest
 
 from dsl.codes import CODES
 from dsl.diagnostics import Refused, Severity, render_all
-from dsl.parser import MAX_CHARACTERS, parse
 from dsl.source import Source
+from dsl.text.parser import MAX_CHARACTERS, parse
 from porting.planning import library
 from tests.conftest import TESTS, Golden
 from tests.dsl.reporting import reported

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from dsl.footprint import footprint
-from dsl.formatter import format_file
 from dsl.graph import Graph
 from dsl.inference import Checked, infer
-from dsl.parser import parse
 from dsl.stored_tensors import tensors
 from dsl.symbolic import evaluate, names
+from dsl.text.formatter import format_file
+from dsl.text.parser import parse
 from porting.planning.library import load_program, read_source
 
 SPECS = Path(__file__).parent / "specs"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dsl.formatter import format_file
-from dsl.parser import parse
 from dsl.source import Source
+from dsl.text.formatter import format_file
+from dsl.text.parser import parse
 from porting.planning.library import ZOO
 from tests.conftest import TESTS
 

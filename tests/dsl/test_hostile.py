@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from dsl.codes import CODES
 from dsl.diagnostics import Refused
-from dsl.parser import parse
 from dsl.source import Source
+from dsl.text.parser import parse
 from porting.planning.library import ZOO
 from tests.conftest import TESTS
 from tests.dsl.hostile import TEXTS, diagnose

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from dsl.formatter import format_file
 from dsl.inference import check
 from dsl.manual import with_sections
-from dsl.parser import parse
 from dsl.source import Source
+from dsl.text.formatter import format_file
+from dsl.text.parser import parse
 from porting.planning.library import _used
 from tests.conftest import TESTS, Golden
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from dsl import syntax as sx
 from dsl.diagnostics import Diagnostic, Refused
-from dsl.parser import HUMAN, parse, terminals
 from dsl.source import Source
+from dsl.text import syntax as sx
+from dsl.text.parser import HUMAN, parse, terminals
 
 KEYWORDS = {
     *("SOHU", "USE", "FAMILY", "FOR", "CONFIG", "DIMS", "MESH", "ENTRY", "BLOCK", "INPUT", "WEIGHT"),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from dsl import syntax as sx
 from dsl.diagnostics import Refused
-from dsl.formatter import format_file
 from dsl.inference import check, infer
-from dsl.parser import parse
 from dsl.program import Program, link, port_of
 from dsl.source import Source
+from dsl.text import syntax as sx
+from dsl.text.formatter import format_file
+from dsl.text.parser import parse
 
 SIZES = """part sizes {
   config {

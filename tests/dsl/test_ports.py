@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from dsl import syntax as sx
 from dsl.footprint import footprint
-from dsl.formatter import format_file
 from dsl.graph import Body, Graph, Node, Repeat
 from dsl.inference import Checked, infer
-from dsl.parser import parse
 from dsl.program import Program, link, port_of
 from dsl.source import Source
+from dsl.text import syntax as sx
+from dsl.text.formatter import format_file
+from dsl.text.parser import parse
 from porting.config.reader import parse_config
 from porting.planning.library import family_for
 from tests.conftest import TESTS

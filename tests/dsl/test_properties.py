@@ -6,9 +6,9 @@ from collections import Counter
 
 from hypothesis import HealthCheck, given, settings
 
-from dsl.formatter import format_file
-from dsl.parser import parse
 from dsl.source import Source
+from dsl.text.formatter import format_file
+from dsl.text.parser import parse
 from tests.strategies import laid_out, scattered
 
 drawn = settings(

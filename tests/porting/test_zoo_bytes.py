@@ -21,14 +21,14 @@ from typing import Any
 import pytest
 
 from dsl.footprint import footprint
-from dsl.formatter import format_file
 from dsl.graph import Graph, TensorRef
 from dsl.inference import check, infer
-from dsl.parser import parse
 from dsl.program import port_of
 from dsl.source import Source
 from dsl.stored_tensors import tensors
 from dsl.symbolic import Dim, evaluate
+from dsl.text.formatter import format_file
+from dsl.text.parser import parse
 from porting.config import ignored_keys
 from porting.config.reader import ModelConfig, parse_config, read_config
 from porting.planning.library import family_for

@@ -13,10 +13,10 @@ from pathlib import Path
 from lark import Lark, Token
 from lark.exceptions import UnexpectedCharacters, UnexpectedToken, VisitError
 
-from dsl import syntax as sx
 from dsl.diagnostics import Diagnostic, Label, Refused, did_you_mean
 from dsl.source import Source, Span
-from dsl.tree_builder import TreeBuilder
+from dsl.text import syntax as sx
+from dsl.text.tree_builder import TreeBuilder
 
 MAX_CHARACTERS = 250_000
 MAX_NESTING = 64

@@ -12,9 +12,9 @@ from lark import Token, v_args
 from lark.tree import Meta
 from lark.visitors import Transformer_NonRecursive
 
-from dsl import syntax as sx
 from dsl.diagnostics import Diagnostic, Refused
 from dsl.source import Source, Span
+from dsl.text import syntax as sx
 
 VERSIONS = ("1.0",)
 MAX_DEPTH = 100

@@ -10,9 +10,9 @@ import re
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from dsl import syntax as sx
-from dsl.printing import Style, print_expr, print_type
 from dsl.source import Source
+from dsl.text import syntax as sx
+from dsl.text.printing import Style, print_expr, print_type
 
 WIDTH = 100
 INDENT = "  "

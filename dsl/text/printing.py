@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dsl import syntax as sx
+from dsl.text import syntax as sx
 
 _BINARY = {
     "or": 1,

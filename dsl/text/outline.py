@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
-from dsl import syntax as sx
 from dsl.diagnostics import Diagnostic, Label
 from dsl.source import Span
+from dsl.text import syntax as sx
 
 _HOLE = re.compile(r"\{([^{}]*)\}")
 # Fields whose names are bound, or are of another kind; every other name is a mention.

@@ -1,0 +1,1 @@
+"""Characters to syntax and back: grammar, parser, formatter."""
