@@ -9,10 +9,10 @@ from dsl.calls import single
 from dsl.diagnostics import Diagnostic, Label, counted, did_you_mean
 from dsl.expressions import Context, Expressions
 from dsl.graph_builder import GraphBuilder
+from dsl.linking.static import MeshAxis, Static, StaticError, Unknown, show
 from dsl.origins import origins
 from dsl.resolver import fill
 from dsl.scope import POISON, Meaning, Poison, Scope, Tensor
-from dsl.static import MeshAxis, Static, StaticError, Unknown, show
 from dsl.symbolic import Poly, equal, symbol
 from dsl.text import syntax as sx
 from dsl.types import DTYPES, DType, TensorType

@@ -10,17 +10,26 @@ import re
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 
-from dsl.binding import KeyUse
 from dsl.calls import Argument, attribute, is_op, match_arguments, operator_op, single
 from dsl.diagnostics import Diagnostic, did_you_mean, near
 from dsl.graph import Attr, StateArray
 from dsl.graph_builder import GraphBuilder
+from dsl.linking.binding import KeyUse
+from dsl.linking.static import (
+    FUNCTIONS,
+    Evaluator,
+    MeshAxis,
+    Path,
+    Static,
+    StaticError,
+    Unknown,
+    show,
+)
 from dsl.ops import OPS
 from dsl.ops.spec import Divides, OpSpec, Required, Role, Site, Violation
 from dsl.origins import origins, partial_since
 from dsl.scope import POISON, LayerIndex, Meaning, Poison, Query, Scope, Tensor
 from dsl.source import Span
-from dsl.static import FUNCTIONS, Evaluator, MeshAxis, Path, Static, StaticError, Unknown, show
 from dsl.symbolic import Dim, Poly, TooComplex, symbol, text
 from dsl.text import syntax as sx
 from dsl.types import DTYPES, Axis, DType, TensorType

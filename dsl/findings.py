@@ -1,6 +1,6 @@
 """Diagnostics of all paths through a generic program: each fault once, with the conditions under which it shows.
 
-What a path decides is known from `dsl.static`; nothing is inferred here.
+What a path decides is known from `dsl.linking.static`; nothing is inferred here.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from dsl.diagnostics import Diagnostic
-from dsl.static import Path
+from dsl.linking.static import Path
 
 Key = tuple[object, ...]
 

@@ -15,9 +15,9 @@ from dsl.diagnostics import Diagnostic
 from dsl.expressions import Context, Expressions
 from dsl.graph import LayerClass, Repeat, StateArray
 from dsl.graph_builder import Frame
+from dsl.linking.static import Evaluator, Static, StaticError
 from dsl.ops.spec import Divides
 from dsl.scope import POISON, LayerIndex, Poison, Query, Scope, Tensor
-from dsl.static import Evaluator, Static, StaticError
 from dsl.symbolic import Dim, symbol
 from dsl.text import syntax as sx
 

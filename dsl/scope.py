@@ -11,8 +11,8 @@ from typing import TypeAlias
 
 from dsl.diagnostics import Diagnostic, Label, did_you_mean, near
 from dsl.graph import StateArray
+from dsl.linking.static import Static, StaticError, Unknown
 from dsl.source import Span
-from dsl.static import Static, StaticError, Unknown
 from dsl.text import syntax as sx
 
 

@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from dsl.binding import divisibility
 from dsl.blocks import Blocks, fits
 from dsl.calls import single
 from dsl.diagnostics import Diagnostic, Label, counted
 from dsl.expressions import Context, Expressions
 from dsl.graph import Output, StateArray, Unneeded
 from dsl.layers import Layers, poison_carry
+from dsl.linking.binding import divisibility
+from dsl.linking.static import StaticError
 from dsl.origins import origins
 from dsl.resolver import Resolver, fill
 from dsl.scope import POISON, Meaning, Poison, Scope, Tensor
 from dsl.sources import SOURCES
-from dsl.static import StaticError
 from dsl.text import syntax as sx
 from dsl.text.outline import mentioned, names
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dsl.program import Program
+from dsl.linking.program import Program
 from farm.shrink import causal_types
 from porting.planning.library import families, load_program
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 
-from dsl.program import Program, with_sources
+from dsl.linking.program import Program, with_sources
 from dsl.source import Source, Span
 from dsl.stored_tensors import HOLE
 from dsl.text import syntax as sx

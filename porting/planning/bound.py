@@ -10,7 +10,7 @@ from pathlib import Path
 from dsl.diagnostics import Refused
 from dsl.graph import Graph
 from dsl.inference import infer
-from dsl.program import Program
+from dsl.linking.program import Program
 from porting.planning.library import load_program
 
 SPEC_NAME = "model.sohu"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from dsl.diagnostics import Diagnostic, Refused
-from dsl.parts import collect, expanded
+from dsl.linking.parts import collect, expanded
 from dsl.text import syntax as sx
 from porting.config import ignored_keys
 from porting.config.reader import ModelConfig

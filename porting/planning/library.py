@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import model_zoo
 from dsl.diagnostics import Diagnostic, Refused, did_you_mean, refuse
-from dsl.program import Program, link
+from dsl.linking.program import Program, link
 from dsl.source import Source
 from dsl.text import syntax as sx
 from dsl.text.parser import MAX_CHARACTERS, parse

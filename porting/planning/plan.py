@@ -14,10 +14,10 @@ from dsl.diagnostics import Diagnostic, Refused, Severity
 from dsl.footprint import footprint
 from dsl.graph import Graph
 from dsl.inference import Checked, infer
+from dsl.linking.program import Program, port_of
+from dsl.linking.static import Static, show
 from dsl.liveness import peak, peak_candidates
-from dsl.program import Program, port_of
 from dsl.source import Source
-from dsl.static import Static, show
 from dsl.symbolic import Dim, evaluate, names, text
 from dsl.text.formatter import format_file
 from dsl.text.parser import parse

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dsl.diagnostics import Diagnostic, Refused, Severity
 from dsl.inference import check, check_block, infer
-from dsl.program import Program, link
+from dsl.linking.program import Program, link
 from dsl.source import Source, Span
 from dsl.text import syntax as sx
 from dsl.text.parser import parse

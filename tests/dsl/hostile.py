@@ -11,7 +11,7 @@ import time
 
 from dsl.diagnostics import Diagnostic, Refused, render_all
 from dsl.inference import check, check_block
-from dsl.program import link
+from dsl.linking.program import link
 from dsl.source import Source
 from dsl.text.formatter import format_file
 from dsl.text.parser import MAX_CHARACTERS, parse

@@ -9,7 +9,7 @@ import pytest
 from dsl.diagnostics import Refused
 from dsl.graph import Repeat
 from dsl.inference import Checked, infer
-from dsl.program import port_of
+from dsl.linking.program import port_of
 from dsl.source import Source
 from dsl.stored_tensors import tensors
 from dsl.text.formatter import format_file

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from dsl.binding import Bindings, bind, is_generic
+from dsl.linking.binding import Bindings, bind, is_generic
+from dsl.linking.static import Exploration, Path, Static, Unknown
 from dsl.ops.spec import Divides
-from dsl.static import Exploration, Path, Static, Unknown
 from dsl.symbolic import symbol
 from dsl.text import syntax as sx
 from dsl.types import DTYPES

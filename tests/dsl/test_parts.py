@@ -6,7 +6,7 @@ import pytest
 
 from dsl.diagnostics import Refused
 from dsl.inference import check, infer
-from dsl.program import Program, link, port_of
+from dsl.linking.program import Program, link, port_of
 from dsl.source import Source
 from dsl.text import syntax as sx
 from dsl.text.formatter import format_file

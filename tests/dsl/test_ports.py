@@ -12,7 +12,7 @@ import pytest
 from dsl.footprint import footprint
 from dsl.graph import Body, Graph, Node, Repeat
 from dsl.inference import Checked, infer
-from dsl.program import Program, link, port_of
+from dsl.linking.program import Program, link, port_of
 from dsl.source import Source
 from dsl.text import syntax as sx
 from dsl.text.formatter import format_file

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dsl.static import MAX_PATHS, Exploration, Path, Unknown, show
+from dsl.linking.static import MAX_PATHS, Exploration, Path, Unknown, show
 from dsl.symbolic import symbol
 from tests.dsl.snippets import checked, codes, family
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dsl.diagnostics import Diagnostic, Label, did_you_mean, near
+from dsl.linking.static import MAX_FAULTS, Evaluator, Path, Static, StaticError, Unknown, show
 from dsl.ops.spec import Divides
-from dsl.static import MAX_FAULTS, Evaluator, Path, Static, StaticError, Unknown, show
 from dsl.symbolic import Poly, symbol
 from dsl.text import syntax as sx
 from dsl.text.outline import names

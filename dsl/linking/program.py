@@ -9,13 +9,13 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from dsl.binding import KeyUse
 from dsl.diagnostics import Diagnostic, Label, Refused
 from dsl.graph import Graph
+from dsl.linking.binding import KeyUse
+from dsl.linking.parts import collect, expanded, included
+from dsl.linking.static import Evaluator, Path, Static, show
 from dsl.ops import OPS
-from dsl.parts import collect, expanded, included
 from dsl.source import Source, Span
-from dsl.static import Evaluator, Path, Static, show
 from dsl.text import syntax as sx
 from dsl.text.outline import calls
 from dsl.types import DType

@@ -1,0 +1,1 @@
+"""Many files and a config to one bound program."""
