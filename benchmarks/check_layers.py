@@ -9,7 +9,7 @@ import statistics
 import time
 
 from dsl.footprint import footprint
-from dsl.inference import infer
+from dsl.inference.inference import infer
 from dsl.liveness import peak_candidates
 from porting.planning.library import family_for
 

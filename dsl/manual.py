@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from dsl.codes import CODES
+from dsl.inference.sources import SOURCES
 from dsl.linking.static import FUNCTIONS
 from dsl.ops import AREAS
 from dsl.ops.spec import OpSpec, Required
-from dsl.sources import SOURCES
 from dsl.types import DTYPES
 
 GROUPS = {

@@ -16,7 +16,7 @@ from device_model.chips.chip import Device, device
 from device_model.numbers.catalogue import numerics_named
 from dsl.diagnostics import Diagnostic, Refused, refuse
 from dsl.graph import Graph
-from dsl.inference import infer
+from dsl.inference.inference import infer
 from porting.checkpoint import accounting
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import ModelConfig, read_config

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dsl.diagnostics import Refused
 from dsl.graph import Graph
-from dsl.inference import infer
+from dsl.inference.inference import infer
 from dsl.linking.program import Program
 from porting.planning.library import load_program
 

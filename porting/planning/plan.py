@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from dsl.diagnostics import Diagnostic, Refused, Severity
 from dsl.footprint import footprint
 from dsl.graph import Graph
-from dsl.inference import Checked, infer
+from dsl.inference.inference import Checked, infer
 from dsl.linking.program import Program, port_of
 from dsl.linking.static import Static, show
 from dsl.liveness import peak, peak_candidates

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsl.diagnostics import Diagnostic, Refused, Severity
-from dsl.inference import Checked, check, check_block
+from dsl.inference.inference import Checked, check, check_block
 from porting.planning.library import load_program
 
 

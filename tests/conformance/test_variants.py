@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dsl.graph import Node
-from dsl.inference import infer
+from dsl.inference.inference import infer
 from farm.oracles import tiny
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import parse_config, read_config

@@ -5,7 +5,7 @@ import pytest
 
 from device_model.engine.engine import Engine
 from device_model.weights.reading import RandomReader, shapes_of
-from dsl.inference import infer
+from dsl.inference.inference import infer
 from porting.planning.library import family_for
 from tests.packing import assert_batch_equals, assert_chunks_equal, ragged, tokens
 

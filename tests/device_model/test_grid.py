@@ -21,7 +21,7 @@ from device_model.timeline.schedule import timeline
 from device_model.timeline.tasks import Kind
 from dsl.diagnostics import Refused
 from dsl.graph import Graph
-from dsl.inference import infer
+from dsl.inference.inference import infer
 from porting.planning.library import load_program
 from tests.device_model.pipelines import pipelined
 

@@ -319,7 +319,7 @@ def test_attention_sinks_and_open_masks() -> None:
 
 def test_sums_in_a_format_that_the_device_lacks_are_refused() -> None:
     from dsl.diagnostics import Refused
-    from dsl.inference import infer
+    from dsl.inference.inference import infer
     from dsl.source import Source
     from dsl.text.parser import parse
 

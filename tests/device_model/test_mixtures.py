@@ -28,7 +28,7 @@ from transformers.models.qwen2_moe.modeling_qwen2_moe import Qwen2MoeSparseMoeBl
 from device_model.engine.engine import Engine
 from device_model.numbers.numerics import Array
 from device_model.weights.reading import ArrayReader
-from dsl.inference import infer
+from dsl.inference.inference import infer
 from porting.planning.library import load_program
 
 D, F, X, T = 24, 20, 8, 3

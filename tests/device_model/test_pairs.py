@@ -15,7 +15,7 @@ from device_model.machine import paired, pairs, product
 from device_model.numbers.numerics import Array
 from device_model.weights.reading import ArrayReader, RandomReader, shapes_of
 from dsl.graph import Graph, TensorRef, Transform
-from dsl.inference import infer
+from dsl.inference.inference import infer
 from dsl.types import DTYPES
 from porting.planning.library import family_for
 from tests.device_model.graphs import SPAN, B, Flow, S

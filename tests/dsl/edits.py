@@ -14,7 +14,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from dsl.diagnostics import Diagnostic, Refused, Severity
-from dsl.inference import check, check_block, infer
+from dsl.inference.inference import check, check_block, infer
 from dsl.linking.program import Program, link
 from dsl.source import Source, Span
 from dsl.text import syntax as sx

@@ -10,7 +10,7 @@ import sys
 import time
 
 from dsl.diagnostics import Diagnostic, Refused, render_all
-from dsl.inference import check, check_block
+from dsl.inference.inference import check, check_block
 from dsl.linking.program import link
 from dsl.source import Source
 from dsl.text.formatter import format_file

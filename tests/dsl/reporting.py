@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dsl.diagnostics import Diagnostic, Refused
-from dsl.inference import infer
+from dsl.inference.inference import infer
 from porting.planning.bound import bound_graph
 from porting.planning.library import load_program
 from sohu.commands.checking import check_file

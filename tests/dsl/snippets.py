@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from dsl.diagnostics import Diagnostic
 from dsl.graph import Graph
-from dsl.inference import Checked, check, infer
+from dsl.inference.inference import Checked, check, infer
 from dsl.linking.program import Program, link
 from dsl.source import Source
 from dsl.text.parser import parse

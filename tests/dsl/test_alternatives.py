@@ -8,7 +8,7 @@ import pytest
 
 from dsl.diagnostics import Refused
 from dsl.graph import Repeat
-from dsl.inference import Checked, infer
+from dsl.inference.inference import Checked, infer
 from dsl.linking.program import port_of
 from dsl.source import Source
 from dsl.stored_tensors import tensors

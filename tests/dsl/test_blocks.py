@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dsl.diagnostics import Diagnostic
-from dsl.inference import check_block
+from dsl.inference.inference import check_block
 from tests.dsl.snippets import checked, family, graph, program
 
 X = "input x: bf16[B, S, D]\n"

@@ -9,7 +9,7 @@ import pytest
 
 from dsl.footprint import footprint
 from dsl.graph import Graph
-from dsl.inference import Checked, infer
+from dsl.inference.inference import Checked, infer
 from dsl.stored_tensors import tensors
 from dsl.symbolic import evaluate, names
 from dsl.text.formatter import format_file

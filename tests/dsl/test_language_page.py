@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from dsl.inference import check
+from dsl.inference.inference import check
 from dsl.manual import with_sections
 from dsl.source import Source
 from dsl.text.formatter import format_file

@@ -6,7 +6,7 @@ import pytest
 
 from dsl.footprint import footprint
 from dsl.graph import Graph, TensorRef
-from dsl.inference import infer
+from dsl.inference.inference import infer
 from dsl.stored_tensors import tensors
 from dsl.symbolic import evaluate
 from tests.dsl.snippets import checked, family, program

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dsl.diagnostics import Refused
-from dsl.inference import check, infer
+from dsl.inference.inference import check, infer
 from dsl.linking.program import Program, link, port_of
 from dsl.source import Source
 from dsl.text import syntax as sx

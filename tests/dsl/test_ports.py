@@ -11,7 +11,7 @@ import pytest
 
 from dsl.footprint import footprint
 from dsl.graph import Body, Graph, Node, Repeat
-from dsl.inference import Checked, infer
+from dsl.inference.inference import Checked, infer
 from dsl.linking.program import Program, link, port_of
 from dsl.source import Source
 from dsl.text import syntax as sx

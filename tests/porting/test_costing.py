@@ -10,7 +10,7 @@ import pytest
 from device_model.chips.chip import device
 from device_model.memory.capacity import Capacity
 from dsl.diagnostics import Refused
-from dsl.inference import infer
+from dsl.inference.inference import infer
 from porting.planning.library import family_for
 from sohu.commands.cli import main
 

@@ -22,7 +22,7 @@ import pytest
 
 from dsl.footprint import footprint
 from dsl.graph import Graph, TensorRef
-from dsl.inference import check, infer
+from dsl.inference.inference import check, infer
 from dsl.linking.program import port_of
 from dsl.source import Source
 from dsl.stored_tensors import tensors

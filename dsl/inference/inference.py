@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dsl.blocks import faulty_parameters, symbolic_arguments
 from dsl.diagnostics import Diagnostic, Severity, did_you_mean
-from dsl.expressions import Context
-from dsl.findings import Findings
 from dsl.graph import Attr, Graph
+from dsl.inference.blocks import faulty_parameters, symbolic_arguments
+from dsl.inference.expressions import Context
+from dsl.inference.findings import Findings
+from dsl.inference.scope import POISON, Scope, Tensor
+from dsl.inference.statements import Statements
 from dsl.linking.binding import Bindings, KeyUse, bind, is_generic
 from dsl.linking.static import Exhausted, Exploration, MeshAxis, Path, StaticError, Unknown
 from dsl.ops import AREAS
 from dsl.ops.spec import Divides
-from dsl.scope import POISON, Scope, Tensor
 from dsl.source import Span
-from dsl.statements import Statements
 from dsl.symbolic import symbol
 from dsl.text import syntax as sx
 from dsl.text.outline import calls, second_sections, unused_config, unused_parameters

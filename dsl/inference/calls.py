@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from dsl.diagnostics import Diagnostic, counted, did_you_mean
 from dsl.graph import Attr
+from dsl.inference.scope import LayerIndex, Meaning, Poison, Tensor
 from dsl.linking.static import MeshAxis, Static, StaticError, Unknown, show
 from dsl.ops import OPS
 from dsl.ops.spec import OpSpec, Param, Required, Role
-from dsl.scope import LayerIndex, Meaning, Poison, Tensor
 from dsl.symbolic import Poly, equal, symbol
 from dsl.text import syntax as sx
 from dsl.types import DTYPES, DType

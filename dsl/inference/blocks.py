@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from dsl.calls import single
 from dsl.diagnostics import Diagnostic, Label, counted, did_you_mean
-from dsl.expressions import Context, Expressions
-from dsl.graph_builder import GraphBuilder
+from dsl.inference.calls import single
+from dsl.inference.expressions import Context, Expressions
+from dsl.inference.graph_builder import GraphBuilder
+from dsl.inference.origins import origins
+from dsl.inference.resolver import fill
+from dsl.inference.scope import POISON, Meaning, Poison, Scope, Tensor
 from dsl.linking.static import MeshAxis, Static, StaticError, Unknown, show
-from dsl.origins import origins
-from dsl.resolver import fill
-from dsl.scope import POISON, Meaning, Poison, Scope, Tensor
 from dsl.symbolic import Poly, equal, symbol
 from dsl.text import syntax as sx
 from dsl.types import DTYPES, DType, TensorType

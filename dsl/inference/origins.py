@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from dsl.diagnostics import Label
-from dsl.graph_builder import GraphBuilder
+from dsl.inference.graph_builder import GraphBuilder
 from dsl.source import Span
 from dsl.types import TensorType
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 from dsl.diagnostics import Diagnostic
 from dsl.graph import Attr, Region, Transform, WeightSource
+from dsl.inference.resolver import Resolver, SourceSpec, Want
 from dsl.linking.static import StaticError
-from dsl.resolver import Resolver, SourceSpec, Want
 from dsl.symbolic import Dim, equal, opaque, quotient, ratio, text
 from dsl.text import syntax as sx
 from dsl.types import DTYPES, DType

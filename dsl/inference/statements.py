@@ -1,6 +1,6 @@
 """Infer statements: bind names in a scope, add weights, states and operations to the graph.
 
-Expressions, blocks and layers have their own modules; what a whole family is made of is `dsl.inference`'s.
+Expressions, blocks and layers have their own modules; what a whole family is made of is `dsl.inference.inference`'s.
 """
 
 from __future__ import annotations
@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from dsl.blocks import Blocks, fits
-from dsl.calls import single
 from dsl.diagnostics import Diagnostic, Label, counted
-from dsl.expressions import Context, Expressions
 from dsl.graph import Output, StateArray, Unneeded
-from dsl.layers import Layers, poison_carry
+from dsl.inference.blocks import Blocks, fits
+from dsl.inference.calls import single
+from dsl.inference.expressions import Context, Expressions
+from dsl.inference.layers import Layers, poison_carry
+from dsl.inference.origins import origins
+from dsl.inference.resolver import Resolver, fill
+from dsl.inference.scope import POISON, Meaning, Poison, Scope, Tensor
+from dsl.inference.sources import SOURCES
 from dsl.linking.binding import divisibility
 from dsl.linking.static import StaticError
-from dsl.origins import origins
-from dsl.resolver import Resolver, fill
-from dsl.scope import POISON, Meaning, Poison, Scope, Tensor
-from dsl.sources import SOURCES
 from dsl.text import syntax as sx
 from dsl.text.outline import mentioned, names
 

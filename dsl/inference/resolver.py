@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from dsl.diagnostics import Diagnostic, did_you_mean
 from dsl.graph import Region, TensorRef, WeightSource
+from dsl.inference.scope import LayerIndex, Poison, Scope
 from dsl.linking.static import MAX_TEXT, Evaluator, Static, StaticError, Unknown, show
-from dsl.scope import LayerIndex, Poison, Scope
 from dsl.source import Span
 from dsl.stored_tensors import HOLE, tensors
 from dsl.symbolic import Dim, Poly, TooComplex, equal, text

@@ -1,7 +1,7 @@
 """Infer expressions: operations, blocks and arithmetic on tensors.
 
 Operations are applied through their table rows; a block's body is inferred anew at each call, so one block serves every
-family. Statements are `dsl.inference`'s.
+family. Statements are `dsl.inference.inference`'s.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import re
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 
-from dsl.calls import Argument, attribute, is_op, match_arguments, operator_op, single
 from dsl.diagnostics import Diagnostic, did_you_mean, near
 from dsl.graph import Attr, StateArray
-from dsl.graph_builder import GraphBuilder
+from dsl.inference.calls import Argument, attribute, is_op, match_arguments, operator_op, single
+from dsl.inference.graph_builder import GraphBuilder
+from dsl.inference.origins import origins, partial_since
+from dsl.inference.scope import POISON, LayerIndex, Meaning, Poison, Query, Scope, Tensor
 from dsl.linking.binding import KeyUse
 from dsl.linking.static import (
     FUNCTIONS,
@@ -27,8 +29,6 @@ from dsl.linking.static import (
 )
 from dsl.ops import OPS
 from dsl.ops.spec import Divides, OpSpec, Required, Role, Site, Violation
-from dsl.origins import origins, partial_since
-from dsl.scope import POISON, LayerIndex, Meaning, Poison, Query, Scope, Tensor
 from dsl.source import Span
 from dsl.symbolic import Dim, Poly, TooComplex, symbol, text
 from dsl.text import syntax as sx

@@ -11,9 +11,9 @@ from typing import TypeVar
 
 from dsl.diagnostics import Diagnostic
 from dsl.graph import Attr, Region, Transform, WeightSource
+from dsl.inference.packed_sources import PACKED_SOURCES
+from dsl.inference.resolver import Resolver, SourceRule, SourceSpec, Want
 from dsl.linking.static import StaticError
-from dsl.packed_sources import PACKED_SOURCES
-from dsl.resolver import Resolver, SourceRule, SourceSpec, Want
 from dsl.symbolic import Dim, equal, quotient, text
 from dsl.text import syntax as sx
 

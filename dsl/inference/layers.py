@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dsl.blocks import fits
-from dsl.calls import single
 from dsl.diagnostics import Diagnostic
-from dsl.expressions import Context, Expressions
 from dsl.graph import LayerClass, Repeat, StateArray
-from dsl.graph_builder import Frame
+from dsl.inference.blocks import fits
+from dsl.inference.calls import single
+from dsl.inference.expressions import Context, Expressions
+from dsl.inference.graph_builder import Frame
+from dsl.inference.scope import POISON, LayerIndex, Poison, Query, Scope, Tensor
 from dsl.linking.static import Evaluator, Static, StaticError
 from dsl.ops.spec import Divides
-from dsl.scope import POISON, LayerIndex, Poison, Query, Scope, Tensor
 from dsl.symbolic import Dim, symbol
 from dsl.text import syntax as sx
 
