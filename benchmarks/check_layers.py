@@ -8,9 +8,9 @@ from __future__ import annotations
 import statistics
 import time
 
-from dsl.footprint import footprint
+from dsl.counting.footprint import footprint
+from dsl.counting.liveness import peak_candidates
 from dsl.inference.inference import infer
-from dsl.liveness import peak_candidates
 from porting.planning.library import family_for
 
 REPEATS = 9

@@ -12,10 +12,10 @@ from itertools import product
 from math import ceil, prod
 
 from device_model.chips.chip import Device
+from dsl.counting.footprint import Footprint, footprint
+from dsl.counting.liveness import Candidate, peak, peak_candidates
 from dsl.diagnostics import Diagnostic, Refused, did_you_mean
-from dsl.footprint import Footprint, footprint
 from dsl.graph import Graph
-from dsl.liveness import Candidate, peak, peak_candidates
 from dsl.symbolic import Dim, evaluate, text
 
 MAX_CHIPS = 4096

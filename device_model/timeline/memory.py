@@ -11,9 +11,9 @@ from functools import cached_property
 
 from device_model.timeline.tasks import AFTER, BEFORE, BETWEEN, Stage, pipeline_depth
 from device_model.timeline.weights import Weights
-from dsl.footprint import footprint
+from dsl.counting.footprint import footprint
+from dsl.counting.liveness import Candidate, alive
 from dsl.graph import Graph
-from dsl.liveness import Candidate, alive
 from dsl.symbolic import evaluate
 
 

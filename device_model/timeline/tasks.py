@@ -16,7 +16,7 @@ from enum import Enum
 from math import prod
 
 from device_model.timeline.sizes import everywhere, larger, never, positive, size_at
-from dsl.footprint import VIEWS, site_of, split_batch, state_views, weight_bytes
+from dsl.counting.footprint import VIEWS, site_of, split_batch, state_views, weight_bytes
 from dsl.graph import Body, Graph, Node, Repeat
 from dsl.ops import OPS
 from dsl.ops.spec import Site, local_bytes, no_traffic

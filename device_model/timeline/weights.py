@@ -13,7 +13,7 @@ import numpy as np
 from device_model.cost.rates import operand_bits
 from device_model.timeline.sizes import size_at
 from device_model.timeline.tasks import KINDS, Kind
-from dsl.footprint import Part, weight_bytes
+from dsl.counting.footprint import Part, weight_bytes
 from dsl.graph import Graph, Node, Weight
 from dsl.symbolic import Dim, ratio, symbol
 

@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from dsl.counting.footprint import footprint
+from dsl.counting.liveness import peak, peak_candidates
 from dsl.diagnostics import Diagnostic, Refused, Severity
-from dsl.footprint import footprint
 from dsl.graph import Graph
 from dsl.inference.inference import Checked, infer
 from dsl.linking.program import Program, port_of
 from dsl.linking.static import Static, show
-from dsl.liveness import peak, peak_candidates
 from dsl.source import Source
 from dsl.symbolic import Dim, evaluate, names, text
 from dsl.text.formatter import format_file

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from device_model.chips.chip import device as device_named
 from device_model.memory.capacity import Capacity, Fit, mesh_sizes
-from dsl.footprint import Footprint
+from dsl.counting.footprint import Footprint
+from dsl.counting.liveness import Candidate, peak
 from dsl.graph import Graph
-from dsl.liveness import Candidate, peak
 from dsl.symbolic import Dim, evaluate, text
 from porting.planning.bound import bound_graph
 from sohu.terminal import console

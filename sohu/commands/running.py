@@ -14,8 +14,8 @@ from device_model.engine.engine import Engine
 from device_model.numbers.catalogue import numerics_named
 from device_model.numbers.numerics import Numerics
 from device_model.weights.reading import RandomReader, TensorReader, shapes_of
+from dsl.counting.footprint import footprint
 from dsl.diagnostics import Refused, refuse
-from dsl.footprint import footprint
 from dsl.graph import Graph
 from dsl.symbolic import evaluate
 from porting.files.atomic import replace_file

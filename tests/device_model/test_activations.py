@@ -5,9 +5,9 @@ import pytest
 
 from device_model.engine.engine import Engine
 from device_model.weights.reading import ArrayReader, RandomReader, shapes_of
+from dsl.counting.liveness import peak, peak_candidates
 from dsl.graph import Graph
 from dsl.inference.inference import infer
-from dsl.liveness import peak, peak_candidates
 from porting.planning.library import family_for
 from tests.device_model.graphs import Llama
 

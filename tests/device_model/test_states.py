@@ -14,7 +14,7 @@ from device_model.numbers.numerics import STORAGE
 from device_model.program.call import Rows
 from device_model.program.places import Kept
 from device_model.weights.reading import ArrayReader
-from dsl.footprint import footprint
+from dsl.counting.footprint import footprint
 from dsl.graph import Graph
 from dsl.symbolic import evaluate
 from dsl.types import DTYPES

@@ -15,8 +15,8 @@ from device_model.timeline.memory import Memory
 from device_model.timeline.pricing import Prices
 from device_model.timeline.schedule import chips_of, priced, timeline
 from device_model.timeline.tasks import BETWEEN, Kind, stages
+from dsl.counting.footprint import footprint
 from dsl.diagnostics import Refused
-from dsl.footprint import footprint
 from dsl.graph import Graph
 from dsl.symbolic import evaluate
 from porting.planning.bound import bound_graph

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dsl.footprint import footprint
+from dsl.counting.footprint import footprint
 from dsl.graph import Graph
 from dsl.inference.inference import Checked, infer
 from dsl.stored_tensors import tensors

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dsl.footprint import footprint
+from dsl.counting.footprint import footprint
 from dsl.graph import Graph, TensorRef
 from dsl.inference.inference import infer
 from dsl.stored_tensors import tensors

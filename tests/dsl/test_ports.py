@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dsl.footprint import footprint
+from dsl.counting.footprint import footprint
 from dsl.graph import Body, Graph, Node, Repeat
 from dsl.inference.inference import Checked, infer
 from dsl.linking.program import Program, link, port_of

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from dsl.footprint import footprint
+from dsl.counting.footprint import footprint
 from dsl.graph import Graph, TensorRef
 from dsl.inference.inference import check, infer
 from dsl.linking.program import port_of

@@ -19,8 +19,8 @@ from device_model.timeline.memory import Memory, MemoryUse
 from device_model.timeline.pricing import Prices
 from device_model.timeline.schedule import Entry, Timeline, chips_of, priced
 from device_model.timeline.tasks import AFTER, BEFORE, BETWEEN, OUTSIDE, Kind, Stage, stages
+from dsl.counting.footprint import layer_names
 from dsl.diagnostics import refuse
-from dsl.footprint import layer_names
 from dsl.graph import Graph, Repeat
 from porting.planning.bound import bound_graph
 

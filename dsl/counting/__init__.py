@@ -1,0 +1,1 @@
+"""A graph's bytes and work as formulas."""
