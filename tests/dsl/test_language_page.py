@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 
 from dsl.inference.inference import check
-from dsl.manual import with_sections
 from dsl.source import Source
 from dsl.text.formatter import format_file
 from dsl.text.parser import parse
 from porting.planning.library import _used
 from tests.conftest import TESTS, Golden
+from tests.dsl.language_page import with_sections
 
 ROOT = TESTS.parent
 PAGE = ROOT / "dsl" / "LANGUAGE.md"
 
 
 def test_generated_sections_are_fresh(golden: Golden) -> None:
-    grammar = (ROOT / "dsl" / "grammar.lark").read_text(encoding="utf-8")
+    grammar = (ROOT / "dsl" / "text" / "grammar.lark").read_text(encoding="utf-8")
     golden(with_sections(PAGE.read_text(encoding="utf-8"), grammar), "../dsl/LANGUAGE.md")
 
 
