@@ -25,9 +25,9 @@ OF_TEXTS = re.compile(r"S([123]\d\d|40\d)")
 WITHOUT_PAIR = {
     "S106": "test_a_file_beyond_the_limit_is_refused",
     "S108": "test_a_file_that_cannot_be_read_is_refused",
-    "S109": "tests/porting/test_command_line.py",
-    "S305": "tests/porting/test_costing.py",
-    "S306": "tests/porting/test_costing.py",
+    "S109": "tests/sohu/commands/test_command_line.py",
+    "S305": "tests/sohu/commands/test_costing.py",
+    "S306": "tests/sohu/commands/test_costing.py",
     "S228": "test_an_architecture_belongs_to_one_family",
     "S404": "test_an_architecture_without_a_family_is_refused",
 }

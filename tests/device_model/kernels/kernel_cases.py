@@ -11,12 +11,12 @@ import numpy as np
 from device_model.numbers.numerics import Array
 from dsl.graph import Attr
 from dsl.types import DTYPES
-from tests.device_model import kernel_cases_elements as elements
-from tests.device_model import kernel_cases_experts as experts
-from tests.device_model import kernel_cases_position as position
-from tests.device_model import kernel_cases_sequence as sequence
 from tests.device_model.graphs import B, S
-from tests.device_model.kernel_draw import WIDTHS, Case, Draw, columned, sums_are_exact
+from tests.device_model.kernels import kernel_cases_elements as elements
+from tests.device_model.kernels import kernel_cases_experts as experts
+from tests.device_model.kernels import kernel_cases_position as position
+from tests.device_model.kernels import kernel_cases_sequence as sequence
+from tests.device_model.kernels.kernel_draw import WIDTHS, Case, Draw, columned, sums_are_exact
 
 
 def gather(d: Draw) -> Case:

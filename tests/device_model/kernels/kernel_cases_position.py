@@ -10,7 +10,7 @@ import numpy as np
 from device_model.numbers.numerics import Array
 from dsl.graph import Attr
 from tests.device_model.graphs import B, C, S, tensor
-from tests.device_model.kernel_draw import SIZES, WIDTHS, Case, Draw
+from tests.device_model.kernels.kernel_draw import SIZES, WIDTHS, Case, Draw
 
 LONGEST = 100
 """Positions that a learned table has, before its offset."""

@@ -13,8 +13,9 @@ import pytest
 from sohu.commands.cli import main
 from sohu.commands.serving import program_of
 from sohu.terminal import tables
+from tests.conftest import TESTS
 
-MEASURED = Path(__file__).parents[2] / "benchmarks" / "measured"
+MEASURED = TESTS.parent / "benchmarks" / "measured"
 
 
 def written(path: Path, **columns: list[object]) -> Path:

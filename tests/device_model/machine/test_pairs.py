@@ -18,8 +18,8 @@ from dsl.graph import Graph, TensorRef, Transform
 from dsl.inference.inference import infer
 from dsl.types import DTYPES
 from porting.planning.library import family_for
+from tests.device_model.engine.test_determinism import CONFIG, LENGTH, VOCABULARY
 from tests.device_model.graphs import SPAN, B, Flow, S
-from tests.device_model.test_determinism import CONFIG, LENGTH, VOCABULARY
 from tests.packing import assert_chunks_equal, tokens
 
 ROWS = 75

@@ -9,8 +9,8 @@ from device_model.engine.engine import Engine, Session
 from device_model.kernels.table import KERNELS
 from device_model.weights.reading import ArrayReader
 from dsl.graph import Node
-from tests.device_model.kernel_cases import CASES, drawn
-from tests.device_model.kernel_draw import ROWS, Case
+from tests.device_model.kernels.kernel_cases import CASES, drawn
+from tests.device_model.kernels.kernel_draw import ROWS, Case
 
 LENGTHS = (1, 2, 3, 8, 40, 90)
 FORMATS = ["f32", "bf16", "f32 of bf16"]

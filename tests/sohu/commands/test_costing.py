@@ -13,6 +13,7 @@ from dsl.diagnostics import Refused
 from dsl.inference.inference import infer
 from porting.planning.library import family_for
 from sohu.commands.cli import main
+from tests.conftest import TESTS
 
 # Sizes of a model of about eight billion parameters.
 VALUES: dict[str, object] = {
@@ -136,6 +137,6 @@ def test_unusable_devices_and_meshes_are_refused(
 
 
 def test_generic_family_needs_values(capsys: pytest.CaptureFixture[str]) -> None:
-    family = Path(__file__).parents[2] / "model_zoo/families/llama.sohu"
+    family = TESTS.parent / "model_zoo/families/llama.sohu"
     assert main(["cost", str(family)]) == 2
     assert "S405" in capsys.readouterr().err

@@ -17,8 +17,8 @@ from dsl.source import Source
 from dsl.text.parser import parse
 from porting.planning.library import ZOO
 from tests.conftest import TESTS
-from tests.dsl.hostile import TEXTS, diagnose
 from tests.dsl.reporting import reported
+from tests.dsl.text.hostile import TEXTS, diagnose
 from tests.strategies import NAMES, laid_out
 
 PARTS = 3
@@ -36,7 +36,7 @@ arbitrary = settings(
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_every_hostile_text_is_answered_in_time_and_memory(part: int) -> None:
-    command = [sys.executable, "-m", "tests.dsl.hostile", str(part), str(PARTS)]
+    command = [sys.executable, "-m", "tests.dsl.text.hostile", str(part), str(PARTS)]
     try:
         run = subprocess.run(
             command, cwd=TESTS.parent, capture_output=True, text=True, timeout=SECONDS, check=False

@@ -10,7 +10,7 @@ import numpy as np
 from device_model.numbers.numerics import Array
 from dsl.symbolic import opaque
 from tests.device_model.graphs import B, C, S
-from tests.device_model.kernel_draw import ROWS, SIZES, Case, Draw
+from tests.device_model.kernels.kernel_draw import ROWS, SIZES, Case, Draw
 
 
 @dataclass(frozen=True, slots=True)

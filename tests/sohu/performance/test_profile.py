@@ -31,10 +31,11 @@ from sohu.performance.profile.trace import (
     slices,
     trace_bytes,
 )
-from tests.device_model.pipelines import pipelined_text
-from tests.porting.test_report import HOSTILE, Page
+from tests.conftest import TESTS
+from tests.device_model.timeline.pipelines import pipelined_text
+from tests.porting.report.test_report import HOSTILE, Page
 
-PORTS = Path(__file__).parents[2] / "model_zoo/ports"
+PORTS = TESTS.parent / "model_zoo/ports"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 

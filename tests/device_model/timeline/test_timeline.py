@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 
 import pytest
 
@@ -20,9 +19,10 @@ from dsl.diagnostics import Refused
 from dsl.graph import Graph
 from dsl.symbolic import evaluate
 from porting.planning.bound import bound_graph
-from tests.device_model.pipelines import pipelined
+from tests.conftest import TESTS
+from tests.device_model.timeline.pipelines import pipelined
 
-PORTS = Path(__file__).parents[2] / "model_zoo/ports"
+PORTS = TESTS.parent / "model_zoo/ports"
 CASES = (
     ("llama-3.1-70b", {"tp": 1}),
     ("llama-3.1-70b", {"tp": 8}),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,9 +22,10 @@ from dsl.diagnostics import Refused
 from dsl.graph import Graph
 from dsl.inference.inference import infer
 from porting.planning.library import load_program
-from tests.device_model.pipelines import pipelined
+from tests.conftest import TESTS
+from tests.device_model.timeline.pipelines import pipelined
 
-PORTS = Path(__file__).parents[2] / "model_zoo" / "ports"
+PORTS = TESTS.parent / "model_zoo" / "ports"
 
 
 @lru_cache

@@ -8,8 +8,9 @@ from tempfile import TemporaryDirectory
 
 from dsl.graph import Graph
 from porting.planning.bound import bound_graph
+from tests.conftest import TESTS
 
-PORT = Path(__file__).parents[2] / "model_zoo" / "ports" / "llama-3.1-8b.sohu"
+PORT = TESTS.parent / "model_zoo" / "ports" / "llama-3.1-8b.sohu"
 EDITS = (("repeat i < L carry", "repeat i < L @pp carry"), ("mesh { tp }", "mesh { tp, pp }"))
 
 

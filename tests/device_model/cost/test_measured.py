@@ -4,8 +4,6 @@ The parameters were fitted on the H100 files; `sohu calibrate` also scores halve
 Nothing was fitted on the A100's products. Bars are mean absolute percentage errors.
 """
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -15,8 +13,9 @@ from device_model.cost.oracle import predict
 from device_model.cost.score import Score, score
 from sohu.commands.serving import serve
 from sohu.terminal import tables
+from tests.conftest import TESTS
 
-MEASURED = Path(__file__).parents[2] / "benchmarks" / "measured"
+MEASURED = TESTS.parent / "benchmarks" / "measured"
 BARS = (
     ("h100_gemm_bf16", "gemm", "h100", "bf16", 8.0),
     ("h100_gemm_fp8", "gemm", "h100", "fp8", 11.0),

@@ -9,7 +9,7 @@ import numpy as np
 
 from device_model.numbers.numerics import Array
 from tests.device_model.graphs import B, S
-from tests.device_model.kernel_draw import WIDTHS, Case, Draw, columned
+from tests.device_model.kernels.kernel_draw import WIDTHS, Case, Draw, columned
 
 BINARIES: dict[str, Callable[[Array, Array], Array]] = {
     "add": np.add,

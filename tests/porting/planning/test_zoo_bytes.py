@@ -33,9 +33,9 @@ from porting.config import ignored_keys
 from porting.config.reader import ModelConfig, parse_config, read_config
 from porting.planning.library import family_for
 from tests.checkpoints import TINY, tiny, tiny_llama
-from tests.conftest import Golden
+from tests.conftest import TESTS, Golden
 
-CONFIGS = Path(__file__).parents[1] / "data" / "configs"
+CONFIGS = TESTS / "data" / "configs"
 MODELS = {
     "llama-3.1-8b": 8_030_261_248,
     "llama-3.1-70b": 70_553_706_496,

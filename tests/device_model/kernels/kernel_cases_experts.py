@@ -10,7 +10,7 @@ import numpy as np
 
 from device_model.numbers.numerics import Array
 from tests.device_model.graphs import B, S, tensor
-from tests.device_model.kernel_draw import WIDTHS, Case, Draw, sums_are_exact
+from tests.device_model.kernels.kernel_draw import WIDTHS, Case, Draw, sums_are_exact
 
 
 def chosen(p: Array, bias: Array | None, top: int, groups: int, kept: int) -> Array:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from device_model.kernels.rotary import frequencies
-from tests.device_model.test_kernels import call
+from tests.device_model.kernels.test_kernels import call
 
 YARN = {"factor": 4.0, "original_max_position_embeddings": 64}
 ROPES: dict[str, dict[str, object]] = {

@@ -13,7 +13,7 @@ from porting.config.reader import read_config
 from porting.original import float64
 from porting.original.reference import Reference
 from tests.checkpoints import TINY_LLAMA, tiny_llama
-from tests.porting.llama_oracle import forward, rotary_frequencies
+from tests.porting.original.llama_oracle import forward, rotary_frequencies
 
 ROWS = [[5, 9, 1, 44, 96, 17, 3], [7], list(range(60))]
 PLAIN = {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}}

@@ -1,7 +1,5 @@
 """Where weights come from, and where values per token live."""
 
-from pathlib import Path
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +22,7 @@ from device_model.weights.reading import (
 from dsl.graph import Attr, TensorRef, Transform, WeightSource
 from dsl.types import DTYPES
 from porting.planning.bound import bound_graph
+from tests.conftest import TESTS
 from tests.device_model.graphs import SPAN, Llama
 
 A = np.arange(24, dtype=np.float32).reshape(4, 6)
@@ -135,7 +134,7 @@ def test_a_cache_keeps_its_content_when_it_grows() -> None:
 
 
 def test_random_weights_fill_what_is_stored_packed() -> None:
-    graph = bound_graph(Path(__file__).parent.parent / "dsl/specs/quantised.sohu")
+    graph = bound_graph(TESTS / "dsl/specs/quantised.sohu")
     shapes = shapes_of(graph)
     assert shapes["gate_up_blocks"].fill is Fill.PATTERNS
     assert shapes["gate_up_scales"].fill is Fill.EXPONENTS

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 
 import pytest
 
 from sohu.commands.cli import main
 from sohu.terminal import tables
+from tests.conftest import TESTS
 
-PORTS = Path(__file__).parents[2] / "model_zoo" / "ports"
+PORTS = TESTS.parent / "model_zoo" / "ports"
 LLAMA = str(PORTS / "llama-3.1-8b.sohu")
 
 
@@ -162,7 +162,7 @@ def test_the_page_of_a_sweep_without_times_says_so(tmp_path):
 
 
 def test_names_are_escaped_on_the_page(tmp_path):
-    text = Path(__file__).parents[2] / "device_model" / "devices" / "chips" / "h100_sxm.toml"
+    text = TESTS.parent / "device_model" / "chips" / "descriptions" / "h100_sxm.toml"
     own = tmp_path / "own.toml"
     own.write_text(text.read_text().replace("NVIDIA H100 SXM", "<b>&chip"))
     page = tmp_path / "sweep.html"

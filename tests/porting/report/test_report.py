@@ -32,7 +32,7 @@ from porting.report.model import (
     write,
 )
 from porting.report.page import render_html
-from tests.porting.sample_report import SPEC, sample_report
+from tests.porting.report.sample_report import SPEC, sample_report
 
 HOSTILE = '</script><img src=x onerror="alert(1)">&{{ 7*7 }}'
 VOID = {"meta", "input", "br", "img"}
