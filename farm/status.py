@@ -17,8 +17,8 @@ from farm.matrix import whole
 from farm.registry import family_types, spec_lines, uncovered_types
 from farm.shrink import causal_types
 from farm.store import Store, newest
-from porting.planning.gap import lacking
 from porting.planning.library import families, write_text
+from porting.planning.missing_family import lacking
 from porting.validate import F32_LIMIT, LOWER_PRECISION_FACTOR
 
 HERE = Path(__file__).parent

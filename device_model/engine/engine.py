@@ -24,7 +24,7 @@ from device_model.kernels.dispatch import machine
 from device_model.machine.team import Team
 from device_model.numbers.catalogue import numerics_named
 from device_model.numbers.numerics import Array, Numerics, wide
-from device_model.program.call import Rows
+from device_model.program.call import Batch
 from device_model.program.places import Buffer, Place
 from device_model.weights.reading import TensorReader
 from dsl.diagnostics import refuse
@@ -107,7 +107,7 @@ class Session:
         sequence = np.repeat(np.arange(len(counts)), counts)
         position = np.arange(starts[-1]) - starts[sequence] + self.cache.lengths[sequence]
         self.cache.extend(counts)
-        table = Rows(sequence, position, starts, self.cache.lengths)
+        table = Batch(sequence, position, starts, self.cache.lengths)
         out = self._executor.step([packed], table, wanted, self.cache, observe)
         values = wide(out)
         return [values[results[b] : results[b + 1]] for b in range(len(counts))]

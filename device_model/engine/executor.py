@@ -18,18 +18,18 @@ from device_model.kernels.table import KERNELS
 from device_model.machine import opcodes
 from device_model.machine.team import Team
 from device_model.numbers.numerics import Array, Numerics, wide
-from device_model.program.arena import Region
-from device_model.program.binding import Binding
+from device_model.program.addresses import Addresses
+from device_model.program.arena import Segment
 from device_model.program.builder import (
     POSITION,
     SELECTION,
     SEQUENCE,
     Builder,
-    Program,
+    Code,
     Uncompiled,
 )
-from device_model.program.call import Rows
-from device_model.program.places import Buffer, Item, Place
+from device_model.program.call import Batch
+from device_model.program.places import Buffer, Operation, Place
 
 LINE = 64
 """Arenas start at a cache line."""
@@ -43,7 +43,7 @@ class Executor(Protocol):
     activation_bytes: int
 
     def step(
-        self, inputs: Sequence[Array], rows: Rows, wanted: Array, cache: Cache,
+        self, inputs: Sequence[Array], batch: Batch, wanted: Array, cache: Cache,
         observe: Observe | None,
     ) -> Array:  # fmt: skip
         """Return the result of the wanted tokens; the cache has counted the new tokens already."""
@@ -59,7 +59,7 @@ class ReferenceExecutor:
         self.activation_bytes = 0
 
     def step(
-        self, inputs: Sequence[Array], rows: Rows, wanted: Array, cache: Cache,
+        self, inputs: Sequence[Array], batch: Batch, wanted: Array, cache: Cache,
         observe: Observe | None,
     ) -> Array:  # fmt: skip
         """Return the result of the wanted tokens."""
@@ -76,13 +76,13 @@ class ReferenceExecutor:
             write(place, array.astype(place.dtype, copy=False))
         marks = iter(self._plan.marks)
         mark = next(marks, None)
-        for number, item in enumerate(self._plan.items):
-            while mark is not None and mark.items == number:
+        for number, operation in enumerate(self._plan.operations):
+            while mark is not None and mark.operations == number:
                 _observe(observe, mark, read)
                 mark = next(marks, None)
             if number == self._plan.body:
                 self._narrow(read, write, values, wanted)
-            interpreter.run(item, read, write, cache, rows, self._numerics)
+            interpreter.run(operation, read, write, cache, batch, self._numerics)
             alive = sum(array.nbytes for array in values.values())
             self.activation_bytes = max(self.activation_bytes, alive)
             for index in [i for i in values if self._last.get(i, -1) <= number]:
@@ -90,7 +90,7 @@ class ReferenceExecutor:
         while mark is not None:
             _observe(observe, mark, read)
             mark = next(marks, None)
-        if self._plan.body == len(self._plan.items):
+        if self._plan.body == len(self._plan.operations):
             self._narrow(read, write, values, wanted)
         return _read(self._result, read)
 
@@ -115,31 +115,31 @@ class CompiledExecutor:
         self._plan, self._numerics, self._result, self._team = plan, numerics, result, team
         self._marks: list[tuple[int, Mark]] = []
         self._program = self._lower()
-        self._binding = Binding(self._program)
+        self._addresses = Addresses(self._program)
         self._stops = {observing: self._find_stops(observing) for observing in (False, True)}
-        self._arenas: dict[Region, Array] = {}
+        self._arenas: dict[Segment, Array] = {}
         self.activation_bytes = 0
 
-    def _lower(self) -> Program:
+    def _lower(self) -> Code:
         builder = Builder()
         result = self._result.index if isinstance(self._result, Buffer) else -1
         for place in self._plan.inputs:
             builder.given(place.index, place.elements * place.dtype.itemsize)
         marks = list(self._plan.marks)
-        for number, item in enumerate(self._plan.items):
+        for number, operation in enumerate(self._plan.operations):
             if number == self._plan.body:
                 self._mark(builder, marks, number)
                 self._enter_head(builder, result)
             self._mark(builder, marks, number)
-            _lower_item(builder, item, result)
-        self._mark(builder, marks, len(self._plan.items))
-        if self._plan.body == len(self._plan.items):
+            _lower_operation(builder, operation, result)
+        self._mark(builder, marks, len(self._plan.operations))
+        if self._plan.body == len(self._plan.operations):
             self._enter_head(builder, result)
         builder.keep(self._result)
         return builder.finish()
 
     def _mark(self, builder: Builder, marks: list[Mark], number: int) -> None:
-        while marks and marks[0].items == number:
+        while marks and marks[0].operations == number:
             mark = marks.pop(0)
             for place in mark.carried:
                 builder.keep(place)
@@ -147,53 +147,53 @@ class CompiledExecutor:
 
     def _enter_head(self, builder: Builder, result: int) -> None:
         builder.head, builder.head_start = True, len(builder.steps)
-        index = builder.given(SELECTION, 8, Region.WANTED)
+        index = builder.given(SELECTION, 8, Segment.WANTED)
         for selection in self._plan.selections:
             builder.selected = selection.target.index
             _declare(builder, selection.target, result)
             size = selection.source.elements * selection.source.dtype.itemsize
             builder.emit(
                 opcodes.SELECT, builder.at(selection.source), index,
-                builder.at(selection.target), size, builder.rows(),
+                builder.at(selection.target), size, builder.tokens(),
             )  # fmt: skip
 
     def step(
-        self, inputs: Sequence[Array], rows: Rows, wanted: Array, cache: Cache,
+        self, inputs: Sequence[Array], batch: Batch, wanted: Array, cache: Cache,
         observe: Observe | None,
     ) -> Array:  # fmt: skip
         """Return the result of the wanted tokens."""
         program = self._program
-        counts = np.zeros(len(Region), np.int64)
-        counts[Region.BODY], counts[Region.HEAD] = len(rows.position), len(wanted)
-        counts[Region.OUTPUT], counts[Region.TABLES] = len(wanted), 8 * len(cache.lengths)
-        counts[Region.SEQUENCES] = len(cache.lengths)
-        counts[Region.STEP], counts[Region.WANTED] = counts[Region.BODY], counts[Region.HEAD]
+        counts = np.zeros(len(Segment), np.int64)
+        counts[Segment.BODY], counts[Segment.HEAD] = len(batch.positions), len(wanted)
+        counts[Segment.OUTPUT], counts[Segment.TABLES] = len(wanted), 8 * len(cache.lengths)
+        counts[Segment.SEQUENCES] = len(cache.lengths)
+        counts[Segment.STEP], counts[Segment.WANTED] = counts[Segment.BODY], counts[Segment.HEAD]
         output = np.empty(0, np.uint8)
         if isinstance(self._result, Buffer):
             output = np.empty((len(wanted), *self._result.shape), self._result.dtype)
-        bases = np.zeros(len(Region), np.int64)
+        bases = np.zeros(len(Segment), np.int64)
         sizes = {r: n * int(counts[r]) for r, n in program.bytes_per_token.items()}
-        beneath = _aligned(program.beneath_head * int(counts[Region.BODY]))
-        head = beneath + sizes.get(Region.HEAD, 0)
-        body = sizes.get(Region.BODY, 0)
-        self.activation_bytes = max(body, head + output.nbytes) + sizes.get(Region.SEQUENCES, 0)
-        bases[Region.BODY] = self._arena(Region.BODY, max(body, head))
-        bases[Region.HEAD] = bases[Region.BODY] + beneath
-        self._arenas[Region.HEAD] = self._arenas[Region.BODY]
-        for region in (Region.SEQUENCES, Region.STEP, Region.WANTED):
-            bases[region] = self._arena(region, sizes.get(region, 0))
-        bases[Region.TABLES] = cache.table.ctypes.data
-        bases[Region.OUTPUT] = output.ctypes.data
-        code, reals = self._binding.bind(bases, counts), self._binding.reals
+        beneath = _aligned(program.beneath_head * int(counts[Segment.BODY]))
+        head = beneath + sizes.get(Segment.HEAD, 0)
+        body = sizes.get(Segment.BODY, 0)
+        self.activation_bytes = max(body, head + output.nbytes) + sizes.get(Segment.SEQUENCES, 0)
+        bases[Segment.BODY] = self._arena(Segment.BODY, max(body, head))
+        bases[Segment.HEAD] = bases[Segment.BODY] + beneath
+        self._arenas[Segment.HEAD] = self._arenas[Segment.BODY]
+        for segment in (Segment.SEQUENCES, Segment.STEP, Segment.WANTED):
+            bases[segment] = self._arena(segment, sizes.get(segment, 0))
+        bases[Segment.TABLES] = cache.table.ctypes.data
+        bases[Segment.OUTPUT] = output.ctypes.data
+        code, reals = self._addresses.bind(bases, counts), self._addresses.reals
 
         def at(index: int, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
-            region = program.spaces[index].region
-            count = int(counts[region])
-            if region is Region.OUTPUT:
+            segment = program.spaces[index].segment
+            count = int(counts[segment])
+            if segment is Segment.OUTPUT:
                 return output.reshape(count, *shape)
-            first = program.address(index, bases, counts) - self._arenas[region].ctypes.data
+            first = program.address(index, bases, counts) - self._arenas[segment].ctypes.data
             size = count * int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-            view = self._arenas[region][first : first + size].view(dtype)
+            view = self._arenas[segment][first : first + size].view(dtype)
             return view.reshape(count, *shape)
 
         def read(place: Buffer) -> Array:
@@ -204,7 +204,7 @@ class CompiledExecutor:
 
         for place, array in zip(self._plan.inputs, inputs, strict=True):
             write(place, array.astype(place.dtype, copy=False))
-        self._fill(at, rows, wanted)
+        self._fill(at, batch, wanted)
         scratch = program.scratch
         if program.score_rows:
             scratch += program.score_rows * 4 * (int(cache.lengths.max()) + 64)
@@ -215,38 +215,38 @@ class CompiledExecutor:
             if isinstance(mark, Mark):
                 _observe(observe, mark, read)
             elif mark is not None:
-                interpreter.run(mark, read, write, cache, rows, self._numerics)
+                interpreter.run(mark, read, write, cache, batch, self._numerics)
                 start = stop + 1
         self._team.run(code, reals, start, len(program.steps), scratch)
         return _read(self._result, read)
 
-    def _fill(self, at: Callable[..., Array], rows: Rows, wanted: Array) -> None:
+    def _fill(self, at: Callable[..., Array], batch: Batch, wanted: Array) -> None:
         long = np.dtype(np.int64)
         program = self._program
-        for index, values in ((SEQUENCE, rows.sequence), (POSITION, rows.position)):
+        for index, values in ((SEQUENCE, batch.slots), (POSITION, batch.positions)):
             if index in program.offsets:
                 at(index, (), long)[...] = values
         at(SELECTION, (), long)[...] = wanted
         for table in program.tables:
-            for buffer, array in zip(table.buffers, table.fill(rows), strict=True):
+            for buffer, array in zip(table.buffers, table.fill(batch), strict=True):
                 at(buffer, array.shape[1:], array.dtype)[...] = array
 
-    def _find_stops(self, observing: bool) -> list[tuple[int, Mark | Item | None]]:
+    def _find_stops(self, observing: bool) -> list[tuple[int, Mark | Operation | None]]:
         """Return where the machine pauses, and for what."""
-        stops: list[tuple[int, Mark | Item | None]] = [
-            (number, step.item)
+        stops: list[tuple[int, Mark | Operation | None]] = [
+            (number, step.operation)
             for number, step in enumerate(self._program.steps)
             if isinstance(step, Uncompiled)
         ]
         if observing:
             stops += self._marks
         # A mark at the place of an uncompiled operation stands before it.
-        return sorted(stops, key=lambda stop: (stop[0], isinstance(stop[1], Item)))
+        return sorted(stops, key=lambda stop: (stop[0], isinstance(stop[1], Operation)))
 
-    def _arena(self, region: Region, size: int) -> int:
-        held = self._arenas.get(region)
+    def _arena(self, segment: Segment, size: int) -> int:
+        held = self._arenas.get(segment)
         if held is None or len(held) < size + LINE:
-            self._arenas[region] = held = np.zeros(size + LINE, np.uint8)
+            self._arenas[segment] = held = np.zeros(size + LINE, np.uint8)
         return _aligned(int(held.ctypes.data))
 
 
@@ -261,21 +261,21 @@ def warm_up(progress: Callable[[str], None] | None = None) -> None:
     machine()
 
 
-def _lower_item(builder: Builder, item: Item, result: int) -> None:
-    for place in item.outputs:
+def _lower_operation(builder: Builder, operation: Operation, result: int) -> None:
+    for place in operation.outputs:
         if isinstance(place, Buffer):
             _declare(builder, place, result)
-    lower = KERNELS[item.op].lower
-    places = (*item.inputs, *item.outputs)
+    lower = KERNELS[operation.op].lower
+    places = (*operation.inputs, *operation.outputs)
     per_sequence = any(isinstance(place, Buffer) and place.per_sequence for place in places)
-    if per_sequence or lower is None or not lower(builder, item):
-        builder.leave(item)
+    if per_sequence or lower is None or not lower(builder, operation):
+        builder.leave(operation)
 
 
 def _declare(builder: Builder, place: Buffer, result: int) -> None:
-    region = Region.OUTPUT if builder.head and place.index == result else None
-    region = Region.SEQUENCES if place.per_sequence else region
-    builder.declare(place.index, place.elements * place.dtype.itemsize, region)
+    segment = Segment.OUTPUT if builder.head and place.index == result else None
+    segment = Segment.SEQUENCES if place.per_sequence else segment
+    builder.declare(place.index, place.elements * place.dtype.itemsize, segment)
 
 
 def _observe(observe: Observe | None, mark: Mark, read: interpreter.Read) -> None:

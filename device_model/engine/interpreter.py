@@ -15,8 +15,8 @@ from device_model.kernels.table import KERNELS
 from device_model.numbers.numerics import Array, Numerics, cast
 from device_model.numbers.packed import Packed
 from device_model.numbers.precision import Product
-from device_model.program.call import Call, Operand, Rows
-from device_model.program.places import Buffer, Held, Item, Kept, Place, dtype_of
+from device_model.program.call import Batch, Call, Operand
+from device_model.program.places import Buffer, Fixed, Operation, Place, StateRef, dtype_of
 from dsl.graph import Attr
 
 Read: TypeAlias = Callable[[Buffer], Array]
@@ -28,13 +28,13 @@ def compute(
     inputs: Sequence[Operand],
     operands: tuple[str, ...],
     attrs: Mapping[str, Attr],
-    rows: Rows,
+    batch: Batch,
     numerics: Numerics,
     dtypes: Sequence[np.dtype[Any]],
     product: Product | None = None,
 ) -> tuple[Array, ...]:
     """Return an operation's results, rounded to their formats."""
-    call = Call(tuple(inputs), operands, attrs, rows, numerics, product)
+    call = Call(tuple(inputs), operands, attrs, batch, numerics, product)
     results = KERNELS[op].reference(call)
     return tuple(
         np.ascontiguousarray(cast(result, dtype))
@@ -42,30 +42,32 @@ def compute(
     )
 
 
-def run(item: Item, read: Read, write: Write, cache: Cache, rows: Rows, numerics: Numerics) -> None:
+def run(
+    operation: Operation, read: Read, write: Write, cache: Cache, batch: Batch, numerics: Numerics
+) -> None:
     """Execute one planned operation."""
-    if item.op == "append":
-        state, new = item.inputs
-        if isinstance(state, Kept) and isinstance(new, Buffer):
-            cache.append(state, cast(read(new), state.dtype), rows)
+    if operation.op == "append":
+        state, new = operation.inputs
+        if isinstance(state, StateRef) and isinstance(new, Buffer):
+            cache.append(state, cast(read(new), state.dtype), batch)
         return
 
     def operand(place: Place) -> Operand:
         match place:
-            case Held(array):
+            case Fixed(array):
                 return array
             case Packed():
                 return place
-            case Kept():
+            case StateRef():
                 return cache.context(place)
             case Buffer():
                 return read(place)
 
-    dtypes = [dtype_of(place) for place in item.outputs]
+    dtypes = [dtype_of(place) for place in operation.outputs]
     results = compute(
-        item.op, [operand(place) for place in item.inputs], item.operands, item.attrs, rows,
-        numerics, dtypes, item.product,
+        operation.op, [operand(place) for place in operation.inputs], operation.operands, operation.attrs, batch,
+        numerics, dtypes, operation.product,
     )  # fmt: skip
-    for place, result in zip(item.outputs, results, strict=True):
+    for place, result in zip(operation.outputs, results, strict=True):
         if isinstance(place, Buffer):
             write(place, result)

@@ -18,8 +18,8 @@ from device_model.numbers.numerics import BF16, F16, F32, STORAGE, Array, Numeri
 from device_model.numbers.packed import Packed
 from device_model.numbers.precision import Product
 from device_model.numbers.quantise import weight as quantised
-from device_model.program.call import Rows, integer
-from device_model.program.places import Buffer, Held, Item, Kept, Place, dtype_of
+from device_model.program.call import Batch, integer
+from device_model.program.places import Buffer, Fixed, Operation, Place, StateRef, dtype_of
 from device_model.weights.reading import TensorReader, evaluate
 from dsl.diagnostics import Diagnostic, Refused
 from dsl.graph import Body, Graph, Node, Repeat, State, Step, Weight
@@ -37,14 +37,14 @@ STORES = {"append": 0, "write": 1}
 
 MAX_INTEGER_K = (2**31 - 1) // 127**2
 """How many products of 8-bit integers an accumulator of 32 bits holds in any case."""
-_NO_ROWS = Rows(*(np.zeros(0, np.int64) for _ in range(4)))
+_NO_ROWS = Batch(*(np.zeros(0, np.int64) for _ in range(4)))
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
     """The end of a layer: the number of operations before it, the carried values, and what they were before it."""
 
-    items: int
+    operations: int
     layer: int
     carried: tuple[Place, ...]
     entering: tuple[Place, ...]
@@ -72,17 +72,17 @@ class Selection:
 class Plan:
     """The operations of a program in order.
 
-    The first `body` items see every token; then the selections are made, and the rest see the wanted tokens. `longest`
-    is the length of a sequence that the tables of positions allow.
+    The first `body` operations see every token; then the selections are made, and the rest see the wanted tokens.
+    `longest` is the length of a sequence that the tables of positions allow.
     """
 
-    items: tuple[Item, ...]
+    operations: tuple[Operation, ...]
     body: int
     marks: tuple[Mark, ...]
     selections: tuple[Selection, ...]
     inputs: tuple[Buffer, ...]
     outputs: Mapping[str, Place]
-    states: tuple[Kept, ...]
+    states: tuple[StateRef, ...]
     longest: int | None = None
     constants: tuple[Constant, ...] = ()
 
@@ -97,10 +97,10 @@ class _Planner:
     graph: Graph
     reader: TensorReader
     numerics: Numerics
-    items: list[Item] = field(default_factory=list)
+    operations: list[Operation] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
-    states: list[Kept] = field(default_factory=list)
-    shared: dict[tuple[str, int], Kept] = field(default_factory=dict)
+    states: list[StateRef] = field(default_factory=list)
+    shared: dict[tuple[str, int], StateRef] = field(default_factory=dict)
     constants: list[Constant] = field(default_factory=list)
     low: frozenset[int] = frozenset()
     buffers: int = 0
@@ -114,7 +114,7 @@ class _Planner:
         cut = _head_start(steps)
         self._enter(self.graph.body, env, -1)
         self._run(steps[:cut], env)
-        body = len(self.items)
+        body = len(self.operations)
         self._run(steps[cut:], env)
         outputs = {output.name: env[output.value] for output in self.graph.outputs}
         return self._select(body, inputs, outputs)
@@ -130,7 +130,7 @@ class _Planner:
         for state in body.states:
             env[state.value] = self._item(state, layer) if state.item else self._state(state)
 
-    def _item(self, state: State, layer: int) -> Kept:
+    def _item(self, state: State, layer: int) -> StateRef:
         """Return the state that an item of an array is, whichever body names it first."""
         name, index = state.item or ("", None)
         key = (name, layer if index is None else index)
@@ -138,7 +138,7 @@ class _Planner:
             self.shared[key] = self._state(state)
         return self.shared[key]
 
-    def _weight(self, weight: Weight, layer: int, *, low: bool) -> Held | Packed:
+    def _weight(self, weight: Weight, layer: int, *, low: bool) -> Fixed | Packed:
         array = evaluate(weight, self.reader, layer)
         if isinstance(array, Packed):
             return array.rounded(F32 if self._exact(weight) else self.numerics.computed)
@@ -146,7 +146,7 @@ class _Planner:
         if low and product is not None and is_float(array.dtype) and not self._exact(weight):
             self._check_length(weight, product)
             return quantised(array, product.weight, self.numerics.computed)
-        return Held(array if self._exact(weight) else self.numerics.load(array))
+        return Fixed(array if self._exact(weight) else self.numerics.load(array))
 
     def _check_length(self, weight: Weight, product: Product) -> None:
         """Refuse a sum of whole numbers that could be longer than its accumulator."""
@@ -191,7 +191,7 @@ class _Planner:
             self._enter(cls.body, inner, layer)
             self._run(cls.body.steps, inner)
             entering, carried = carried, tuple(inner[value] for value in cls.carry_out)
-            self.marks.append(Mark(len(self.items), layer, carried, entering))
+            self.marks.append(Mark(len(self.operations), layer, carried, entering))
         self.layer = -1
         env.update(zip(step.results, carried, strict=True))
 
@@ -209,16 +209,16 @@ class _Planner:
             env[node.outputs[0]] = inputs[0]
             return
         dtypes = kernel.result(tuple(map(self._runtime, inputs)), node.attrs, self.numerics)
-        if all(isinstance(place, Held) for place in inputs):
-            arrays = [place.array for place in inputs if isinstance(place, Held)]
+        if all(isinstance(place, Fixed) for place in inputs):
+            arrays = [place.array for place in inputs if isinstance(place, Fixed)]
             results = compute(
                 node.op, arrays, node.operands, node.attrs, _NO_ROWS, self.numerics, dtypes
             )
-            env.update(zip(node.outputs, map(Held, results), strict=True))
+            env.update(zip(node.outputs, map(Fixed, results), strict=True))
             self.constants += [Constant(node.op, node.span, self.layer, r) for r in results]
             return
         (first, *_) = inputs
-        if isinstance(first, Kept) and node.op == "slice":
+        if isinstance(first, StateRef) and node.op == "slice":
             columns = integer(node.attrs, "start"), integer(node.attrs, "stop")
             env[node.outputs[0]] = replace(first, columns=columns)
             return
@@ -232,11 +232,11 @@ class _Planner:
         self._emit(node, inputs, outputs)
 
     def _emit(self, node: Node, inputs: tuple[Place, ...], outputs: tuple[Place, ...]) -> None:
-        item = Item(
+        operation = Operation(
             node.op, inputs, outputs, node.attrs, node.operands, span=node.span,
             layer=self.layer, product=self._product(node, inputs),
         )  # fmt: skip
-        self.items.append(item)
+        self.operations.append(operation)
 
     def _check_sums(self, node: Node) -> None:
         """Refuse an operation that asks for sums in a format that this device does not accumulate in."""
@@ -249,7 +249,7 @@ class _Planner:
         """Return the format that an operand counts as: a weight never widens a result."""
         dtype = dtype_of(place)
         is_weight = isinstance(place, Packed) or (
-            isinstance(place, Held) and dtype in (F32, BF16, F16)
+            isinstance(place, Fixed) and dtype in (F32, BF16, F16)
         )
         return self.numerics.storage if is_weight else dtype
 
@@ -272,13 +272,13 @@ class _Planner:
     def _packed(self, dim: Dim) -> bool:
         return dim in (symbol(self.graph.batch), symbol(self.graph.seq))
 
-    def _state(self, state: State) -> Kept:
+    def _state(self, state: State) -> StateRef:
         dims = [dim for dim in state.type.dims if dim != symbol(self.graph.batch)]
         axes = [i for i, dim in enumerate(dims) if self._is_context(dim)]
         if len(axes) > 1:
             raise ValueError(f"state `{state.name}` has {len(axes)} context axes")
         at = axes[0] if axes else len(dims)
-        kept = Kept(
+        kept = StateRef(
             len(self.states),
             tuple(map(_bound, dims[:at])),
             tuple(map(_bound, dims[at + 1 :])),
@@ -305,7 +305,9 @@ class _Planner:
 
     def _select(self, body: int, inputs: tuple[Buffer, ...], outputs: Mapping[str, Place]) -> Plan:
         """Let the head read copies of the wanted tokens."""
-        made = {place.index for item in self.items[body:] for place in _written(item)}
+        made = {
+            place.index for operation in self.operations[body:] for place in _written(operation)
+        }
         copies: dict[int, Buffer] = {}
         selections: list[Selection] = []
 
@@ -319,42 +321,44 @@ class _Planner:
             return replace(place, index=copies[place.index].index)
 
         head = [
-            replace(item, inputs=tuple(map(moved, item.inputs)), head=True)
-            for item in self.items[body:]
+            replace(operation, inputs=tuple(map(moved, operation.inputs)), head=True)
+            for operation in self.operations[body:]
         ]
         results = {name: moved(place) for name, place in outputs.items()}
         return Plan(
-            (*self.items[:body], *head), body, tuple(self.marks), tuple(selections), inputs,
-            results, tuple(self.states), _longest(self.items), tuple(self.constants),
+            (*self.operations[:body], *head), body, tuple(self.marks), tuple(selections), inputs,
+            results, tuple(self.states), _longest(self.operations), tuple(self.constants),
         )  # fmt: skip
 
 
-def _longest(items: Sequence[Item]) -> int | None:
+def _longest(operations: Sequence[Operation]) -> int | None:
     """Return how many tokens have a row in every table that positions look up, None where there is no such table."""
     offsets: dict[int, int] = {}
     allowed: list[int] = []
-    for item in items:
-        if item.op == "positions":
-            offsets |= {place.index: integer(item.attrs, "offset", 0) for place in _written(item)}
-        table, *ids = item.inputs
-        if item.op == "gather" and isinstance(table, Held) and isinstance(ids[0], Buffer):
+    for operation in operations:
+        if operation.op == "positions":
+            offsets |= {
+                place.index: integer(operation.attrs, "offset", 0) for place in _written(operation)
+            }
+        table, *ids = operation.inputs
+        if operation.op == "gather" and isinstance(table, Fixed) and isinstance(ids[0], Buffer):
             allowed += [len(table.array) - o for o in (offsets.get(ids[0].index),) if o is not None]
     return min(allowed, default=None)
 
 
 def last_uses(plan: Plan, result: Place) -> dict[int, int]:
-    """Return, by buffer, the number of the last item that reads it; what the head reads lives until the selection."""
+    """Return by buffer the number of the last operation to read it; what the head reads lives until the selection."""
     last: dict[int, int] = {}
-    for number, item in enumerate(plan.items):
-        for place in (*item.inputs, *item.outputs):
+    for number, operation in enumerate(plan.operations):
+        for place in (*operation.inputs, *operation.outputs):
             if isinstance(place, Buffer):
                 last[place.index] = number
-    end = len(plan.items)
+    end = len(plan.operations)
     # A layer's results can be looked at once the layer is done.
     for mark in plan.marks:
         for place in mark.carried:
             if isinstance(place, Buffer):
-                last[place.index] = max(last.get(place.index, 0), mark.items)
+                last[place.index] = max(last.get(place.index, 0), mark.operations)
     for selection in plan.selections:
         last[selection.source.index] = end
     if isinstance(result, Buffer):
@@ -373,8 +377,8 @@ def _head_start(steps: tuple[Step, ...]) -> int:
     return start
 
 
-def _written(item: Item) -> Iterator[Buffer]:
-    for place in item.outputs:
+def _written(operation: Operation) -> Iterator[Buffer]:
+    for place in operation.outputs:
         if isinstance(place, Buffer):
             yield place
 

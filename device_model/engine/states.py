@@ -12,8 +12,8 @@ import numpy as np
 
 from device_model.numbers.numerics import Array
 from device_model.program.builder import FIRST_STATE, LENGTHS
-from device_model.program.call import Context, Rows
-from device_model.program.places import Kept
+from device_model.program.call import Batch, Context
+from device_model.program.places import StateRef
 
 FIRST_ROOM = 64
 SLACK = 16
@@ -28,7 +28,7 @@ class Cache:
     The table has, per state, the address that position 0 of each sequence would have, and the room of its context axis.
     """
 
-    def __init__(self, states: Sequence[Kept], sequences: int) -> None:
+    def __init__(self, states: Sequence[StateRef], sequences: int) -> None:
         self.states = tuple(states)
         self.lengths = np.zeros(sequences, np.int64)
         self.table = np.zeros((FIRST_STATE + 2 * len(self.states), sequences), np.int64)
@@ -43,7 +43,7 @@ class Cache:
             for sequence in range(sequences):
                 self._publish(state, sequence)
 
-    def _initial(self, state: Kept) -> Array:
+    def _initial(self, state: StateRef) -> Array:
         if not state.grows:
             return np.zeros(state.outer, state.dtype)
         room = FIRST_ROOM if state.ring is None else min(FIRST_ROOM, state.ring + 1)
@@ -64,7 +64,7 @@ class Cache:
         wrong: Array = (needed > room) | (room > largest)
         return wrong & self._grows & (counts > 0)
 
-    def _reserve(self, state: Kept, sequence: int, count: int) -> None:
+    def _reserve(self, state: StateRef, sequence: int, count: int) -> None:
         """Make room in one state; what a ring will not look at again is given up."""
         old = self._arrays[state.index][sequence]
         axis = len(state.outer)
@@ -88,28 +88,28 @@ class Cache:
         self._first[state.index, sequence] = kept
         self._publish(state, sequence)
 
-    def _publish(self, state: Kept, sequence: int) -> None:
+    def _publish(self, state: StateRef, sequence: int) -> None:
         array, row = self._arrays[state.index][sequence], FIRST_STATE + 2 * state.index
         entry = int(np.prod(state.inner, dtype=np.int64)) * state.dtype.itemsize
         first = int(self._first[state.index, sequence])
         self.table[row, sequence] = array.ctypes.data - first * entry
         self.table[row + 1, sequence] = array.shape[len(state.outer)] if state.grows else 0
 
-    def append(self, state: Kept, new: Array, rows: Rows) -> None:
+    def append(self, state: StateRef, new: Array, batch: Batch) -> None:
         """Write the new tokens of a packed value to their places."""
         axis = len(state.outer)
         for sequence in range(len(self.lengths)):
-            begin, end = int(rows.starts[sequence]), int(rows.starts[sequence + 1])
+            begin, end = int(batch.starts[sequence]), int(batch.starts[sequence + 1])
             if begin == end:
                 continue
             first = int(self._first[state.index, sequence])
             place = slice(
-                int(rows.position[begin]) - first, int(rows.position[end - 1]) + 1 - first
+                int(batch.positions[begin]) - first, int(batch.positions[end - 1]) + 1 - first
             )
             target = self._arrays[state.index][sequence]
             target[(*[slice(None)] * axis, place)] = np.moveaxis(new[begin:end], 0, axis)
 
-    def context(self, state: Kept) -> Context:
+    def context(self, state: StateRef) -> Context:
         """Return, per sequence, the state up to the last token; one of fixed size may be written to."""
         arrays = self._arrays[state.index]
         if not state.grows:

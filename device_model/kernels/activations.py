@@ -20,7 +20,7 @@ from device_model.numbers.numerics import Array, wide
 from device_model.program.builder import Builder, kind_of
 from device_model.program.call import Call, number, word
 from device_model.program.kernel import Kernel, as_first
-from device_model.program.places import Buffer, Held, Item
+from device_model.program.places import Buffer, Fixed, Operation
 
 SILU, GELU, GELU_TANH, RELU, SIGMOID, TANH, EXP, SOFTPLUS, SOFTCAP = 0, 1, 2, 3, 4, 5, 6, 7, 8
 QUICK_GELU, SQUARED_RELU, MISH, ABS, SQRT, RSQRT, CLAMP, LEAKY_RELU, XIELU = (
@@ -324,48 +324,48 @@ def unary(
         first += size
 
 
-def _lower(target: Builder, item: Item, function: int, *numbers: float) -> bool:
-    x, (out,) = item.inputs[0], item.outputs
+def _lower(target: Builder, operation: Operation, function: int, *numbers: float) -> bool:
+    x, (out,) = operation.inputs[0], operation.outputs
     if function == UNCOMPILED or not (isinstance(x, Buffer) and isinstance(out, Buffer)):
         return False
     target.reserve(4 * CHUNK)
     target.emit(
         opcodes.UNARY, function, target.at(x), kind_of(x.dtype), target.at(out),
-        kind_of(out.dtype), target.rows(x.elements), reals=numbers,
+        kind_of(out.dtype), target.tokens(x.elements), reals=numbers,
     )  # fmt: skip
     return True
 
 
-def lower_unary(target: Builder, item: Item) -> bool:
+def lower_unary(target: Builder, operation: Operation) -> bool:
     """Emit a function of its own name."""
-    return _lower(target, item, UNARIES[item.op][0])
+    return _lower(target, operation, UNARIES[operation.op][0])
 
 
-def lower_activation(target: Builder, item: Item) -> bool:
+def lower_activation(target: Builder, operation: Operation) -> bool:
     """Emit the function of a name."""
-    return _lower(target, item, NAMED[word(item.attrs, "act", "")][0])
+    return _lower(target, operation, NAMED[word(operation.attrs, "act", "")][0])
 
 
-def lower_softcap(target: Builder, item: Item) -> bool:
+def lower_softcap(target: Builder, operation: Operation) -> bool:
     """Emit a smooth bound."""
-    return _lower(target, item, SOFTCAP, number(item.attrs, "cap", 0.0))
+    return _lower(target, operation, SOFTCAP, number(operation.attrs, "cap", 0.0))
 
 
-def lower_clamp(target: Builder, item: Item) -> bool:
+def lower_clamp(target: Builder, operation: Operation) -> bool:
     """Emit sharp bounds; one that is absent is infinite."""
-    low, high = number(item.attrs, "low", -math.inf), number(item.attrs, "high", math.inf)
-    return _lower(target, item, CLAMP, low, high)
+    low, high = number(operation.attrs, "low", -math.inf), number(operation.attrs, "high", math.inf)
+    return _lower(target, operation, CLAMP, low, high)
 
 
-def lower_leaky_relu(target: Builder, item: Item) -> bool:
+def lower_leaky_relu(target: Builder, operation: Operation) -> bool:
     """Emit a share of what is negative."""
-    return _lower(target, item, LEAKY_RELU, number(item.attrs, "slope", 0.01))
+    return _lower(target, operation, LEAKY_RELU, number(operation.attrs, "slope", 0.01))
 
 
-def lower_xielu(target: Builder, item: Item) -> bool:
+def lower_xielu(target: Builder, operation: Operation) -> bool:
     """Emit the function with its weights' values in the instruction."""
-    held = [place.array for place in item.inputs[1:] if isinstance(place, Held)]
-    return len(held) == 4 and _lower(target, item, XIELU, *_slopes(held))
+    held = [place.array for place in operation.inputs[1:] if isinstance(place, Fixed)]
+    return len(held) == 4 and _lower(target, operation, XIELU, *_slopes(held))
 
 
 FUNCTIONS = {

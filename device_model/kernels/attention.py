@@ -19,7 +19,7 @@ from device_model.numbers.numerics import Array, wide
 from device_model.program.builder import Argument, Builder, kind_of
 from device_model.program.call import Call, integer, number, word
 from device_model.program.kernel import Kernel, as_first
-from device_model.program.places import Buffer, Held, Item, Kept
+from device_model.program.places import Buffer, Fixed, Operation, StateRef
 
 GROUP = 3
 """Query heads of one key head that are computed together."""
@@ -36,11 +36,11 @@ def reference_attention(call: Call) -> tuple[Array, ...]:
     biases = call.optional("bias")
     out = np.empty((tokens, heads, values[0].shape[-1] if values else 0), np.float32)
     for token in range(tokens):
-        sequence = int(call.rows.sequence[token])
+        sequence = int(call.batch.slots[token])
         kept_k, kept_v = wide(keys[sequence]), wide(values[sequence])
-        dropped = int(call.rows.lengths[sequence]) - kept_k.shape[1]
+        dropped = int(call.batch.lengths[sequence]) - kept_k.shape[1]
         seen = _visible(call, token)
-        distance = np.arange(*seen) - call.rows.position[token]
+        distance = np.arange(*seen) - call.batch.positions[token]
         first, last = (place - dropped for place in seen)
         group = heads // len(kept_k)
         for head in range(heads):
@@ -57,14 +57,14 @@ def _contexts(call: Call, index: int) -> tuple[Array, ...]:
     if isinstance(call.inputs[index], tuple):
         return call.state(index)
     value = call.array(index)
-    starts = call.rows.starts
+    starts = call.batch.starts
     return tuple(value[starts[b] : starts[b + 1]].swapaxes(0, 1) for b in range(len(starts) - 1))
 
 
 def _visible(call: Call, token: int) -> tuple[int, int]:
     """Return the positions that a token sees."""
-    position = int(call.rows.position[token])
-    length = int(call.rows.lengths[call.rows.sequence[token]])
+    position = int(call.batch.positions[token])
+    length = int(call.batch.lengths[call.batch.slots[token]])
     last = position + 1 if call.word("mask", "causal") == "causal" else length
     window, chunk = integer(call.attrs, "window", 0), integer(call.attrs, "chunk", 0)
     first = max(0, position + 1 - window) if window else 0
@@ -175,27 +175,27 @@ def attention(
                 write(out_at + row * wide, to, out_kind, v_size)
 
 
-def _entries(target: Builder, state: Kept) -> tuple[Argument, ...]:
+def _entries(target: Builder, state: StateRef) -> tuple[Argument, ...]:
     """Return where a state's entries are: address, room, and the bytes of an entry and before its first column."""
     size = state.dtype.itemsize
     skip = state.columns[0] if state.columns else 0
     return target.at(state), target.room(state), state.inner[0] * size, skip * size
 
 
-def lower_attention(target: Builder, item: Item) -> bool:
+def lower_attention(target: Builder, operation: Operation) -> bool:
     """Emit attention over states; keys that are not kept between steps are left to the reference."""
-    q, keys, values = item.inputs[:3]
-    (out,) = item.outputs
-    if not (isinstance(q, Buffer) and isinstance(keys, Kept) and isinstance(values, Kept)):
+    q, keys, values = operation.inputs[:3]
+    (out,) = operation.outputs
+    if not (isinstance(q, Buffer) and isinstance(keys, StateRef) and isinstance(values, StateRef)):
         return False
-    sinks, slopes = item.operand("sinks"), item.operand("slopes")
-    if not isinstance(out, Buffer) or not (sinks is None or isinstance(sinks, Held)):
+    sinks, slopes = operation.operand("sinks"), operation.operand("slopes")
+    if not isinstance(out, Buffer) or not (sinks is None or isinstance(sinks, Fixed)):
         return False
-    if not (slopes is None or (isinstance(slopes, Held) and slopes.array.dtype == F32_TYPE)):
+    if not (slopes is None or (isinstance(slopes, Fixed) and slopes.array.dtype == F32_TYPE)):
         return False
     heads, size = q.shape
     kv_heads, v_size = keys.outer[0], values.width
-    bias = item.operand("bias")
+    bias = operation.operand("bias")
     if not (bias is None or isinstance(bias, Buffer)):
         return False
     reach = 0 if bias is None else bias.width
@@ -206,11 +206,11 @@ def lower_attention(target: Builder, item: Item) -> bool:
         *_entries(target, values), kind_of(keys.dtype), target.sequence(), target.position(), target.lengths(),
         0 if sinks is None else target.at(sinks),
         0 if sinks is None else kind_of(sinks.array.dtype), target.at(out), kind_of(out.dtype),
-        target.rows(), heads, kv_heads, size, v_size,
-        int(word(item.attrs, "mask", "causal") == "causal"), integer(item.attrs, "window", 0),
-        0 if slopes is None else target.at(slopes), integer(item.attrs, "chunk", 0),
+        target.tokens(), heads, kv_heads, size, v_size,
+        int(word(operation.attrs, "mask", "causal") == "causal"), integer(operation.attrs, "window", 0),
+        0 if slopes is None else target.at(slopes), integer(operation.attrs, "chunk", 0),
         0 if bias is None else target.at(bias), 0 if bias is None else kind_of(bias.dtype), reach,
-        reals=(number(item.attrs, "scale", size**-0.5), number(item.attrs, "softcap", 0.0)),
+        reals=(number(operation.attrs, "scale", size**-0.5), number(operation.attrs, "softcap", 0.0)),
     )  # fmt: skip
     return True
 

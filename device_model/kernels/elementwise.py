@@ -19,7 +19,7 @@ from device_model.numbers.numerics import Array, wide
 from device_model.program.builder import Argument, Builder, kind_of
 from device_model.program.call import Call, number
 from device_model.program.kernel import Kernel, declared
-from device_model.program.places import Buffer, Held, Item, Place
+from device_model.program.places import Buffer, Fixed, Operation, Place
 
 ADD, SUBTRACT, MULTIPLY, DIVIDE, MAXIMUM, MINIMUM = 0, 1, 2, 3, 4, 5
 CHUNK = 2048
@@ -133,19 +133,19 @@ def binary(
         write(scratch, out + at * size_of(out_kind), out_kind, size)
 
 
-def lower_binary(target: Builder, item: Item) -> bool:
+def lower_binary(target: Builder, operation: Operation) -> bool:
     """Emit arithmetic where the second operand is a literal or repeats."""
-    a, *others = item.inputs
-    (out,) = item.outputs
-    reverse = bool(item.attrs.get("reverse", False))
-    if others and (isinstance(a, Held) or _dims(a) != _dims(out)):
+    a, *others = operation.inputs
+    (out,) = operation.outputs
+    reverse = bool(operation.attrs.get("reverse", False))
+    if others and (isinstance(a, Fixed) or _dims(a) != _dims(out)):
         a, others, reverse = others[0], [a], not reverse
     if not (isinstance(a, Buffer) and isinstance(out, Buffer)) or a.shape != out.shape:
         return False
-    literal, spread = number(item.attrs, "scalar", 0.0), _Spread(0, 0, a.elements, 1)
+    literal, spread = number(operation.attrs, "scalar", 0.0), _Spread(0, 0, a.elements, 1)
     if others:
         b = others[0]
-        if isinstance(b, Held) and b.array.size == 1:
+        if isinstance(b, Fixed) and b.array.size == 1:
             literal = float(wide(b.array).reshape(()))
         else:
             found = _spread(target, a, b)
@@ -154,8 +154,8 @@ def lower_binary(target: Builder, item: Item) -> bool:
             spread = found
     target.reserve(8 * CHUNK)
     target.emit(
-        opcodes.BINARY, BINARIES[item.op][0], target.at(a), kind_of(a.dtype), spread.address,
-        spread.kind, target.at(out), kind_of(out.dtype), target.rows(a.elements // spread.width),
+        opcodes.BINARY, BINARIES[operation.op][0], target.at(a), kind_of(a.dtype), spread.address,
+        spread.kind, target.at(out), kind_of(out.dtype), target.tokens(a.elements // spread.width),
         spread.width, spread.period, int(reverse), reals=(literal,),
     )  # fmt: skip
     return True
@@ -163,7 +163,7 @@ def lower_binary(target: Builder, item: Item) -> bool:
 
 def _dims(place: Place) -> tuple[int, ...]:
     """Return the axes of an operand, without that of the tokens."""
-    if isinstance(place, Held):
+    if isinstance(place, Fixed):
         return tuple(place.array.shape)
     return place.shape if isinstance(place, Buffer) else ()
 
@@ -181,7 +181,7 @@ class _Spread:
 def _spread(target: Builder, a: Buffer, b: Place) -> _Spread | None:
     """Return how an operand repeats over a value per token; None where only the reference can tell."""
     shape = _dims(b)
-    if isinstance(b, Held):
+    if isinstance(b, Fixed):
         fits = shape == a.shape[len(a.shape) - len(shape) :]
         kind = kind_of(b.array.dtype)
         return _Spread(target.at(b), kind, prod(shape), 1) if fits else None
@@ -195,15 +195,15 @@ def _spread(target: Builder, a: Buffer, b: Place) -> _Spread | None:
     return None
 
 
-def lower_cast(target: Builder, item: Item) -> bool:
+def lower_cast(target: Builder, operation: Operation) -> bool:
     """Emit a change of format."""
-    (x,), (out,) = item.inputs, item.outputs
+    (x,), (out,) = operation.inputs, operation.outputs
     if not (isinstance(x, Buffer) and isinstance(out, Buffer)):
         return False
     target.reserve(4 * CHUNK)
     target.emit(
         opcodes.CONVERT, target.at(x), kind_of(x.dtype), target.at(out), kind_of(out.dtype),
-        target.rows(x.elements),
+        target.tokens(x.elements),
     )  # fmt: skip
     return True
 

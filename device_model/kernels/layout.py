@@ -25,7 +25,7 @@ from device_model.numbers.numerics import Array, Numerics, wide
 from device_model.program.builder import Builder, kind_of
 from device_model.program.call import Call, integer, integers, word
 from device_model.program.kernel import DTypes, Kernel, as_first
-from device_model.program.places import Buffer, Held, Item, Kept
+from device_model.program.places import Buffer, Fixed, Operation, StateRef
 from dsl.graph import Attr
 
 HALF, INTERLEAVED = 0, 1
@@ -84,7 +84,7 @@ def reference_concat(call: Call) -> tuple[Array, ...]:
 def reference_rope(call: Call) -> tuple[Array, ...]:
     """Rotate pairs of the first elements by position times frequency."""
     x, inverse = wide(call.array(0)), call.array(1)
-    cos, sin = rotation(call.attrs, inverse, call.optional("long")).tables(call.rows)
+    cos, sin = rotation(call.attrs, inverse, call.optional("long")).tables(call.batch)
     width = 2 * len(inverse)
     shape = (len(x), *[1] * (x.ndim - 2), len(inverse))
     cos, sin = cos.reshape(shape), sin.reshape(shape)
@@ -183,35 +183,35 @@ def select(
             right[i] = left[i]
 
 
-def lower_rope(target: Builder, item: Item) -> bool:
+def lower_rope(target: Builder, operation: Operation) -> bool:
     """Emit a rotation by tables that the session fills once per step."""
-    x, frequencies = item.inputs[:2]
-    (out,) = item.outputs
-    if not (isinstance(x, Buffer) and isinstance(frequencies, Held) and isinstance(out, Buffer)):
+    x, frequencies = operation.inputs[:2]
+    (out,) = operation.outputs
+    if not (isinstance(x, Buffer) and isinstance(frequencies, Fixed) and isinstance(out, Buffer)):
         return False
-    long = item.operand("long")
-    if not (long is None or isinstance(long, Held)):
+    long = operation.operand("long")
+    if not (long is None or isinstance(long, Fixed)):
         return False
-    turned = rotation(item.attrs, frequencies.array, None if long is None else long.array)
+    turned = rotation(operation.attrs, frequencies.array, None if long is None else long.array)
     half = len(frequencies.array)
     cos, sin = target.filled(turned.key, turned.tables, 4 * half, 4 * half)
     target.reserve(8 * x.width)
     target.emit(
         opcodes.ROPE, target.at(x), kind_of(x.dtype), cos, sin, target.at(out),
-        kind_of(out.dtype), target.rows(), x.elements // x.width, x.width, 2 * half,
-        PAIRINGS[word(item.attrs, "pairing", "half")],
+        kind_of(out.dtype), target.tokens(), x.elements // x.width, x.width, 2 * half,
+        PAIRINGS[word(operation.attrs, "pairing", "half")],
     )  # fmt: skip
     return True
 
 
-def lower_append(target: Builder, item: Item) -> bool:
+def lower_append(target: Builder, operation: Operation) -> bool:
     """Emit the write of the new rows to the state of their sequences."""
-    state, new = item.inputs
-    if not (isinstance(state, Kept) and isinstance(new, Buffer)) or state.dtype != new.dtype:
+    state, new = operation.inputs
+    if not (isinstance(state, StateRef) and isinstance(new, Buffer)) or state.dtype != new.dtype:
         return False
     target.emit(
         opcodes.APPEND, target.at(new), new.dtype.itemsize, target.at(state), target.room(state),
-        target.sequence(), target.position(), target.rows(), prod(state.outer), prod(state.inner),
+        target.sequence(), target.position(), target.tokens(), prod(state.outer), prod(state.inner),
     )  # fmt: skip
     return True
 
@@ -224,28 +224,28 @@ def _copy(
     target.emit(
         opcodes.COLUMNS, target.at(source, skip * size), source.width * size,
         target.at(into, offset * size), into.width * size, width * size,
-        target.rows(source.elements // source.width),
+        target.tokens(source.elements // source.width),
     )  # fmt: skip
 
 
-def lower_split(target: Builder, item: Item) -> bool:
+def lower_split(target: Builder, operation: Operation) -> bool:
     """Emit one copy per piece."""
-    (source,) = item.inputs
-    pieces = [place for place in item.outputs if isinstance(place, Buffer)]
+    (source,) = operation.inputs
+    pieces = [place for place in operation.outputs if isinstance(place, Buffer)]
     if not isinstance(source, Buffer):
         return False
-    skip = integer(item.attrs, "start", 0) if item.op == "slice" else 0
+    skip = integer(operation.attrs, "start", 0) if operation.op == "slice" else 0
     for piece in pieces:
         _copy(target, source, skip, piece, 0, piece.width)
         skip += piece.width
     return True
 
 
-def lower_concat(target: Builder, item: Item) -> bool:
+def lower_concat(target: Builder, operation: Operation) -> bool:
     """Emit one copy per operand; operands of other formats than the result's are left to the reference."""
-    (out,) = item.outputs
-    sources = [place for place in item.inputs if isinstance(place, Buffer)]
-    if not isinstance(out, Buffer) or len(sources) != len(item.inputs):
+    (out,) = operation.outputs
+    sources = [place for place in operation.inputs if isinstance(place, Buffer)]
+    if not isinstance(out, Buffer) or len(sources) != len(operation.inputs):
         return False
     if any(source.dtype != out.dtype for source in sources):
         return False

@@ -22,7 +22,7 @@ from device_model.numbers.packed import Packed
 from device_model.program.builder import Builder, kind_of
 from device_model.program.call import Call
 from device_model.program.kernel import DTypes, Kernel, as_first, declared, promoted
-from device_model.program.places import Buffer, Held, Item, Place
+from device_model.program.places import Buffer, Fixed, Operation, Place
 from dsl.graph import Attr
 
 PACKED_KINDS = {
@@ -73,53 +73,53 @@ def gather(
         write(scratch, out + row * width * size_of(out_kind), out_kind, width)
 
 
-def stored(target: Builder, w: Held | Packed) -> Stored:
+def stored(target: Builder, w: Fixed | Packed) -> Stored:
     """Return what a product must know of a weight as it is stored."""
-    if isinstance(w, Held):
+    if isinstance(w, Fixed):
         return Stored(target.at(w), kind_of(w.array.dtype), 0, 0, 0, 0, 0)
-    address, table = target.at(w), target.at(Held(w.patterns))
+    address, table = target.at(w), target.at(Fixed(w.patterns))
     if w.per_channel:
         kind, (rows, columns) = PACKED_KINDS[bool(w.four_bits), False], w.shape[-2:]
-        return Stored(address, kind, target.at(Held(ONE)), rows, columns, table, 0)
+        return Stored(address, kind, target.at(Fixed(ONE)), rows, columns, table, 0)
     kind = PACKED_KINDS[bool(w.four_bits), w.has_exponents]
     kind = CENTRED_NIBBLES if w.has_zero_points else kind
     rounds = 0 if w.dtype == F32 else kind_of(w.dtype)
-    scales = target.at(Held(w.scales))
+    scales = target.at(Fixed(w.scales))
     return Stored(address, kind, scales, w.rows, w.columns, table, rounds)
 
 
 def can_read(w: Place) -> bool:
     """Tell whether compiled products can read a weight."""
-    if isinstance(w, Held):
+    if isinstance(w, Fixed):
         return w.array.dtype in (F32, BF16, F16)
     return isinstance(w, Packed) and (w.has_exponents or w.scales.dtype == F32)
 
 
-def lower_matmul(target: Builder, item: Item) -> bool:
+def lower_matmul(target: Builder, operation: Operation) -> bool:
     """Emit a product with a weight; a product of two values per token is left to the reference."""
-    x, w = item.inputs
-    (out,) = item.outputs
-    if not (isinstance(x, Buffer) and isinstance(w, Held | Packed) and can_read(w)):
+    x, w = operation.inputs
+    (out,) = operation.outputs
+    if not (isinstance(x, Buffer) and isinstance(w, Fixed | Packed) and can_read(w)):
         return False
     if not isinstance(out, Buffer):
         return False
-    if item.product is not None and isinstance(w, Packed):
-        lower(target, item.product, x, w, stored(target, w), out)
+    if operation.product is not None and isinstance(w, Packed):
+        lower(target, operation.product, x, w, stored(target, w), out)
         return True
-    n, k = w.array.shape if isinstance(w, Held) else w.shape
+    n, k = w.array.shape if isinstance(w, Fixed) else w.shape
     target.reserve(scratch_bytes(k))
     target.emit(
         opcodes.MATMUL, target.at(x), kind_of(x.dtype), *stored(target, w).arguments, target.at(out),
-        kind_of(out.dtype), target.rows(x.elements // k), n, k, wanted(),
+        kind_of(out.dtype), target.tokens(x.elements // k), n, k, wanted(),
     )  # fmt: skip
     return True
 
 
-def lower_gather(target: Builder, item: Item) -> bool:
+def lower_gather(target: Builder, operation: Operation) -> bool:
     """Emit a look-up of rows in a floating table."""
-    table, ids = item.inputs
-    (out,) = item.outputs
-    if not (isinstance(table, Held) and isinstance(ids, Buffer) and isinstance(out, Buffer)):
+    table, ids = operation.inputs
+    (out,) = operation.outputs
+    if not (isinstance(table, Fixed) and isinstance(ids, Buffer) and isinstance(out, Buffer)):
         return False
     if not is_float(table.array.dtype):
         return False
@@ -127,7 +127,7 @@ def lower_gather(target: Builder, item: Item) -> bool:
     target.reserve(4 * width)
     target.emit(
         opcodes.GATHER, target.at(table), kind_of(table.array.dtype), target.at(ids),
-        target.at(out), kind_of(out.dtype), target.rows(ids.elements), width,
+        target.at(out), kind_of(out.dtype), target.tokens(ids.elements), width,
     )  # fmt: skip
     return True
 

@@ -22,7 +22,7 @@ from device_model.numbers.packed import Packed
 from device_model.program.builder import Builder, kind_of
 from device_model.program.call import Call
 from device_model.program.kernel import Kernel, as_first, declared
-from device_model.program.places import Buffer, Held, Item
+from device_model.program.places import Buffer, Fixed, Operation
 
 
 def reference_expert_matmul(call: Call) -> tuple[Array, ...]:
@@ -110,20 +110,20 @@ def finish(
         write(scratch, out + index * n * size_of(kind), kind, n)
 
 
-def lower_expert_matmul(target: Builder, item: Item) -> bool:
+def lower_expert_matmul(target: Builder, operation: Operation) -> bool:
     """Emit the products of every token with its experts."""
-    x, w, choice = item.inputs[:3]
-    (out,) = item.outputs
+    x, w, choice = operation.inputs[:3]
+    (out,) = operation.outputs
     if not (isinstance(x, Buffer) and isinstance(choice, Buffer) and isinstance(out, Buffer)):
         return False
-    if not (isinstance(w, Held | Packed) and can_read(w)):
+    if not (isinstance(w, Fixed | Packed) and can_read(w)):
         return False
-    share, bias = item.operand("share"), item.operand("bias")
-    if not isinstance(share, Buffer | None) or not isinstance(bias, Held | None):
+    share, bias = operation.operand("share"), operation.operand("bias")
+    if not isinstance(share, Buffer | None) or not isinstance(bias, Fixed | None):
         return False
-    experts, n, _ = w.array.shape if isinstance(w, Held) else w.shape
-    if item.product is not None and isinstance(w, Packed):
-        lower(target, item.product, x, w, stored(target, w), out, choice)
+    experts, n, _ = w.array.shape if isinstance(w, Fixed) else w.shape
+    if operation.product is not None and isinstance(w, Packed):
+        lower(target, operation.product, x, w, stored(target, w), out, choice)
     else:
         _emit_experts(target, x, w, choice, out)
     if share is not None or bias is not None:
@@ -132,30 +132,30 @@ def lower_expert_matmul(target: Builder, item: Item) -> bool:
             opcodes.EXPERT_FINISH, target.at(out), kind_of(out.dtype),
             0 if share is None else target.at(share), 0 if share is None else kind_of(share.dtype),
             0 if bias is None else target.at(bias), 0 if bias is None else kind_of(bias.array.dtype),
-            target.at(choice), target.rows(choice.width), experts, n,
+            target.at(choice), target.tokens(choice.width), experts, n,
         )  # fmt: skip
     return True
 
 
 def _emit_experts(
-    target: Builder, x: Buffer, w: Held | Packed, choice: Buffer, out: Buffer
+    target: Builder, x: Buffer, w: Fixed | Packed, choice: Buffer, out: Buffer
 ) -> None:
-    experts, n, k = w.array.shape if isinstance(w, Held) else w.shape
-    values = w.array if isinstance(w, Held) else w.values
-    scales = 0 if isinstance(w, Held) else w.scales.nbytes // experts
+    experts, n, k = w.array.shape if isinstance(w, Fixed) else w.shape
+    values = w.array if isinstance(w, Fixed) else w.values
+    scales = 0 if isinstance(w, Fixed) else w.scales.nbytes // experts
     address, kind, *rest = stored(target, w).arguments
     target.reserve(scratch_bytes(k))
     target.emit(
         opcodes.EXPERT_MATMUL, target.at(x), kind_of(x.dtype),
         1 if len(x.shape) > 1 else choice.width, target.at(choice), address, kind,
         values.nbytes // experts, rest[0], scales, *rest[1:], target.at(out),
-        kind_of(out.dtype), target.rows(choice.width), experts, n, k, wanted(),
+        kind_of(out.dtype), target.tokens(choice.width), experts, n, k, wanted(),
     )  # fmt: skip
 
 
-def lower_combine(target: Builder, item: Item) -> bool:
+def lower_combine(target: Builder, operation: Operation) -> bool:
     """Emit the sum of the experts' results."""
-    y, share, (out,) = item.inputs[0], item.operand("share"), item.outputs
+    y, share, (out,) = operation.inputs[0], operation.operand("share"), operation.outputs
     if not (isinstance(y, Buffer) and isinstance(out, Buffer) and isinstance(share, Buffer | None)):
         return False
     top = y.elements // y.width
@@ -163,7 +163,7 @@ def lower_combine(target: Builder, item: Item) -> bool:
     target.emit(
         opcodes.COMBINE, target.at(y), kind_of(y.dtype), 0 if share is None else target.at(share),
         0 if share is None else kind_of(share.dtype), target.at(out), kind_of(out.dtype),
-        target.rows(), top, y.width,
+        target.tokens(), top, y.width,
     )  # fmt: skip
     return True
 

@@ -15,7 +15,7 @@ from device_model.numbers.numerics import Array, wide
 from device_model.program.builder import Argument, Builder, kind_of
 from device_model.program.call import Call, number
 from device_model.program.kernel import Kernel, as_first
-from device_model.program.places import Buffer, Held, Item
+from device_model.program.places import Buffer, Fixed, Operation
 
 RMS, LAYER = 0, 1
 
@@ -92,14 +92,14 @@ def norm(
         write(row_at, out + index * width * size_of(out_kind), out_kind, width)
 
 
-def _lower(target: Builder, item: Item, mode: int) -> bool:
-    x = item.inputs[0]
-    (out,) = item.outputs
+def _lower(target: Builder, operation: Operation, mode: int) -> bool:
+    x = operation.inputs[0]
+    (out,) = operation.outputs
     if not (isinstance(x, Buffer) and isinstance(out, Buffer)):
         return False
     pairs: list[Argument] = []
-    given = [item.operand("w"), item.operand("b")]
-    shapes = {p.array.shape for p in given if isinstance(p, Held)}
+    given = [operation.operand("w"), operation.operand("b")]
+    shapes = {p.array.shape for p in given if isinstance(p, Fixed)}
     if len(shapes) > 1:
         return False
     (shape,) = shapes or {(x.width,)}
@@ -107,28 +107,28 @@ def _lower(target: Builder, item: Item, mode: int) -> bool:
         if parameter is None:
             pairs += [0, 0]
             continue
-        if not isinstance(parameter, Held):
+        if not isinstance(parameter, Fixed):
             return False
         pairs += [target.at(parameter), kind_of(parameter.array.dtype)]
     target.reserve(64 + 3 * 4 * x.width)
-    offset = number(item.attrs, "offset", 0.0) if mode == RMS else 0.0
+    offset = number(operation.attrs, "offset", 0.0) if mode == RMS else 0.0
     target.emit(
         opcodes.NORM, target.at(x), kind_of(x.dtype), *pairs, target.at(out), kind_of(out.dtype),
-        target.rows(x.elements // x.width), x.width, mode,
+        target.tokens(x.elements // x.width), x.width, mode,
         shape[0] if len(shape) > 1 else 1,
-        reals=(number(item.attrs, "eps", 0.0), offset),
+        reals=(number(operation.attrs, "eps", 0.0), offset),
     )  # fmt: skip
     return True
 
 
-def lower_rms_norm(target: Builder, item: Item) -> bool:
+def lower_rms_norm(target: Builder, operation: Operation) -> bool:
     """Emit a root-mean-square norm with a weight over the last axis, if it has one."""
-    return _lower(target, item, RMS)
+    return _lower(target, operation, RMS)
 
 
-def lower_layer_norm(target: Builder, item: Item) -> bool:
+def lower_layer_norm(target: Builder, operation: Operation) -> bool:
     """Emit a layer norm with a weight and a bias over the last axis, if it has them."""
-    return _lower(target, item, LAYER)
+    return _lower(target, operation, LAYER)
 
 
 RMS_NORM = Kernel(reference_rms_norm, lower_rms_norm, as_first)

@@ -15,26 +15,26 @@ from device_model.machine.deferred import compiled
 from device_model.machine.elementary import floats, read, size_of, write
 from device_model.numbers.numerics import F32, Array, Numerics, wide
 from device_model.program.builder import Builder, kind_of
-from device_model.program.call import Call, Rows, integer, number, word
+from device_model.program.call import Batch, Call, integer, number, word
 from device_model.program.kernel import DTypes, Kernel, as_first
-from device_model.program.places import Buffer, Item
+from device_model.program.places import Buffer, Operation
 from dsl.graph import Attr
 
 I32 = np.dtype(np.int32)
 Attrs = Mapping[str, Attr]
 
 
-def positions(attrs: Attrs, rows: Rows) -> Array:
+def positions(attrs: Attrs, batch: Batch) -> Array:
     """Return each token's position as int32 [T]."""
-    return (rows.position + integer(attrs, "offset", 0)).astype(np.int32)
+    return (batch.positions + integer(attrs, "offset", 0)).astype(np.int32)
 
 
-def sinusoids(attrs: Attrs, rows: Rows) -> Array:
+def sinusoids(attrs: Attrs, batch: Batch) -> Array:
     """Return each token's sines and cosines as float32 [T, width]."""
     width, theta = integer(attrs, "width"), number(attrs, "theta", 10000.0)
     half = width // 2
     steps = half - 1 if attrs.get("ends", False) else half
-    place = rows.position.astype(np.float64)[:, None] + integer(attrs, "offset", 0)
+    place = batch.positions.astype(np.float64)[:, None] + integer(attrs, "offset", 0)
     angle = place * theta ** (-np.arange(half) / steps)
     sin, cos = np.sin(angle), np.cos(angle)
     match word(attrs, "order", "sin_cos"):
@@ -47,9 +47,9 @@ def sinusoids(attrs: Attrs, rows: Rows) -> Array:
     return joined.astype(np.float32)
 
 
-def scales(attrs: Attrs, rows: Rows) -> Array:
+def scales(attrs: Attrs, batch: Batch) -> Array:
     """Return each token's factor as float32 [T]."""
-    place = rows.position.astype(np.float64) + integer(attrs, "offset", 0)
+    place = batch.positions.astype(np.float64) + integer(attrs, "offset", 0)
     length, gain = number(attrs, "length", 1.0), number(attrs, "gain", 0.0)
     match word(attrs, "kind", "log"):
         case "power":
@@ -79,7 +79,7 @@ def reference_alibi_slopes(call: Call) -> tuple[Array, ...]:
 def reference_position_scale(call: Call) -> tuple[Array, ...]:
     """Multiply each token's values by its factor."""
     x = wide(call.array(0))
-    return (x * scales(call.attrs, call.rows).reshape(-1, *[1] * (x.ndim - 1)),)
+    return (x * scales(call.attrs, call.batch).reshape(-1, *[1] * (x.ndim - 1)),)
 
 
 @compiled
@@ -99,38 +99,40 @@ def scale_rows(
             write(scratch, out + at * size_of(out_kind), out_kind, size)
 
 
-def lower_position_scale(target: Builder, item: Item) -> bool:
+def lower_position_scale(target: Builder, operation: Operation) -> bool:
     """Emit the product with a table of factors."""
-    (x,), (out,) = item.inputs, item.outputs
+    (x,), (out,) = operation.inputs, operation.outputs
     if not (isinstance(x, Buffer) and isinstance(out, Buffer)):
         return False
-    (factor,) = target.filled(_key(item), lambda rows: (scales(item.attrs, rows),), 4)
+    (factor,) = target.filled(_key(operation), lambda batch: (scales(operation.attrs, batch),), 4)
     target.reserve(4 * CHUNK)
     target.emit(
         opcodes.SCALE_ROWS, target.at(x), kind_of(x.dtype), factor, target.at(out),
-        kind_of(out.dtype), target.rows(), x.elements,
+        kind_of(out.dtype), target.tokens(), x.elements,
     )  # fmt: skip
     return True
 
 
-def _key(item: Item) -> tuple[object, ...]:
-    return (item.op, *sorted((name, repr(value)) for name, value in item.attrs.items()))
+def _key(operation: Operation) -> tuple[object, ...]:
+    return (operation.op, *sorted((name, repr(value)) for name, value in operation.attrs.items()))
 
 
-def _tabulated(table: Callable[[Attrs, Rows], Array], result: np.dtype[np.generic]) -> Kernel:
+def _tabulated(table: Callable[[Attrs, Batch], Array], result: np.dtype[np.generic]) -> Kernel:
     """Make the kernel of an operation whose result is a table of the step."""
 
     def reference(call: Call) -> tuple[Array, ...]:
-        return (table(call.attrs, call.rows),)
+        return (table(call.attrs, call.batch),)
 
-    def lower(target: Builder, item: Item) -> bool:
-        (out,) = item.outputs
+    def lower(target: Builder, operation: Operation) -> bool:
+        (out,) = operation.outputs
         if not isinstance(out, Buffer):
             return False
         size = out.elements * out.dtype.itemsize
-        (source,) = target.filled(_key(item), lambda rows: (table(item.attrs, rows),), size)
+        (source,) = target.filled(
+            _key(operation), lambda batch: (table(operation.attrs, batch),), size
+        )
         target.emit(
-            opcodes.COLUMNS, source, size, target.at(out), size, size, target.rows()
+            opcodes.COLUMNS, source, size, target.at(out), size, size, target.tokens()
         )  # fmt: skip
         return True
 

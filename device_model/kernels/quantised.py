@@ -47,7 +47,7 @@ from device_model.numbers.precision import (
 from device_model.numbers.quantise import largest
 from device_model.numbers.quantise import rows as quantised
 from device_model.program.builder import Address, Argument, Builder, kind_of
-from device_model.program.places import Buffer, Held
+from device_model.program.places import Buffer, Fixed
 
 PANEL = 128
 """Rows of a packed weight that the reference widens at a time."""
@@ -331,10 +331,10 @@ def lower(
     """Emit the quantisation of rows and their product with a weight, or with the chosen ones of a stack."""
     *_, n, k = w.shape
     q, row_scales = _quantised(target, how.activation, x, k)
-    experts, repeats, rows = 0, 1, target.rows(x.elements // k)
+    experts, repeats, rows = 0, 1, target.tokens(x.elements // k)
     entry = scales_entry = 0
     if choice is not None:
-        experts, rows = len(w), target.rows(choice.width)
+        experts, rows = len(w), target.tokens(choice.width)
         repeats = 1 if len(x.shape) > 1 else choice.width
         entry = w.values.nbytes // experts
         scales_entry = 0 if w.per_channel else w.scales.nbytes // experts
@@ -344,7 +344,7 @@ def lower(
         opcodes.QUANTISED_MATMUL, q, row_scales, repeats,
         0 if choice is None else target.at(choice), stored.address, stored.kind, entry,
         stored.scales, scales_entry, stored.rows, stored.columns, stored.table, stored.rounds,
-        target.at(Held(w.scales)) if w.per_channel else 0, target.at(out), kind_of(out.dtype),
+        target.at(Fixed(w.scales)) if w.per_channel else 0, target.at(out), kind_of(out.dtype),
         rows, experts, n, k, EXACT if sums.is_integer else sums.chunk or max(k, 1), _keep(sums),
         order.F64_SIGNIFICAND - sums.significand,
     )  # fmt: skip
@@ -355,7 +355,7 @@ def _quantised(
 ) -> tuple[Address, Address]:
     """Emit the quantisation of rows; returns where they are and where their scales are."""
     q, scales = target.temporary(4 * x.elements), target.temporary(4 * (x.elements // k))
-    rows = target.rows(x.elements // k)
+    rows = target.tokens(x.elements // k)
     if operand is None:
         target.emit(
             opcodes.QUANTISE, target.at(x), kind_of(x.dtype), q, scales, rows, k, AS_IS, 0, -1,

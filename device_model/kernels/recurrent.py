@@ -21,7 +21,7 @@ from device_model.numbers.numerics import Array, Numerics, cast, wide
 from device_model.program.builder import Builder, kind_of
 from device_model.program.call import Call
 from device_model.program.kernel import DTypes, Kernel
-from device_model.program.places import Buffer, Held, Item, Kept
+from device_model.program.places import Buffer, Fixed, Operation, StateRef
 from dsl.graph import Attr
 
 CHUNK = 256
@@ -44,12 +44,12 @@ def reference_write(call: Call) -> tuple[Array, ...]:
 
 def _present(call: Call) -> list[int]:
     """Return the sequences that have new tokens."""
-    return [int(b) for b in np.flatnonzero(np.diff(call.rows.starts))]
+    return [int(b) for b in np.flatnonzero(np.diff(call.batch.starts))]
 
 
 def _slices(call: Call) -> list[tuple[int, slice]]:
     """Return each sequence that has new tokens, with their rows."""
-    starts = call.rows.starts
+    starts = call.batch.starts
     return [(b, slice(int(starts[b]), int(starts[b + 1]))) for b in _present(call)]
 
 
@@ -111,7 +111,7 @@ def causal_conv(
     total_at = line_at + 4 * width * CHUNK
     total = floats(total_at, CHUNK)
     item_at = total_at + 4 * CHUNK
-    item = floats(item_at, 1)
+    operation = floats(item_at, 1)
     kept = width - 1
     begin, end = channels * part // parts, channels * (part + 1) // parts
     while begin < end:
@@ -119,7 +119,7 @@ def causal_conv(
         for i in range(size):
             for j in range(width):
                 read(w + ((begin + i) * width + j) * size_of(w_kind), w_kind, item_at, 1)
-                taps[j * CHUNK + i] = item[0]
+                taps[j * CHUNK + i] = operation[0]
         first = 0
         while first < tokens:
             last = _run_end(owner, first, tokens)
@@ -128,7 +128,7 @@ def causal_conv(
                 for j in range(kept):
                     at = base + ((begin + i) * kept + j) * size_of(state_kind)
                     read(at, state_kind, item_at, 1)
-                    line[(j + 1) * CHUNK + i] = item[0]
+                    line[(j + 1) * CHUNK + i] = operation[0]
             for token in range(first, last):
                 for i in range(kept * CHUNK):
                     line[i] = line[i + CHUNK]
@@ -164,7 +164,7 @@ def linear_attention(
     y_at = v_at + 4 * v_size
     item_at = y_at + 4 * v_size
     q_row, k_row, v_row = floats(q_at, size), floats(k_at, size), floats(v_at, v_size)
-    y, item = floats(y_at, v_size), floats(item_at, 1)
+    y, operation = floats(y_at, v_size), floats(item_at, 1)
     for head in range(heads * part // parts, heads * (part + 1) // parts):
         first = 0
         while first < tokens:
@@ -178,7 +178,7 @@ def linear_attention(
                 read(k + row * size * size_of(kind), kind, k_at, size)
                 read(v + row * v_size * size_of(kind), kind, v_at, v_size)
                 read(decay + row * size_of(decay_kind), decay_kind, item_at, 1)
-                kept = c.exp(item[0])
+                kept = c.exp(operation[0])
                 for e in range(size):
                     for i in range(v_size):
                         at = e * v_size + i
@@ -196,11 +196,11 @@ def linear_attention(
             first = last
 
 
-def lower_causal_conv(target: Builder, item: Item) -> bool:
+def lower_causal_conv(target: Builder, operation: Operation) -> bool:
     """Emit a convolution with a weight."""
-    state, x, w = item.inputs
-    (out,) = item.outputs
-    if not (isinstance(state, Kept) and isinstance(x, Buffer) and isinstance(w, Held)):
+    state, x, w = operation.inputs
+    (out,) = operation.outputs
+    if not (isinstance(state, StateRef) and isinstance(x, Buffer) and isinstance(w, Fixed)):
         return False
     if not isinstance(out, Buffer):
         return False
@@ -209,17 +209,17 @@ def lower_causal_conv(target: Builder, item: Item) -> bool:
     target.emit(
         opcodes.CAUSAL_CONV, target.at(x), kind_of(x.dtype), target.at(w), kind_of(w.array.dtype),
         target.at(state), kind_of(state.dtype), target.at(out), kind_of(out.dtype),
-        target.sequence(), target.rows(), channels, width,
+        target.sequence(), target.tokens(), channels, width,
     )  # fmt: skip
     return True
 
 
-def lower_linear_attention(target: Builder, item: Item) -> bool:
+def lower_linear_attention(target: Builder, operation: Operation) -> bool:
     """Emit the recurrence over values per token."""
-    state, *values = item.inputs
-    (out,) = item.outputs
+    state, *values = operation.inputs
+    (out,) = operation.outputs
     q, k, v, decay = (place if isinstance(place, Buffer) else None for place in values)
-    if not isinstance(state, Kept) or not isinstance(out, Buffer):
+    if not isinstance(state, StateRef) or not isinstance(out, Buffer):
         return False
     if q is None or k is None or v is None or decay is None or not q.dtype == k.dtype == v.dtype:
         return False
@@ -228,7 +228,7 @@ def lower_linear_attention(target: Builder, item: Item) -> bool:
     target.emit(
         opcodes.LINEAR_ATTENTION, target.at(state), kind_of(state.dtype), target.at(q),
         target.at(k), target.at(v), kind_of(q.dtype), target.at(decay), kind_of(decay.dtype),
-        target.at(out), kind_of(out.dtype), target.sequence(), target.rows(), heads, size, v_size,
+        target.at(out), kind_of(out.dtype), target.sequence(), target.tokens(), heads, size, v_size,
     )  # fmt: skip
     return True
 

@@ -12,7 +12,7 @@ from device_model.numbers.numerics import Array, wide
 from device_model.program.builder import Builder, kind_of
 from device_model.program.call import Call
 from device_model.program.kernel import Kernel, as_first
-from device_model.program.places import Buffer, Item
+from device_model.program.places import Buffer, Operation
 
 
 def reference_sum(call: Call) -> tuple[Array, ...]:
@@ -49,15 +49,15 @@ def reduce(
         write(scratch, out + index * size_of(out_kind), out_kind, 1)
 
 
-def lower_reduction(target: Builder, item: Item) -> bool:
+def lower_reduction(target: Builder, operation: Operation) -> bool:
     """Emit a sum, or a mean, of each row."""
-    (x,), (out,) = item.inputs, item.outputs
+    (x,), (out,) = operation.inputs, operation.outputs
     if not (isinstance(x, Buffer) and isinstance(out, Buffer)):
         return False
     target.reserve(64 + 2 * 4 * x.width)
     target.emit(
         opcodes.REDUCE, target.at(x), kind_of(x.dtype), target.at(out), kind_of(out.dtype),
-        target.rows(x.elements // x.width), x.width, int(item.op == "mean"),
+        target.tokens(x.elements // x.width), x.width, int(operation.op == "mean"),
     )  # fmt: skip
     return True
 

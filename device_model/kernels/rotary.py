@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from device_model.numbers.numerics import F64, Array, Numerics
-from device_model.program.call import Call, Rows, integer, number, numbers, word
+from device_model.program.call import Batch, Call, integer, number, numbers, word
 from device_model.program.kernel import DTypes, Kernel
 from dsl.graph import Attr
 
@@ -111,15 +111,15 @@ class Rotation:
         numbers = (self.scale, self.long_scale, self.original, self.growth, self.backwards)
         return ("rotation", self.inverse.tobytes(), self.long.tobytes(), *numbers)
 
-    def tables(self, rows: Rows) -> tuple[Array, Array]:
+    def tables(self, batch: Batch) -> tuple[Array, Array]:
         """Return cos and sin per token as float32 [T, R/2]."""
         inverse, scale = self.inverse[None], np.array(self.scale)
         if self.original:
-            length = rows.lengths[rows.sequence].astype(np.float64)[:, None]
+            length = batch.lengths[batch.slots].astype(np.float64)[:, None]
             beyond = length > self.original
             inverse = np.where(beyond, self._stretched(length), inverse)
             scale = np.where(beyond, self.long_scale, scale)
-        cos, sin = tables(inverse, rows.position, scale)
+        cos, sin = tables(inverse, batch.positions, scale)
         return cos, -sin if self.backwards else sin
 
     def _stretched(self, length: Array) -> Array:

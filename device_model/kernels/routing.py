@@ -18,7 +18,7 @@ from device_model.numbers.numerics import STORAGE, Array, Numerics, wide
 from device_model.program.builder import Builder, kind_of
 from device_model.program.call import Call, integer, number, word
 from device_model.program.kernel import DTypes, Kernel, as_first
-from device_model.program.places import Buffer, Held, Item
+from device_model.program.places import Buffer, Fixed, Operation
 from dsl.graph import Attr
 
 
@@ -233,29 +233,29 @@ def route(
         write(chosen_at, share + token * top * size_of(share_kind), share_kind, top)
 
 
-def lower_route(target: Builder, item: Item) -> bool:
+def lower_route(target: Builder, operation: Operation) -> bool:
     """Emit the choice of experts."""
-    scores, bias = item.inputs[0], item.operand("bias")
-    choice, share = item.outputs
+    scores, bias = operation.inputs[0], operation.operand("bias")
+    choice, share = operation.outputs
     if not (isinstance(scores, Buffer) and isinstance(choice, Buffer)):
         return False
-    if not isinstance(share, Buffer) or not (bias is None or isinstance(bias, Held)):
+    if not isinstance(share, Buffer) or not (bias is None or isinstance(bias, Fixed)):
         return False
-    count, top = scores.width, integer(item.attrs, "top")
-    score = word(item.attrs, "score", "softmax")
+    count, top = scores.width, integer(operation.attrs, "top")
+    score = word(operation.attrs, "score", "softmax")
     target.reserve(4 * (3 * count + top) + 64)
     target.emit(
         opcodes.ROUTE, target.at(scores), kind_of(scores.dtype),
         0 if bias is None else target.at(bias), 0 if bias is None else kind_of(bias.array.dtype),
-        target.at(choice), target.at(share), kind_of(share.dtype), target.rows(), count, top,
+        target.at(choice), target.at(share), kind_of(share.dtype), target.tokens(), count, top,
         SPARSEMIXER if score == "sparsemixer" else SCORES[score][0],
-        int(word(item.attrs, "order", "before") == "before"),
-        int(bool(item.attrs.get("normalize", False))), integer(item.attrs, "groups", 1),
-        integer(item.attrs, "top_groups", 1),
-        integer(item.attrs, "group_best", 0) or (1 if bias is None else 2),
+        int(word(operation.attrs, "order", "before") == "before"),
+        int(bool(operation.attrs.get("normalize", False))), integer(operation.attrs, "groups", 1),
+        integer(operation.attrs, "top_groups", 1),
+        integer(operation.attrs, "group_best", 0) or (1 if bias is None else 2),
         reals=(
-            number(item.attrs, "scale", 1.0), number(item.attrs, "floor", 1e-20),
-            number(item.attrs, "least", 0.0), 2.0 * number(item.attrs, "jitter", 0.0),
+            number(operation.attrs, "scale", 1.0), number(operation.attrs, "floor", 1e-20),
+            number(operation.attrs, "least", 0.0), 2.0 * number(operation.attrs, "jitter", 0.0),
         ),
     )  # fmt: skip
     return True

@@ -15,7 +15,7 @@ ALIGNMENT = 4
 """Bytes per token are rounded to whole words, and no further: a tile of tokens is what hardware would align."""
 
 
-class Region(IntEnum):
+class Segment(IntEnum):
     """What an address is relative to.
 
     `BODY` and `HEAD` hold values per token of their part of the plan, `SEQUENCES` values per sequence. `STEP` and
@@ -36,24 +36,24 @@ class Region(IntEnum):
 class Space:
     """The memory of one buffer: where, and bytes per token."""
 
-    region: Region
+    segment: Segment
     bytes: int
 
 
 def allocate(
     spaces: Mapping[int, Space], used: Mapping[int, Sequence[int]], pinned: int | None = None
-) -> tuple[dict[Region, int], dict[int, int]]:
+) -> tuple[dict[Segment, int], dict[int, int]]:
     """Give each buffer an offset per token, large ones first: the lowest gap between those alive with it.
 
-    A pinned buffer is the first of its region.
+    A pinned buffer is the first of its segment.
     """
-    sizes: dict[Region, int] = {}
+    sizes: dict[Segment, int] = {}
     offsets: dict[int, int] = {}
-    for region in Region:
-        indices = [index for index in used if spaces[index].region is region]
+    for segment in Segment:
+        indices = [index for index in used if spaces[index].segment is segment]
         if not indices:
             continue
-        if region is Region.OUTPUT:
+        if segment is Segment.OUTPUT:
             offsets |= dict.fromkeys(indices, 0)
             continue
         indices.sort(key=lambda i: (i != pinned, -spaces[i].bytes, min(used[i]), i))
@@ -67,7 +67,7 @@ def allocate(
             ends = np.maximum.accumulate(np.concatenate([[0], start[order] + size[order]]))
             fits = np.flatnonzero(start[order] - ends[:-1] >= size[at])
             start[at] = ends[fits[0]] if len(fits) else ends[-1]
-        sizes[region] = int((start + size).max())
+        sizes[segment] = int((start + size).max())
         offsets |= dict(zip(indices, start.tolist(), strict=True))
     return sizes, offsets
 

@@ -13,9 +13,9 @@ from typing import TypeAlias
 
 from device_model.numbers.numerics import BF16, F16, F32, Array
 from device_model.numbers.packed import Packed
-from device_model.program.arena import Region, Space, allocate, rounded
-from device_model.program.call import Rows
-from device_model.program.places import Buffer, Held, Item, Kept, Place
+from device_model.program.arena import Segment, Space, allocate, rounded
+from device_model.program.call import Batch
+from device_model.program.places import Buffer, Fixed, Operation, Place, StateRef
 
 ARGUMENTS = 32
 REALS = 4
@@ -23,7 +23,7 @@ REALS = 4
 SEQUENCE, POSITION, SELECTION = 1 << 30, (1 << 30) + 1, (1 << 30) + 2
 """Buffers that the session fills before a step: per token its sequence and position, per result its token."""
 
-SESSION = (Region.STEP, Region.WANTED)
+SESSION = (Segment.STEP, Segment.WANTED)
 """Regions that the session fills before a step."""
 
 LENGTHS, FIRST_STATE = 0, 1
@@ -32,12 +32,12 @@ LENGTHS, FIRST_STATE = 0, 1
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A byte of a buffer in a region, or a row of the session's table.
+    """A byte of a buffer in a segment, or a row of the session's table.
 
-    With `count` it is no address: it is that many times the region's number of tokens.
+    With `count` it is no address: it is that many times the segment's number of tokens.
     """
 
-    region: Region
+    segment: Segment
     offset: int = 0
     buffer: int = -1
     count: int = 0
@@ -59,7 +59,7 @@ class Instruction:
 class Uncompiled:
     """An operation that the reference kernel computes, between two runs of the machine."""
 
-    item: Item
+    operation: Operation
 
 
 Step: TypeAlias = Instruction | Uncompiled
@@ -70,7 +70,7 @@ class Table:
     """Values per token that the session fills before a step, one array for each of its buffers."""
 
     key: Hashable
-    fill: Callable[[Rows], tuple[Array, ...]]
+    fill: Callable[[Batch], tuple[Array, ...]]
     buffers: tuple[int, ...]
 
 
@@ -90,30 +90,30 @@ class Builder:
     tables: list[Table] = field(default_factory=list)
 
     @property
-    def region(self) -> Region:
+    def segment(self) -> Segment:
         """Return the arena of the part that is being built."""
-        return Region.HEAD if self.head else Region.BODY
+        return Segment.HEAD if self.head else Segment.BODY
 
-    def rows(self, each: int = 1) -> Address:
+    def tokens(self, each: int = 1) -> Address:
         """Return the number of tokens of the part that is being built, times `each`."""
-        return Address(self.region, count=each)
+        return Address(self.segment, count=each)
 
     def reserve(self, size: int) -> None:
         """Ask for scratch memory per thread."""
         self.scratch = max(self.scratch, size)
 
-    def declare(self, index: int, size: int, region: Region | None = None) -> None:
+    def declare(self, index: int, size: int, segment: Segment | None = None) -> None:
         """Give a buffer its bytes per token, unless it has them already."""
-        self.spaces.setdefault(index, Space(self.region if region is None else region, size))
+        self.spaces.setdefault(index, Space(self.segment if segment is None else segment, size))
 
     def at(self, place: Place, offset: int = 0) -> Argument:
         """Return the address of a place; of a state, the address of its table of addresses."""
         match place:
-            case Held(array):
+            case Fixed(array):
                 self.holding.append(array)
                 return int(array.ctypes.data) + offset
-            case Kept(index):
-                return Address(Region.TABLES, FIRST_STATE + 2 * index)
+            case StateRef(index):
+                return Address(Segment.TABLES, FIRST_STATE + 2 * index)
             case Buffer(index):
                 return self._touch(index, offset)
             case Packed(values):
@@ -126,30 +126,30 @@ class Builder:
         self.declare(index, size)
         return self._touch(index, 0)
 
-    def given(self, index: int, size: int, region: Region | None = None) -> Address:
+    def given(self, index: int, size: int, segment: Segment | None = None) -> Address:
         """Return a buffer that is filled before the first step."""
-        self.declare(index, size, region)
+        self.declare(index, size, segment)
         self.used.setdefault(index, []).append(0)
         return self._touch(index, 0)
 
     def sequence(self) -> Address:
         """Return the table of each token's sequence."""
-        return self.given(SEQUENCE, 8, Region.STEP)
+        return self.given(SEQUENCE, 8, Segment.STEP)
 
     def position(self) -> Address:
         """Return the table of each token's position."""
-        return self.given(POSITION, 8, Region.STEP)
+        return self.given(POSITION, 8, Segment.STEP)
 
     def lengths(self) -> Address:
         """Return the table of each sequence's context after the step."""
-        return Address(Region.TABLES, LENGTHS)
+        return Address(Segment.TABLES, LENGTHS)
 
-    def room(self, state: Kept) -> Address:
+    def room(self, state: StateRef) -> Address:
         """Return the table of each sequence's room in a state."""
-        return Address(Region.TABLES, FIRST_STATE + 2 * state.index + 1)
+        return Address(Segment.TABLES, FIRST_STATE + 2 * state.index + 1)
 
     def filled(
-        self, key: Hashable, fill: Callable[[Rows], tuple[Array, ...]], *sizes: int
+        self, key: Hashable, fill: Callable[[Batch], tuple[Array, ...]], *sizes: int
     ) -> tuple[Address, ...]:
         """Return tables of so many bytes per token that are filled before a step; equal keys share them."""
         for known in self.tables:
@@ -157,11 +157,11 @@ class Builder:
                 return tuple(self._touch(buffer, 0) for buffer in known.buffers)
         first = SELECTION + 1 + sum(len(table.buffers) for table in self.tables)
         self.tables.append(Table(key, fill, tuple(range(first, first + len(sizes)))))
-        return tuple(self.given(first + i, size, Region.STEP) for i, size in enumerate(sizes))
+        return tuple(self.given(first + i, size, Segment.STEP) for i, size in enumerate(sizes))
 
     def _touch(self, index: int, offset: int) -> Address:
         self.used.setdefault(index, []).append(len(self.steps))
-        return Address(self.spaces[index].region, offset, index)
+        return Address(self.spaces[index].segment, offset, index)
 
     def emit(self, opcode: int, *arguments: Argument, reals: Sequence[float] = ()) -> None:
         """Append an instruction; the buffers that it mentions live at least until it."""
@@ -170,29 +170,29 @@ class Builder:
                 self.used[argument.buffer].append(len(self.steps))
         self.steps.append(Instruction(opcode, arguments, tuple(reals)))
 
-    def leave(self, item: Item) -> None:
+    def leave(self, operation: Operation) -> None:
         """Append an operation for the reference kernel."""
-        for place in (*item.inputs, *item.outputs):
+        for place in (*operation.inputs, *operation.outputs):
             self.at(place)
-        self.steps.append(Uncompiled(item))
+        self.steps.append(Uncompiled(operation))
 
     def keep(self, place: Place) -> None:
         """Keep a buffer alive up to here."""
         self.at(place)
 
-    def finish(self) -> Program:
+    def finish(self) -> Code:
         """Place every buffer and return the program."""
-        session = {i for i, space in self.spaces.items() if space.region in SESSION}
+        session = {i for i, space in self.spaces.items() if space.segment in SESSION}
         used = {i: (*at, len(self.steps)) if i in session else at for i, at in self.used.items()}
         sizes, offsets = allocate(self.spaces, used, self.selected)
         ends = [
             offsets[index] + rounded(self.spaces[index].bytes)
             for index, at in used.items()
-            if self.spaces[index].region is Region.BODY and max(at) >= self.head_start
+            if self.spaces[index].segment is Segment.BODY and max(at) >= self.head_start
         ]
         # A single value is moved down within its own memory; of several, one could be moved onto another.
         beneath = max(ends, default=0) if len(ends) > 1 else 0
-        return Program(
+        return Code(
             tuple(self.steps), offsets, sizes, self.spaces, tuple(self.holding),
             tuple(self.tables), self.scratch, self.score_rows, beneath,
         )  # fmt: skip
@@ -207,7 +207,7 @@ def kind_of(dtype: object) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class Code:
     """Steps with placed buffers. `holding` keeps alive the arrays whose addresses the steps contain.
 
     The head's values lie behind the first `beneath_head` bytes per token of the body's, which it reads.
@@ -215,7 +215,7 @@ class Program:
 
     steps: tuple[Step, ...]
     offsets: dict[int, int]
-    bytes_per_token: dict[Region, int]
+    bytes_per_token: dict[Segment, int]
     spaces: dict[int, Space]
     holding: tuple[Array, ...]
     tables: tuple[Table, ...]
@@ -224,6 +224,6 @@ class Program:
     beneath_head: int
 
     def address(self, index: int, bases: Array, counts: Array) -> int:
-        """Return where a buffer is for given region addresses and token counts."""
-        region = self.spaces[index].region
-        return int(bases[region] + self.offsets[index] * counts[region])
+        """Return where a buffer is for given segment addresses and token counts."""
+        segment = self.spaces[index].segment
+        return int(bases[segment] + self.offsets[index] * counts[segment])

@@ -16,14 +16,14 @@ from dsl.graph import Attr
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class Batch:
     """The new tokens of one step: whose they are and where they stand.
 
     `starts` has one entry more than there are sequences; `lengths` counts the context after the step.
     """
 
-    sequence: Array
-    position: Array
+    slots: Array
+    positions: Array
     starts: Array
     lengths: Array
 
@@ -44,7 +44,7 @@ class Call:
     inputs: tuple[Operand, ...]
     operands: tuple[str, ...]
     attrs: Mapping[str, Attr]
-    rows: Rows
+    batch: Batch
     numerics: Numerics
     product: Product | None = None
 

@@ -11,13 +11,13 @@ import numpy as np
 from device_model.numbers.numerics import STORAGE, Numerics
 from device_model.program.builder import Builder
 from device_model.program.call import Reference
-from device_model.program.places import Item
+from device_model.program.places import Operation
 from dsl.graph import Attr
 from dsl.types import DType
 
 DTypes: TypeAlias = tuple[np.dtype[Any], ...]
-Lower: TypeAlias = Callable[[Builder, Item], bool]
-"""Emits the instructions of an item, or emits nothing and returns False where only the reference can compute it."""
+Lower: TypeAlias = Callable[[Builder, Operation], bool]
+"""Emits the instructions of an operation, or none and returns False where only the reference can compute it."""
 
 Result: TypeAlias = Callable[[DTypes, Mapping[str, Attr], Numerics], DTypes]
 

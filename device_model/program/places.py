@@ -1,7 +1,7 @@
 """Where the operands of a planned operation are, and the operation itself.
 
-A place is a value per token (`Buffer`), an array that never changes (`Held`, or `Packed` as it is stored) or what
-persists between steps (`Kept`).
+A place is a value per token (`Buffer`), an array that never changes (`Fixed`, or `Packed` as it is stored) or what
+persists between steps (`StateRef`).
 Nothing here allocates.
 """
 
@@ -42,14 +42,14 @@ class Buffer:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Held:
+class Fixed:
     """A weight or a constant."""
 
     array: Array
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StateRef:
     """A state: before the context axis `outer` shape, after it `inner`; one instance per sequence.
 
     A state of fixed size does not grow: `outer` is its shape. A ring keeps the last `ring` tokens of the context.
@@ -77,11 +77,11 @@ class Kept:
         return prod(self.outer) * prod(self.inner) * self.dtype.itemsize
 
 
-Place: TypeAlias = Buffer | Held | Kept | Packed
+Place: TypeAlias = Buffer | Fixed | StateRef | Packed
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class Operation:
     """One planned operation; `operands` names the parameter of each input.
 
     `head` operations see only the tokens whose results are asked for. `span` and `layer` say where it comes from;
@@ -105,4 +105,4 @@ class Item:
 
 def dtype_of(place: Place) -> np.dtype[Any]:
     """Return the array dtype of what is at a place."""
-    return place.array.dtype if isinstance(place, Held) else place.dtype
+    return place.array.dtype if isinstance(place, Fixed) else place.dtype

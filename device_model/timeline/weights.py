@@ -13,7 +13,7 @@ import numpy as np
 from device_model.cost.rates import operand_bits
 from device_model.timeline.sizes import size_at
 from device_model.timeline.tasks import KINDS, Kind
-from dsl.counting.footprint import Part, weight_bytes
+from dsl.counting.footprint import LayerFootprint, weight_bytes
 from dsl.graph import Graph, Node, Weight
 from dsl.symbolic import Dim, ratio, symbol
 
@@ -23,7 +23,7 @@ PRODUCTS = frozenset({Kind.GEMM, Kind.EXPERTS})
 class Weights:
     """The weights of one graph, with what reads them; `parts` are those of its footprint."""
 
-    def __init__(self, graph: Graph, parts: tuple[Part, ...]) -> None:
+    def __init__(self, graph: Graph, parts: tuple[LayerFootprint, ...]) -> None:
         self.graph, self.parts = graph, parts
         self.readers = _readers(graph)
 

@@ -32,7 +32,7 @@ class OpWork:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class LayerFootprint:
     """A layer class, or what is outside of layers: bytes and work of one layer, and how many there are."""
 
     name: str
@@ -64,7 +64,7 @@ class Footprint:
     `state_per_token` is what one more token of context adds to one sequence.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[LayerFootprint, ...]
 
     @property
     def weights(self) -> Dim:
@@ -133,7 +133,7 @@ def weight_bytes(weight: Weight) -> Dim:
 
 def _part(
     graph: Graph, name: str, body: Body, layers: tuple[int, ...], stages: str | None = None
-) -> Part:
+) -> LayerFootprint:
     works = tuple(_works(graph, body))
     own = [s.type for s in body.states if s.item is None]
     state = _sum(local_bytes(t) for t in own)
@@ -141,7 +141,7 @@ def _part(
     if body is graph.body:
         state = state + _sum(a.count * local_bytes(a.type) for a in graph.arrays)
         per_token = per_token + _sum(a.count * _per_token(graph, a.type) for a in graph.arrays)
-    return Part(
+    return LayerFootprint(
         name,
         layers,
         _sum(weight_bytes(w) for w in body.weights),

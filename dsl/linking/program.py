@@ -23,7 +23,7 @@ from dsl.types import DType
 MAX_FILES = 64
 Node = TypeVar("Node", bound=sx.Syntax)
 
-Load = Callable[[sx.String], sx.File]
+ReadFile = Callable[[sx.String], sx.File]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Program:
         return families[0]
 
 
-def link(file: sx.File, load: Load) -> Program:
+def link(file: sx.File, load: ReadFile) -> Program:
     """Return the program of a file; `load` gives the file that a `use` names."""
     files = [file]
     seen: dict[str, sx.Use] = {}

@@ -15,7 +15,7 @@ from device_model.weights.reading import TensorReader
 from dsl.diagnostics import refuse
 from dsl.graph import Graph
 from porting.diff import reproduction
-from porting.diff.search import Guilty, Part, Search
+from porting.diff.search import Comparison, Guilty, Search
 from porting.files.progress import Progress, silent
 from porting.original.reference import Reference, Stretch
 from porting.validate import CHUNK, sample_rows
@@ -27,11 +27,11 @@ FOLDER = "diff"
 class Departure:
     """Every part of a port beside the reference; `reproduction` is the folder with the first guilty operation."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[Comparison, ...]
     reproduction: Path | None = None
 
     @property
-    def sources(self) -> tuple[Part, ...]:
+    def sources(self) -> tuple[Comparison, ...]:
         """Return the parts that depart although they got the reference's own values."""
         return tuple(part for part in self.parts if part.guilty is not None)
 
@@ -68,8 +68,8 @@ def compare(
 
 def _walk(
     search: Search, model: Reference, tokens: Sequence[int], chunk: int, progress: Progress
-) -> tuple[Part, ...]:
-    parts: list[Part] = []
+) -> tuple[Comparison, ...]:
+    parts: list[Comparison] = []
     stage = "compare in chunks" if chunk else "compare"
 
     def visit(stretch: Stretch) -> None:

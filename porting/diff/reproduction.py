@@ -18,13 +18,13 @@ from device_model.kernels.table import KERNELS
 from device_model.numbers.catalogue import numerics_named
 from device_model.numbers.numerics import wide
 from device_model.numbers.packed import Packed
-from device_model.program.call import Call, Operand, Rows
+from device_model.program.call import Batch, Call, Operand
 from dsl.types import DTYPES, DType
 from porting.diff.search import Guilty
 from porting.files.atomic import replace_directory
 
 CASE, VALUES = "case.json", "values.npz"
-ROWS = ("sequence", "position", "starts", "lengths")
+BATCH = ("slots", "positions", "starts", "lengths")
 
 
 def write(folder: Path, guilty: Guilty, text: str) -> bool:
@@ -36,12 +36,12 @@ def write(folder: Path, guilty: Guilty, text: str) -> bool:
         "op": guilty.op,
         "layer": guilty.layer,
         "text": text,
-        "operands": list(seen.item.operands),
+        "operands": list(seen.operation.operands),
         "states": [isinstance(operand, tuple) for operand in seen.operands],
-        "attrs": {name: _written(value) for name, value in seen.item.attrs.items()},
+        "attrs": {name: _written(value) for name, value in seen.operation.attrs.items()},
     }
     arrays = {f"operand{i}": _array(operand) for i, operand in enumerate(seen.operands)}
-    arrays |= {f"rows_{name}": getattr(seen.rows, name) for name in ROWS}
+    arrays |= {f"batch_{name}": getattr(seen.batch, name) for name in BATCH}
     arrays["result"] = wide(seen.result)
     stored = io.BytesIO()
     np.savez(stored, **arrays)  # type: ignore[arg-type]
@@ -59,9 +59,9 @@ def replay(folder: Path) -> float:
     for number, is_state in enumerate(case["states"]):
         array = arrays[f"operand{number}"]
         operands.append((array,) if is_state else array)
-    rows = Rows(*(arrays[f"rows_{name}"] for name in ROWS))
+    batch = Batch(*(arrays[f"batch_{name}"] for name in BATCH))
     attrs = {name: _read(value) for name, value in case["attrs"].items()}
-    call = Call(tuple(operands), tuple(case["operands"]), attrs, rows, numerics_named("f32"))
+    call = Call(tuple(operands), tuple(case["operands"]), attrs, batch, numerics_named("f32"))
     result = np.asarray(KERNELS[case["op"]].reference(call)[0], np.float64)
     wanted = np.asarray(arrays["result"], np.float64)
     length = float(np.sqrt((wanted**2).sum()))
@@ -79,14 +79,14 @@ def _written(value: object) -> object:
     if isinstance(value, DType):
         return {"dtype": value.name}
     if isinstance(value, tuple):
-        return [_written(item) for item in value]
+        return [_written(operation) for operation in value]
     return value if isinstance(value, (bool, int, float, str)) else str(value)
 
 
 def _read(value: Any) -> Any:
     if isinstance(value, Mapping):
         return DTYPES[value["dtype"]]
-    return tuple(_read(item) for item in value) if isinstance(value, list) else value
+    return tuple(_read(operation) for operation in value) if isinstance(value, list) else value
 
 
 if __name__ == "__main__":

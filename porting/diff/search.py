@@ -19,8 +19,8 @@ from device_model.engine.states import Cache
 from device_model.numbers.catalogue import numerics_named
 from device_model.numbers.numerics import wide
 from device_model.numbers.packed import Packed
-from device_model.program.call import Operand, Rows
-from device_model.program.places import Buffer, Held, Item, Kept, Place
+from device_model.program.call import Batch, Operand
+from device_model.program.places import Buffer, Fixed, Operation, Place, StateRef
 from dsl.source import Span
 from porting.diff.matching import TOLERANCES, Golden
 from porting.original.reference import Stretch
@@ -40,9 +40,9 @@ ABSORBED = frozenset({"head_matmul"})
 class Seen:
     """One evaluation of an operation: its operands, a state as of one sequence, and its first result."""
 
-    item: Item
+    operation: Operation
     operands: tuple[Operand, ...]
-    rows: Rows
+    batch: Batch
     result: Array
 
 
@@ -62,7 +62,7 @@ class Guilty:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Comparison:
     """One stretch of the program with the reference's input.
 
     `error` is that of its result, relative; `guilty` is None where it agrees.
@@ -97,7 +97,7 @@ class Search:
         """Return the number of parts: the layers, what is before them and what is behind."""
         return len(self._bounds)
 
-    def compare(self, stretch: Stretch, chunk: int = 0) -> Part:
+    def compare(self, stretch: Stretch, chunk: int = 0) -> Comparison:
         """Return how the port's part of the same number does: fed at once, or `chunk` tokens a step."""
         number = stretch.number
         if stretch.entering is not None:
@@ -114,8 +114,8 @@ class Search:
             error = _distance(got.reshape(stretch.leaving.shape), stretch.leaving)
         name = self._name(number)
         if error <= AGREES:
-            return Part(number, name, steps, error, None)
-        return Part(number, name, steps, error, self._guilty(number, flow, golden))
+            return Comparison(number, name, steps, error, None)
+        return Comparison(number, name, steps, error, self._guilty(number, flow, golden))
 
     def _name(self, number: int) -> str:
         if number == 0:
@@ -137,7 +137,7 @@ class Search:
             return None
         first, last = self._bounds[number]
         for at in range(last - 1, first - 1, -1):
-            made = [p.index for p in self._plan.items[at].outputs if isinstance(p, Buffer)]
+            made = [p.index for p in self._plan.operations[at].outputs if isinstance(p, Buffer)]
             if place.index in made:
                 return flow.results[at][made.index(place.index)]
         return None
@@ -155,44 +155,44 @@ class Search:
         for start in range(0, len(self._tokens), size):
             stop = min(len(self._tokens), start + size)
             cache.extend(np.array([stop - start]))
-            rows = Rows(
+            batch = Batch(
                 np.zeros(stop - start, np.int64),
                 np.arange(start, stop),
                 np.array([0, stop - start]),
                 cache.lengths,
             )
             for part in needed:
-                self._step(part, rows, cache, flow if part == number else None)
+                self._step(part, batch, cache, flow if part == number else None)
         return flow
 
-    def _step(self, number: int, rows: Rows, cache: Cache, flow: _Flow | None) -> None:
+    def _step(self, number: int, batch: Batch, cache: Cache, flow: _Flow | None) -> None:
         values: dict[int, Array] = {}
 
         def read(place: Buffer) -> Array:
             if place.index not in values:
-                self._early(place.index, values, rows, cache)
+                self._early(place.index, values, batch, cache)
             return values[place.index].reshape(-1, *place.shape)
 
         def write(place: Buffer, array: Array) -> None:
             values[place.index] = array
 
-        self._given(number, rows, write)
+        self._given(number, batch, write)
         first, last = self._bounds[number]
         for at in range(first, last):
             if at == self._plan.body:
                 self._narrow(read, values)
-            item = self._plan.items[at]
-            operands = () if flow is None else _copies(item, read, cache)
-            interpreter.run(item, read, write, cache, rows, numerics_named("f32"))
-            made = [read(p) for p in item.outputs if isinstance(p, Buffer)]
+            operation = self._plan.operations[at]
+            operands = () if flow is None else _copies(operation, read, cache)
+            interpreter.run(operation, read, write, cache, batch, numerics_named("f32"))
+            made = [read(p) for p in operation.outputs if isinstance(p, Buffer)]
             if flow is not None and made:
-                _keep(flow, at, Seen(item, operands, rows, np.array(made[0])), made)
-        if number == self.parts - 1 and self._plan.body == len(self._plan.items):
+                _keep(flow, at, Seen(operation, operands, batch, np.array(made[0])), made)
+        if number == self.parts - 1 and self._plan.body == len(self._plan.operations):
             self._narrow(read, values)
 
-    def _given(self, number: int, rows: Rows, write: interpreter.Write) -> None:
+    def _given(self, number: int, batch: Batch, write: interpreter.Write) -> None:
         """Write the tokens and, for a layer, the reference's hidden states."""
-        here = slice(int(rows.position[0]), int(rows.position[-1]) + 1)
+        here = slice(int(batch.positions[0]), int(batch.positions[-1]) + 1)
         for given in self._plan.inputs:
             write(given, self._tokens[here].astype(given.dtype))
         golden = self._entering.get(number)
@@ -204,20 +204,20 @@ class Search:
         if isinstance(place, Buffer):
             write(place, golden[here].astype(place.dtype).reshape(-1, *place.shape))
 
-    def _early(self, index: int, values: dict[int, Array], rows: Rows, cache: Cache) -> None:
+    def _early(self, index: int, values: dict[int, Array], batch: Batch, cache: Cache) -> None:
         """Compute what an earlier part made and this one reads besides the hidden states."""
-        makers = (i for i in self._plan.items if index in {_memory(p)[1] for p in i.outputs})
+        makers = (i for i in self._plan.operations if index in {_memory(p)[1] for p in i.outputs})
         maker = next(makers)
 
         def read(place: Buffer) -> Array:
             if place.index not in values:
-                self._early(place.index, values, rows, cache)
+                self._early(place.index, values, batch, cache)
             return values[place.index].reshape(-1, *place.shape)
 
         def write(place: Buffer, array: Array) -> None:
             values[place.index] = array
 
-        interpreter.run(maker, read, write, cache, rows, numerics_named("f32"))
+        interpreter.run(maker, read, write, cache, batch, numerics_named("f32"))
 
     def _narrow(self, read: interpreter.Read, values: dict[int, Array]) -> None:
         for selection in self._plan.selections:
@@ -228,9 +228,14 @@ class Search:
         states = {s.index for s in self._states(number)}
         return [n for n in range(number) if states & {s.index for s in self._states(n)}]
 
-    def _states(self, number: int) -> list[Kept]:
+    def _states(self, number: int) -> list[StateRef]:
         first, last = self._bounds[number]
-        return [p for i in self._plan.items[first:last] for p in i.inputs if isinstance(p, Kept)]
+        return [
+            p
+            for i in self._plan.operations[first:last]
+            for p in i.inputs
+            if isinstance(p, StateRef)
+        ]
 
     # Blame
 
@@ -257,7 +262,7 @@ class Search:
         plain = {at for at, made in flow.results.items() if not any(map(_varies, made))}
         sound = self._upstream_of_known(number, known, plain)
         found = [at for at in range(first, last) if flow.results.get(at) and at not in sound]
-        ops = self._plan.items
+        ops = self._plan.operations
         return (
             [at for at in found if ops[at].op not in MOVING | ABSORBED]
             or [at for at in found if ops[at].op not in MOVING]
@@ -274,27 +279,29 @@ class Search:
         for at in range(last - 1, first - 1, -1):
             if at in plain:
                 continue
-            item = self._plan.items[at]
-            makes = {_memory(p) for p in _made(item)}
-            if (known[at] and any(isinstance(p, Buffer) for p in item.outputs)) or makes & wanted:
+            operation = self._plan.operations[at]
+            makes = {_memory(p) for p in _made(operation)}
+            if (
+                known[at] and any(isinstance(p, Buffer) for p in operation.outputs)
+            ) or makes & wanted:
                 sound.add(at)
-                wanted |= {_memory(p) for p in item.inputs if isinstance(p, Buffer | Kept)}
+                wanted |= {_memory(p) for p in operation.inputs if isinstance(p, Buffer | StateRef)}
         return sound
 
     def _named(self, at: int, flow: _Flow, golden: Golden) -> Guilty | None:
-        item = self._plan.items[at]
-        if item.span is None:
+        operation = self._plan.operations[at]
+        if operation.span is None:
             return None
-        constant = self._unknown_constant(item, golden)
+        constant = self._unknown_constant(operation, golden)
         if constant is not None:
             distance = golden.nearest(wide(constant.array))
             return Guilty(constant.op, constant.span, constant.layer, distance, None)
         distance = golden.nearest(flow.results[at][0])
-        return Guilty(item.op, item.span, item.layer, distance, flow.last[at])
+        return Guilty(operation.op, operation.span, operation.layer, distance, flow.last[at])
 
-    def _unknown_constant(self, item: Item, golden: Golden) -> Constant | None:
+    def _unknown_constant(self, operation: Operation, golden: Golden) -> Constant | None:
         """Return a constant among the operands that the reference does not have."""
-        held = [p.array for p in item.inputs if isinstance(p, Held)]
+        held = [p.array for p in operation.inputs if isinstance(p, Fixed)]
         for constant in self._plan.constants:
             if any(constant.array is array for array in held):
                 array = np.atleast_1d(np.asarray(wide(constant.array), np.float64))
@@ -305,42 +312,45 @@ class Search:
 
 def _bounds(plan: Plan) -> list[tuple[int, int]]:
     """Return the first and last operation of every part."""
-    ends = [mark.items for mark in plan.marks]
-    start = next((n for n, item in enumerate(plan.items) if item.layer >= 0), len(plan.items))
+    ends = [mark.operations for mark in plan.marks]
+    start = next(
+        (n for n, operation in enumerate(plan.operations) if operation.layer >= 0),
+        len(plan.operations),
+    )
     if not ends:
-        return [(0, 0), (0, len(plan.items))]
+        return [(0, 0), (0, len(plan.operations))]
     starts = [start, *ends]
-    return [(0, start), *zip(starts[:-1], ends, strict=True), (ends[-1], len(plan.items))]
+    return [(0, start), *zip(starts[:-1], ends, strict=True), (ends[-1], len(plan.operations))]
 
 
-def _made(item: Item) -> tuple[Place, ...]:
+def _made(operation: Operation) -> tuple[Place, ...]:
     """Return what an operation changes: its results, and the state that it writes."""
-    states = tuple(p for p in item.inputs if isinstance(p, Kept))
-    return (*item.outputs, *states) if not item.outputs else item.outputs
+    states = tuple(p for p in operation.inputs if isinstance(p, StateRef))
+    return (*operation.outputs, *states) if not operation.outputs else operation.outputs
 
 
 def _memory(place: Place) -> tuple[str, int]:
     """Return what tells two places' memory apart."""
-    if isinstance(place, Kept):
+    if isinstance(place, StateRef):
         return "state", place.index
     return "buffer", place.index if isinstance(place, Buffer) else id(place)
 
 
-def _copies(item: Item, read: interpreter.Read, cache: Cache) -> tuple[Operand, ...]:
+def _copies(operation: Operation, read: interpreter.Read, cache: Cache) -> tuple[Operand, ...]:
     """Return an operation's operands, those copied that may change."""
 
     def copied(place: Place) -> Operand:
         match place:
-            case Held(array):
+            case Fixed(array):
                 return array
             case Packed():
                 return place
-            case Kept():
+            case StateRef():
                 return tuple(np.array(array) for array in cache.context(place))
             case Buffer():
                 return np.array(read(place))
 
-    return tuple(map(copied, item.inputs))
+    return tuple(map(copied, operation.inputs))
 
 
 def _keep(flow: _Flow, at: int, seen: Seen, made: Sequence[Array]) -> None:

@@ -29,7 +29,7 @@ from porting.config import ignored_keys
 from porting.config.reader import ModelConfig
 from porting.config.text_part import text_part
 from porting.origin.resolve import Origin
-from porting.planning import gap
+from porting.planning import missing_family
 from porting.planning.library import find_family
 from porting.report.model import (
     ConfigKeys,
@@ -67,7 +67,7 @@ def plan(origin: Origin, config: ModelConfig, checkpoint: Checkpoint) -> Plan:
     """Return the plan of a port; raises `Refused` with everything that is wrong."""
     program = find_family(config.architecture)
     if program is None:
-        raise gap.refusal(config)
+        raise missing_family.refusal(config)
     program, config = as_stored(program, text_part(config), checkpoint.tensors)
     values = dict(config.values) | {STORED_DTYPE: stored_dtype(checkpoint)}
     checked = infer(program.family(), program.blocks, values, checkpoint.tensors)

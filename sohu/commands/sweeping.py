@@ -16,12 +16,12 @@ from device_model.chips.chip import QUANTITIES
 from device_model.chips.chip import device as device_named
 from device_model.cost.calibration import calibration
 from device_model.memory.capacity import parse_mesh
-from device_model.timeline.grid import evaluate_design
+from device_model.timeline.design_space import evaluate_design
 from dsl.diagnostics import refuse
 from porting.planning.bound import bound_graph
 from porting.planning.library import write_text
-from sohu.performance.sweeps.study import Study
-from sohu.performance.sweeps.varying import parse_design
+from sohu.performance.sweeps.axes import parse_design
+from sohu.performance.sweeps.sweep import Study
 from sohu.terminal import console, tables
 
 OK, FAILED = 0, 1

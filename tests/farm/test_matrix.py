@@ -15,8 +15,8 @@ from farm.registry import family_types, spec_lines, uncovered_types
 from farm.shrink import causal_types
 from farm.status import as_html, as_markdown, status_of
 from farm.store import Store, newest
-from porting.planning.gap import lacking
 from porting.planning.library import families
+from porting.planning.missing_family import lacking
 from porting.validate import MODES
 
 ROOT = Path(__file__).parents[2]

@@ -54,7 +54,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class LayerTable:
     """A layer class with its tasks."""
 
     name: str
@@ -74,7 +74,7 @@ class Shown:
     roofline: Markup
     bars: Markup
     memory: Markup
-    parts: tuple[Part, ...]
+    parts: tuple[LayerTable, ...]
 
 
 def render_page(profile: Profile) -> str:
@@ -126,7 +126,7 @@ def _shown(profile: Profile, phase: Phase) -> Shown:
     )
 
 
-def _part(phase: Phase, part: Layers) -> Part:
+def _part(phase: Phase, part: Layers) -> LayerTable:
     whole = phase.timeline.seconds
     total = part.count * part.seconds
     each = f"{part.count} × {duration(part.seconds)} = " if part.count > 1 else ""
@@ -147,7 +147,7 @@ def _part(phase: Phase, part: Layers) -> Part:
         )
         for e in part.entries
     )
-    return Part(part.name, words, tasks)
+    return LayerTable(part.name, words, tasks)
 
 
 def _swept(profile: Profile) -> dict[str, object] | None:

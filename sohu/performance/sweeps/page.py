@@ -14,7 +14,7 @@ from device_model.chips.chip import QUANTITIES
 from device_model.timeline.design import read_by
 from porting.pages import frame
 from sohu.performance.sweeps.plot import plot_front
-from sohu.performance.sweeps.study import CHIP, USER, Best, Study, shown
+from sohu.performance.sweeps.sweep import CHIP, USER, Best, Study, shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from device_model.timeline.front import front, thinned
-from sohu.performance.sweeps.study import CHIP, USER, Study
+from device_model.timeline.pareto import front, thinned
+from sohu.performance.sweeps.sweep import CHIP, USER, Study
 
 WIDTH, HEIGHT = 880, 430
 LEFT, RIGHT, TOP, BOTTOM = 72, 20, 14, 46

@@ -61,7 +61,7 @@ def test_a_decode_step_reuses_the_memory_of_the_last_one(devices: dict[int, Engi
     session = devices[2].session()
     session.step([tokens(VOCABULARY, 20)], logits="last")
     session.step([tokens(VOCABULARY, 1)], logits="last")
-    held = {region: array.ctypes.data for region, array in session._executor._arenas.items()}
+    held = {segment: array.ctypes.data for segment, array in session._executor._arenas.items()}
     states = session.cache.table.copy()
     for _ in range(5):
         session.step([tokens(VOCABULARY, 1)], logits="last")

@@ -313,7 +313,7 @@ def test_the_head_keeps_its_weights(name: str) -> None:
     engine = Engine(model.graph(), ArrayReader(model.weights()), name)
     by_item = [
         (item.head, isinstance(item.inputs[1], Packed))
-        for item in engine.plan.items
+        for item in engine.plan.operations
         if item.op == "matmul"
     ]
     assert by_item == [(False, True)] * 7 * model.L + [(True, False)]

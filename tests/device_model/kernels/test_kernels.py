@@ -12,7 +12,7 @@ from device_model.kernels.rotary import frequencies, tables
 from device_model.kernels.table import KERNELS
 from device_model.numbers.catalogue import numerics_named
 from device_model.numbers.numerics import Array
-from device_model.program.call import Call, Rows
+from device_model.program.call import Batch, Call
 from device_model.weights.reading import ArrayReader, RandomReader, shapes_of
 from dsl.graph import Attr
 from dsl.ops import OPS
@@ -29,7 +29,7 @@ def test_every_operation_has_a_kernel() -> None:
 
 def call(op: str, *inputs: Array, **attrs: Attr) -> tuple[Array, ...]:
     count = len(inputs[0])
-    rows = Rows(
+    rows = Batch(
         np.zeros(count, np.int64), np.arange(count), np.array([0, count]), np.array([count])
     )
     return KERNELS[op].reference(

@@ -13,7 +13,7 @@ from device_model.engine.engine import Engine
 from device_model.kernels.position import scales, sinusoids, slopes
 from device_model.kernels.rotary import frequencies, rotation
 from device_model.numbers.numerics import Array
-from device_model.program.call import Rows
+from device_model.program.call import Batch
 from device_model.weights.reading import ArrayReader
 from dsl.diagnostics import Refused
 from dsl.graph import Attr, Node
@@ -30,11 +30,11 @@ def modeling(name: str) -> Any:
     return importlib.import_module(f"transformers.models.{name}.modeling_{name}")
 
 
-def rows(length: int, start: int = 0) -> Rows:
+def rows(length: int, start: int = 0) -> Batch:
     """Return the rows of the last tokens of one sequence of this length."""
     count = length - start
     sequence = np.zeros(count, np.int64)
-    return Rows(sequence, np.arange(start, length), np.array([0, count]), np.array([length]))
+    return Batch(sequence, np.arange(start, length), np.array([0, count]), np.array([length]))
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_dynamic(length: int) -> None:
 
 def test_the_length_that_counts_is_each_sequences_own() -> None:
     sequence = np.array([0, 0, 1])
-    packed = Rows(sequence, np.array([3, 4, 9]), np.array([0, 2, 3]), np.array([5, 10]))
+    packed = Batch(sequence, np.array([3, 4, 9]), np.array([0, 2, 3]), np.array([5, 10]))
     short, long = np.array([1.0, 0.1]), np.array([0.5, 0.05])
     cos, _ = rotation({"original": 5.0}, short, long).tables(packed)
     assert np.allclose(cos, np.cos([[3, 0.3], [4, 0.4], [4.5, 0.45]]))

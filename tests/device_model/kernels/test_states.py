@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from device_model.engine.engine import Engine
 from device_model.engine.states import Cache
 from device_model.numbers.numerics import STORAGE
-from device_model.program.call import Rows
-from device_model.program.places import Kept
+from device_model.program.call import Batch
+from device_model.program.places import StateRef
 from device_model.weights.reading import ArrayReader
 from dsl.counting.footprint import footprint
 from dsl.graph import Graph
@@ -176,7 +176,7 @@ def test_a_ring_keeps_what_its_type_says_and_its_memory_is_bounded() -> None:
 
 @given(st.integers(1, 20), st.lists(st.integers(0, 30), min_size=1, max_size=30), st.integers(1, 3))
 def test_a_ring_holds_the_last_tokens(ring: int, counts: list[int], heads: int) -> None:
-    state = Kept(0, (heads,), (2,), np.dtype(np.float32), ring=ring)
+    state = StateRef(0, (heads,), (2,), np.dtype(np.float32), ring=ring)
     cache = Cache([state], 1)
     everything = np.zeros((0, heads, 2), np.float32)
     for count in counts:
@@ -184,7 +184,7 @@ def test_a_ring_holds_the_last_tokens(ring: int, counts: list[int], heads: int) 
         cache.extend(np.array([count]))
         new = np.random.default_rng(length).normal(size=(count, heads, 2)).astype(np.float32)
         position = np.arange(length, length + count)
-        rows = Rows(np.zeros(count, np.int64), position, np.array([0, count]), cache.lengths)
+        rows = Batch(np.zeros(count, np.int64), position, np.array([0, count]), cache.lengths)
         cache.append(state, new, rows)
         everything = np.concatenate([everything, new])
         (kept,) = cache.context(state)

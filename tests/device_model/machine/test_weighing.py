@@ -6,9 +6,9 @@ import pytest
 from device_model.machine import order
 from device_model.machine.weighing import KEYS, softmax, weigh
 from device_model.numbers.numerics import Array
-from device_model.program.arena import Region, Space
-from device_model.program.binding import Binding
-from device_model.program.builder import Address, Instruction, Program
+from device_model.program.addresses import Addresses
+from device_model.program.arena import Segment, Space
+from device_model.program.builder import Address, Code, Instruction
 
 ZERO, ONE = np.float32(0), np.float32(1)
 
@@ -56,14 +56,14 @@ def test_values_are_added_key_by_key_across_blocks(keys: int) -> None:
 
 def test_a_program_bound_again_is_bound_anew() -> None:
     step = Instruction(
-        3, (Address(Region.BODY, 4, 0), Address(Region.OUTPUT, 0, 1), 9, Address(Region.BODY, count=5)), (0.5,)
+        3, (Address(Segment.BODY, 4, 0), Address(Segment.OUTPUT, 0, 1), 9, Address(Segment.BODY, count=5)), (0.5,)
     )  # fmt: skip
-    spaces = {0: Space(Region.BODY, 8), 1: Space(Region.OUTPUT, 8)}
-    program = Program((step,), {0: 16, 1: 0}, {Region.BODY: 24}, spaces, (), (), 0, 0, 0)
-    bases, counts = np.zeros(len(Region), np.int64), np.ones(len(Region), np.int64)
-    kept = Binding(program)
+    spaces = {0: Space(Segment.BODY, 8), 1: Space(Segment.OUTPUT, 8)}
+    program = Code((step,), {0: 16, 1: 0}, {Segment.BODY: 24}, spaces, (), (), 0, 0, 0)
+    bases, counts = np.zeros(len(Segment), np.int64), np.ones(len(Segment), np.int64)
+    kept = Addresses(program)
     for body, output, count in ((1000, 7000, 1), (1000, 9000, 1), (2000, 9000, 1), (2000, 8000, 6)):
-        bases[[Region.BODY, Region.OUTPUT]], counts[:] = (body, output), count
+        bases[[Segment.BODY, Segment.OUTPUT]], counts[:] = (body, output), count
         code = kept.bind(bases, counts)
         assert code[0, :5].tolist() == [3, body + 4 + 16 * count, output, 9, 5 * count]
-        assert np.array_equal(code, Binding(program).bind(bases, counts))
+        assert np.array_equal(code, Addresses(program).bind(bases, counts))

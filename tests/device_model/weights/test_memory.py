@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from device_model.engine.engine import Engine
 from device_model.engine.states import Cache
 from device_model.numbers.packed import Packed
-from device_model.program.arena import Region, Space, allocate
-from device_model.program.call import Rows
-from device_model.program.places import Kept
+from device_model.program.arena import Segment, Space, allocate
+from device_model.program.call import Batch
+from device_model.program.places import StateRef
 from device_model.weights.reading import (
     ArrayReader,
     Fill,
@@ -105,11 +105,11 @@ def test_shapes_of_a_graph_are_those_of_its_tensors() -> None:
     )
 )
 def test_buffers_that_live_together_share_no_byte(lives: list[tuple[int, int, int]]) -> None:
-    spaces = {i: Space(Region.BODY, size) for i, (_, _, size) in enumerate(lives)}
+    spaces = {i: Space(Segment.BODY, size) for i, (_, _, size) in enumerate(lives)}
     used = {i: [first, first + length] for i, (first, length, _) in enumerate(lives)}
     sizes, offsets = allocate(spaces, used)
     for i, (a, la, sa) in enumerate(lives):
-        assert offsets[i] + sa <= sizes[Region.BODY]
+        assert offsets[i] + sa <= sizes[Segment.BODY]
         for j, (b, lb, sb) in enumerate(lives[:i]):
             together = a <= b + lb and b <= a + la
             apart = offsets[i] + sa <= offsets[j] or offsets[j] + sb <= offsets[i]
@@ -117,7 +117,7 @@ def test_buffers_that_live_together_share_no_byte(lives: list[tuple[int, int, in
 
 
 def test_a_cache_keeps_its_content_when_it_grows() -> None:
-    state = Kept(0, (2,), (3,), np.dtype(np.float32))
+    state = StateRef(0, (2,), (3,), np.dtype(np.float32))
     cache = Cache([state], 2)
     written = []
     for count in (5, 60, 200):
@@ -125,7 +125,7 @@ def test_a_cache_keeps_its_content_when_it_grows() -> None:
         cache.extend(np.array([0, count]))
         new = np.random.default_rng(count).normal(size=(count, 2, 3)).astype(np.float32)
         position = np.arange(length, length + count)
-        rows = Rows(np.ones(count, np.int64), position, np.array([0, 0, count]), cache.lengths)
+        rows = Batch(np.ones(count, np.int64), position, np.array([0, 0, count]), cache.lengths)
         cache.append(state, new, rows)
         written.append(new)
     empty, kept = cache.context(state)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from device_model.chips.chip import QUANTITIES, Device
 from device_model.timeline.design import NUMERICS
-from device_model.timeline.front import front, thinned
-from device_model.timeline.grid import Grid
+from device_model.timeline.design_space import Grid
+from device_model.timeline.pareto import front, thinned
 
 USER, CHIP = "tokens_per_s_user", "tokens_per_s_chip"
 SHOWN_FRONT = 12

@@ -13,8 +13,8 @@ from device_model.chips.chip import device
 from device_model.cost.calibration import calibration
 from device_model.memory.capacity import Capacity
 from device_model.timeline.design import Design, cut
-from device_model.timeline.front import front, thinned
-from device_model.timeline.grid import BLOCK, Grid, evaluate_design
+from device_model.timeline.design_space import BLOCK, Grid, evaluate_design
+from device_model.timeline.pareto import front, thinned
 from device_model.timeline.pricing import Prices
 from device_model.timeline.schedule import timeline
 from device_model.timeline.tasks import Kind
@@ -134,7 +134,7 @@ def test_no_energy_is_claimed_where_the_description_has_none():
 def test_blocks_change_nothing(monkeypatch):
     numbers = {"batch": (1, 5, 9, 64), "tp": (1, 2, 4), "hbm_bw": (4e12, 5e12, 6e12)}
     whole = grid("llama-3.1-8b", "sohu", ("bf16", "f8e4m3"), **numbers)
-    monkeypatch.setattr("device_model.timeline.grid.BLOCK", 5)
+    monkeypatch.setattr("device_model.timeline.design_space.BLOCK", 5)
     pieces = grid("llama-3.1-8b", "sohu", ("bf16", "f8e4m3"), **numbers)
     for name, column in whole.columns.items():
         assert column.tolist() == pieces.columns[name].tolist()

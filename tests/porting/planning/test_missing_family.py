@@ -6,7 +6,7 @@ import json
 
 from dsl.diagnostics import render
 from porting.config.reader import parse_config
-from porting.planning import gap
+from porting.planning import missing_family
 
 LLAMA_LIKE = {
     "architectures": ["NewForCausalLM"],
@@ -29,7 +29,7 @@ def config(**more: object):
 
 
 def test_the_nearest_family_needs_nothing_that_the_config_lacks():
-    found = gap.nearest(config())
+    found = missing_family.nearest(config())
     assert found is not None
     assert "hidden_size" in found.read
     assert found.unread == ()
@@ -37,13 +37,13 @@ def test_the_nearest_family_needs_nothing_that_the_config_lacks():
 
 
 def test_experts_are_near_to_experts():
-    found = gap.nearest(config(num_local_experts=8, num_experts_per_tok=2))
+    found = missing_family.nearest(config(num_local_experts=8, num_experts_per_tok=2))
     assert found is not None
     assert {"num_local_experts", "num_experts_per_tok"} <= set(found.read)
 
 
 def test_a_refusal_names_what_is_missing_the_nearest_family_and_the_keys():
-    (found,) = gap.refusal(config(model_type="bamba", mamba_d_state=16)).diagnostics
+    (found,) = missing_family.refusal(config(model_type="bamba", mamba_d_state=16)).diagnostics
     text = render(found)
     assert "state-space" in text
     assert "`mamba_d_state`" in text
@@ -51,10 +51,10 @@ def test_a_refusal_names_what_is_missing_the_nearest_family_and_the_keys():
 
 
 def test_a_family_that_exists_is_to_be_extended():
-    (found,) = gap.refusal(config(model_type="gemma3")).diagnostics
+    (found,) = missing_family.refusal(config(model_type="gemma3")).diagnostics
     assert found.help.startswith("extend model_zoo/families/gemma3.sohu")
 
 
 def test_a_config_that_nobody_reads_has_no_nearest_family():
     data = {"architectures": ["X"], "model_type": "x", "frobnication": 3}
-    assert gap.nearest(parse_config(json.dumps(data).encode())) is None
+    assert missing_family.nearest(parse_config(json.dumps(data).encode())) is None
