@@ -10,6 +10,7 @@ import pytest
 
 from dsl.ops import AREAS, OPS
 from dsl.ops.spec import OpSpec
+from tests.conftest import TESTS
 
 HERE = Path(__file__).parent
 ROWS = [pytest.param(spec, id=spec.name) for spec in OPS.values()]
@@ -52,6 +53,6 @@ def test_parameters_are_named_once_and_variadic_ones_come_last(spec: OpSpec) -> 
 
 def test_no_constraint_is_numbered_beyond_its_row() -> None:
     for area, specs in AREAS.items():
-        text = (HERE.parent.parent / "dsl" / "ops" / f"{area}.py").read_text(encoding="utf-8")
+        text = (TESTS.parent / "dsl" / "ops" / f"{area}.py").read_text(encoding="utf-8")
         numbers = [int(n) for n in re.findall(r"site\.(?:need\w*|rank)\(.*?, (\d)[,)]", text)]
         assert max(numbers, default=1) <= max(len(s.constraints) for s in specs)
