@@ -1,14 +1,13 @@
 """The time, memory and energy of a program over a whole space of designs, with the timeline's own tasks and prices.
 
 Arrays replace numbers: sizes along the axes of the load and the mesh, rates along those of the chip. What a term does
-not depend on it is not computed for, so that a hundred thousand points take seconds. At each point the time is that of
-`schedule.timeline`, to the last digits.
+not depend on it is not computed for, so that a hundred thousand points take seconds. Times are those of `steps`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -17,43 +16,17 @@ from numpy.typing import NDArray
 
 from device_model.chips.chip import Device
 from device_model.cost.calibration import Calibration
-from device_model.cost.moe import MoeParameters
 from device_model.timeline.design import ENERGY, LOAD, NUMERICS, Design, cut
 from device_model.timeline.loads import Loads, Split
-from device_model.timeline.pricing import (
-    COMPUTE,
-    LATENCY,
-    LINKS,
-    MEMORY,
-    POWER,
-    Parts,
-    Prices,
-    element_bytes,
-    product_format,
-)  # fmt: skip
-from device_model.timeline.tasks import Kind, Stage, Task, pipeline_depth, stages
+from device_model.timeline.pricing import LATENCY, Prices
+from device_model.timeline.steps import WAITS, Step, add_up, charges
+from device_model.timeline.tasks import Stage, Task, pipeline_depth, reach, stages
 from dsl.diagnostics import refuse
 from dsl.graph import Graph
 
 BLOCK = 1 << 16
 """Points evaluated at once, so that arrays stay small."""
-WAITS = (COMPUTE, MEMORY, LINKS, LATENCY, POWER)
 Progress = Callable[[int, int], None]
-
-
-@dataclass(slots=True)
-class Step:
-    """A step at many points: seconds, seconds between steps of a full pipeline, waits by kind, work on one chip.
-
-    `links` are the seconds that links are busy, hidden behind other work or not.
-    """
-
-    seconds: Any = 0.0
-    interval: Any = 0.0
-    waits: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(WAITS, 0.0))
-    flops: Any = 0.0
-    bytes: Any = 0.0
-    links: Any = 0.0
 
 
 @dataclass(frozen=True)
@@ -120,22 +93,14 @@ class _Work:
 
     def _require_links(self) -> None:
         """Refuse collectives for which the chip's description has no links."""
-        tasks = (t for found in self.stages.values() for stage in found for t in stage.tasks)
-        sizes = [
-            np.max(np.maximum(t.sizes["chips"], t.sizes.get("reach", 1.0)))
-            for t in tasks
-            if t.kind is Kind.COLLECTIVE
-        ]
-        most = max((float(size) for size in sizes), default=1.0)
+        most = max(reach(tasks) for tasks in self.stages.values())
         domain = self.device.quantities.get("domain")
         known = float(np.min(self.design.value("domain", domain.value if domain else 1.0)))
         needed = {"link_bw": most > 1 and known > 1, "scaleout_bw": most > known}
         for key, used in needed.items():
             if used and key not in self.design.numbers and key not in self.device.quantities:
-                reach = (
-                    f"collectives reach over {most:.0f} chips, of which {known:.0f} are a domain"
-                )
-                message = f"the description of {self.device.name} has no `{key}`, and {reach}"
+                why = f"collectives reach over {most:.0f} chips, of which {known:.0f} are a domain"
+                message = f"the description of {self.device.name} has no `{key}`, and {why}"
                 raise refuse("S603", message, help=f"give one: --vary {key}=5e10")
 
     def _point(self, batch: Any, seq: Any, context: Any) -> dict[str, Any]:
@@ -255,82 +220,13 @@ class _Work:
         changes = {name: cut(value, block) for name, value in self.design.changes().items()}
         skew = cut(self.design.value("skew", 0.0), block)
         prices = Prices(self.device, numerics, self.known, skew, changes or None)
-        step = Step()
-        for stage in found:
-            tasks = [_cut_task(task, block) for task in stage.tasks]
-            pipeline, layers = cut(stage.stages, block), cut(stage.layers, block)
-            for task, joins in zip(tasks, _joins_next(tasks, layers), strict=True):
-                _add(step, prices, task, joins, layers, pipeline)
-        return step
+        return add_up(charges([_cut_stage(stage, block) for stage in found], prices))
 
 
-def _add(step: Step, prices: Prices, task: Task, joins: Any, layers: Any, pipeline: Any) -> None:
-    """Add a task of every layer to a step."""
-    parts = prices.parts(task)
-    launch = np.minimum(parts.terms.get("launch", 0.0), parts.seconds)
-    # The last pass of a layer and the first of the next are one kernel.
-    seconds = parts.seconds - np.where(joins, launch, 0.0)
-    fixed = sum((parts.terms.get(name, 0.0) for name in ("launch", "scan")), np.zeros(()))
-    fixed = np.minimum(fixed, seconds)
-    step.seconds = step.seconds + layers * seconds
-    step.interval = step.interval + layers * seconds / pipeline
-    waits = parts.waits()
-    most = np.argmax(np.stack(np.broadcast_arrays(*waits.values())), axis=0)
-    step.waits[LATENCY] = step.waits[LATENCY] + layers * fixed
-    for index, kind in enumerate(waits):
-        own = np.where(most == index, seconds - fixed, 0.0)
-        step.waits[kind] = step.waits[kind] + layers * own
-    step.flops = step.flops + layers * task.flops / pipeline
-    busy = parts.terms.get("links", 0.0) if task.kind is Kind.COLLECTIVE else 0.0
-    step.links = step.links + layers * busy
-    step.bytes = step.bytes + layers * moved(task, parts, prices) / pipeline
-
-
-def moved(task: Task, parts: Parts, prices: Prices) -> Any:
-    """Return the bytes of main memory that a task's price stands for."""
-    s = task.sizes
-    if task.kind is Kind.COLLECTIVE:
-        return 0.0
-    if task.kind is Kind.VECTOR:
-        return s["moved"]
-    if task.kind is Kind.ATTENTION:
-        return task.bytes
-    if task.kind is Kind.EXPERTS:
-        p = prices.calibration.get("moe_bf16", MoeParameters)
-        busy: Any = sum(
-            seconds for name, seconds in parts.terms.items()
-            if name.rpartition(", ")[2] in {"memory", "store", "elementwise"}
-        )  # fmt: skip
-        return busy * p.stream * np.asarray(prices.chip.bandwidth)
-    dtype = product_format(s, prices.dtype)
-    weight = element_bytes(s, dtype)
-    operand = element_bytes({"w_bits": s["x_bits"]}, dtype)
-    return s["m"] * s["k"] * operand + s["k"] * s["n"] * weight + s["m"] * s["n"] * s["y_bits"] / 8
-
-
-def _joins_next(tasks: Sequence[Task], layers: Any) -> list[Any]:
-    """Return at which points a task and the first of the next layer are one kernel: both element-wise, both there."""
-    absent = [_absent(task) for task in tasks]
-    first: Any = False
-    free: Any = True
-    for task, gone in zip(tasks, absent, strict=True):
-        first = first | (free & ~gone & (task.kind is Kind.VECTOR))
-        free = free & gone
-    count = sum(np.where(gone, 0, 1) for gone in absent)
-    joins: list[Any] = []
-    free = (np.asarray(layers) > 1) & (np.asarray(count) > 1) & first
-    for task, gone in zip(reversed(tasks), reversed(absent), strict=True):
-        joins.append(free & ~gone & (task.kind is Kind.VECTOR))
-        free = free & gone
-    return joins[::-1]
-
-
-def _absent(task: Task) -> NDArray[np.bool_]:
-    """Return at which points a task is not there: a collective of one chip that moves nothing."""
-    alone = task.kind is Kind.COLLECTIVE
-    if not alone:
-        return np.zeros((), bool)
-    return np.asarray((np.asarray(task.sizes["chips"]) == 1) & (np.asarray(task.bytes) == 0))
+def _cut_stage(stage: Stage, block: tuple[slice, ...]) -> Stage:
+    """Return the part of a stage that lies in a block."""
+    tasks = tuple(_cut_task(task, block) for task in stage.tasks)
+    return Stage(stage.name, cut(stage.layers, block), tasks, cut(stage.stages, block))
 
 
 def _cut_task(task: Task, block: tuple[slice, ...]) -> Task:

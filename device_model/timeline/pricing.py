@@ -1,7 +1,7 @@
-"""The price of a task on a chip: seconds, the parts they come from, and what bounds them.
+"""The price of a task on a chip: seconds, the terms they come from, and what bounds them.
 
 Formulas and parameters are those of the oracle, so that a program's time is made of what was scored on measurements.
-Sizes of a task and quantities of the chip may be arrays: then `parts` gives the times of all of them at once.
+Sizes of a task and quantities of the chip are numbers or arrays over points: all points are priced at once.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ ENGINES: Mapping[Kind, str] = {
     Kind.VECTOR: "vector",
     Kind.COLLECTIVE: "links",
 }
+EXPERTS_STREAM = frozenset({"memory", "store", "elementwise"})
+"""Terms of an expert layer that are bytes at a share of main memory's bandwidth."""
 CHOSEN = ("tile_rows", "tile_columns", "split")
 ALONE = ALGORITHMS.index("none")
 FEW_TOKENS = 8
@@ -57,22 +59,14 @@ FEW_TOKENS = 8
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Seconds of a task, its terms as the formula gives them, what bounds it, and what was chosen (tile, algorithm)."""
-
-    seconds: float
-    terms: Mapping[str, float]
-    bound: str
-    memory_seconds: float
-    choice: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """Seconds and their terms, numbers or arrays of designs, and by name the indices or sizes that were chosen."""
+    """What one layer's task costs at every point: its seconds, and the terms of the formula that they come from."""
 
     seconds: Array
     terms: Mapping[str, Array]
+    moved: Number
+    """Bytes of main memory that the seconds stand for."""
     chosen: Mapping[str, Array] = field(default_factory=dict)
+    """By name the indices or sizes that the formula chose: a tile and a split, an algorithm."""
 
     def waits(self) -> dict[str, Array]:
         """Return the terms summed up by what they wait for."""
@@ -109,26 +103,17 @@ class Prices:
         return default if found is None else found.value
 
     def of(self, task: Task) -> Price:
-        """Return the price of a task."""
-        parts = self.parts(task)
-        terms = {name: float(np.asarray(value)) for name, value in parts.terms.items()}
-        waits = {kind: float(value) for kind, value in parts.waits().items()}
-        bound = max(waits, key=lambda kind: waits[kind])
-        total = float(np.asarray(parts.seconds))
-        return Price(total, terms, bound, min(waits.get(MEMORY, 0.0), total), _choice(parts.chosen))
-
-    def parts(self, task: Task) -> Parts:
-        """Return the seconds of a task and what they are made of; arrays where its sizes or the chip are."""
-        rule: Callable[[Mapping[str, float]], Parts] = {
+        """Return the price of a task; arrays where its sizes or the chip's quantities are."""
+        rule: Callable[[Mapping[str, float]], Price] = {
             Kind.GEMM: self._gemm,
-            Kind.ATTENTION: self._attention,
+            Kind.ATTENTION: lambda sizes: self._attention(sizes, task.bytes),
             Kind.EXPERTS: self._experts,
             Kind.COLLECTIVE: lambda sizes: self._collective(task.ops[0], sizes),
             Kind.VECTOR: lambda sizes: self._vector(sizes, task.flops),
         }[task.kind]
         return rule(task.sizes)
 
-    def _gemm(self, s: Mapping[str, float]) -> Parts:
+    def _gemm(self, s: Mapping[str, float]) -> Price:
         dtype = product_format(s, self.dtype)
         operand = min(s["x_bits"], operand_bits(dtype)) / 8.0
         p = self.calibration.get(gemm_section(dtype), GemmParameters)
@@ -136,14 +121,16 @@ class Prices:
             # Measured alone, a low-precision product launches its conversions too; inside of a program they are queued.
             p = replace(p, launch=self.calibration.get("gemm_bf16", GemmParameters).launch)
         chip = self.chip if dtype == self.dtype else rates(self.device, dtype, self.changes)
+        m, n, k, weight = s["m"], s["n"], s["k"], element_bytes(s, dtype)
         terms = gemm_terms(
-            s["m"], s["n"], s["k"], chip, p, bytes_per_element=operand,
-            weight_bytes=element_bytes(s, dtype), output_bytes=s["y_bits"] / 8.0, repeated=0.0,
+            m, n, k, chip, p, bytes_per_element=operand, weight_bytes=weight,
+            output_bytes=s["y_bits"] / 8.0, repeated=0.0,
         )  # fmt: skip
-        times = {k: v for k, v in terms.items() if k not in CHOSEN}
-        return Parts(gemm_seconds(terms), times, {k: terms[k] for k in CHOSEN})
+        times = {name: v for name, v in terms.items() if name not in CHOSEN}
+        moved = m * k * operand + k * n * weight + m * n * s["y_bits"] / 8
+        return Price(gemm_seconds(terms), times, moved, {name: terms[name] for name in CHOSEN})
 
-    def _attention(self, s: Mapping[str, float]) -> Parts:
+    def _attention(self, s: Mapping[str, float], moved: float) -> Price:
         shape = (s["batch"], s["new"], s["context"], s["heads"], s["kv_heads"], s["head_dim"])
         if not s["causal"] and np.any(np.asarray(s["new"]) > 1):
             message = "no formula prices attention without a causal mask over several new tokens"
@@ -167,9 +154,9 @@ class Prices:
             q = self.calibration.get("attention_prefill", PrefillParameters)
             found.append(prefill_terms(*shape, chip, q, bytes_per_element=size, window=window))
         terms = found[0] if len(found) == 1 else _either(few, *found)
-        return Parts(attention_seconds(terms), terms)
+        return Price(attention_seconds(terms), terms, moved)
 
-    def _experts(self, s: Mapping[str, float]) -> Parts:
+    def _experts(self, s: Mapping[str, float]) -> Price:
         p = self.calibration.get("moe_bf16", MoeParameters)
         shape = (
             s["tokens"], s["experts"], s["top_k"], s["hidden"], s["inter"], s["tp"], s["ep"],
@@ -177,11 +164,16 @@ class Prices:
         )  # fmt: skip
         size: Any = element_bytes(s, self.dtype)
         terms = moe_terms(*shape, self.chip, p, bytes_per_element=size, gated=bool(s["gated"]))
-        return Parts(moe_seconds(terms), terms)
+        streamed: Any = sum(
+            t for name, t in terms.items() if name.rpartition(", ")[2] in EXPERTS_STREAM
+        )
+        moved = streamed * p.stream * np.asarray(self.chip.bandwidth)
+        return Price(moe_seconds(terms), terms, moved)
 
-    def _collective(self, op: str, s: Mapping[str, float]) -> Parts:
+    def _collective(self, op: str, s: Mapping[str, float]) -> Price:
         if np.all(np.asarray(s["chips"]) <= 1):
-            return Parts(np.zeros(()), {"links": np.zeros(())}, {"algorithm": np.asarray(ALONE)})
+            alone = {"algorithm": np.asarray(ALONE)}
+            return Price(np.zeros(()), {"links": np.zeros(())}, 0.0, alone)
         p = self.calibration.get("collective", CollectiveParameters)
         # Neighbouring stages of a pipeline may lie in different domains, though they are but two chips.
         far = np.asarray(s.get("reach", 0.0)) > np.asarray(self.chip.domain)
@@ -194,15 +186,15 @@ class Prices:
         terms = {"links": seconds}
         if hidden.any():
             terms["hidden"] = -hidden * seconds
-        return Parts(seconds * (1.0 - hidden), terms, {"algorithm": np.asarray(index)})
+        return Price(seconds * (1.0 - hidden), terms, 0.0, {"algorithm": np.asarray(index)})
 
-    def _vector(self, s: Mapping[str, float], flops: float) -> Parts:
+    def _vector(self, s: Mapping[str, float], flops: float) -> Price:
         p = self.calibration.get("vector", VectorParameters)
         rate = np.asarray(self.quantity("vector_flops", 0.0))
         if not rate.all():
             rate = np.asarray(self.device.quantity("vector_flops").value)
         terms = vector_terms(s["moved"], flops, rate, self.chip, p)
-        return Parts(vector_seconds(terms, p), terms)
+        return Price(vector_seconds(terms, p), terms, s["moved"])
 
 
 def product_format(s: Mapping[str, float], dtype: str) -> str:
@@ -230,8 +222,8 @@ def _either(
     return {n: np.where(first, a.get(n, 0.0), b.get(n, 0.0)) for n in names}
 
 
-def _choice(chosen: Mapping[str, Array]) -> str:
-    """Return in words what was chosen for a single task."""
+def choice_words(chosen: Mapping[str, float]) -> str:
+    """Return in words what was chosen for a task at one point."""
     if "algorithm" in chosen:
         index = int(chosen["algorithm"])
         return "one chip" if index == ALONE else ALGORITHMS[index]

@@ -1,18 +1,19 @@
-"""A program's time on a chip: its tasks in order, what each engine does meanwhile, and what holds the whole up.
+"""A step at one point: each task with its time, what the engines do meanwhile, and what holds the whole up.
 
-A layer class is priced once and counted as often as it has layers. Tasks follow each other, as kernels of a stream do;
-main memory works beside the engine that waits for it, and links beside work as far as the chip's description says.
+Times are those of `steps`, as plain numbers for people, traces and JSON.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from math import prod
 
+import numpy as np
+
 from device_model.cost.attention import visible_pairs
-from device_model.timeline.pricing import ENGINES, LATENCY, Price, Prices
+from device_model.timeline.pricing import ENGINES, LATENCY, MEMORY, Prices, choice_words
+from device_model.timeline.steps import Charge, add_up, charges
 from device_model.timeline.tasks import Kind, Stage, Task, stages
 from dsl.graph import Graph
 
@@ -28,14 +29,24 @@ WAITS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A task of a stage with its price; `seconds` is of one layer, `layers` how many a step passes."""
+    """A task of a stage with its time; `seconds` is of one layer, `layers` how many a step passes."""
 
     stage: str
     layers: int
     pipeline: int
     task: Task
-    price: Price
     seconds: float
+    alone: float
+    """Seconds by itself, where the next layer's first pass does not share its launch."""
+    fixed: float
+    """Of `seconds`, those that the task's size does not change."""
+    terms: Mapping[str, float]
+    """Seconds by term of the cost formula."""
+    bound: str
+    memory_seconds: float
+    """Seconds that main memory is busy."""
+    choice: str
+    """What the formula chose, in words: a tile, an algorithm."""
 
     @property
     def engine(self) -> str:
@@ -47,32 +58,30 @@ class Entry:
         """Return the seconds of all layers."""
         return self.layers * self.seconds
 
+    @property
+    def waits(self) -> tuple[tuple[str, float], ...]:
+        """Return the seconds of all layers by what they wait for; what size does not change is latency."""
+        rest = self.seconds - self.fixed
+        return (LATENCY, self.fixed * self.layers), (self.bound, rest * self.layers)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Timeline:
     """The entries of one step in order, on one chip of a mesh, and what follows from them."""
 
     prices: Prices
     entries: tuple[Entry, ...]
     chips: int
-    host: float = 0.0
+    host: float
+    """Seconds between steps."""
+    seconds: float
+    """From the first to the last task, through all stages of a pipeline, and the host's."""
+    interval: float
+    """Seconds between steps where a pipeline is kept full: those of its busiest stage, in the mean."""
+    flops: float
+    """FLOPs of a step on one chip."""
 
-    @cached_property
-    def seconds(self) -> float:
-        """Return the time of a step from its first to its last task, through all stages of a pipeline."""
-        return self.host + sum(e.total for e in self.entries)
-
-    @cached_property
-    def interval(self) -> float:
-        """Return the time between steps where a pipeline is kept full: that of its busiest stage, in the mean."""
-        return self.host + sum(e.total / e.pipeline for e in self.entries)
-
-    @cached_property
-    def flops(self) -> float:
-        """Return the FLOPs of a step on one chip."""
-        return sum(e.task.flops * e.layers / e.pipeline for e in self.entries)
-
-    @cached_property
+    @property
     def bytes(self) -> float:
         """Return the bytes that the operations of a step move on one chip."""
         return sum(e.task.bytes * e.layers / e.pipeline for e in self.entries)
@@ -86,29 +95,26 @@ class Timeline:
     @property
     def bandwidth_use(self) -> float:
         """Return the share of the time in which main memory is busy."""
-        busy = sum(e.price.memory_seconds * e.layers / e.pipeline for e in self.entries)
+        busy = sum(e.memory_seconds * e.layers / e.pipeline for e in self.entries)
         return min(busy / self.interval, 1.0)
 
     def engines(self) -> Mapping[str, float]:
         """Return the seconds of a step by the engine that works, main memory beside the others."""
-        found: dict[str, float] = {}
+        seconds: dict[str, float] = {}
         for e in self.entries:
-            found[e.engine] = found.get(e.engine, 0.0) + e.total
-        busy = sum(e.price.memory_seconds * e.layers for e in self.entries)
-        return {**found, MEMORY_ENGINE: busy}
+            seconds[e.engine] = seconds.get(e.engine, 0.0) + e.total
+        busy = sum(e.memory_seconds * e.layers for e in self.entries)
+        return {**seconds, MEMORY_ENGINE: busy}
 
     def waits(self, stage: str | None = None) -> Mapping[str, float]:
         """Return the seconds by what tasks are bound by, the most first; of one stage or of the whole."""
-        found: dict[str, float] = {}
+        waits: dict[str, float] = {}
         for e in self.entries:
-            if stage in (None, e.stage):
-                fixed = _fixed(e)
-                found[LATENCY] = found.get(LATENCY, 0.0) + fixed * e.layers
-                rest = (e.seconds - fixed) * e.layers
-                found[e.price.bound] = found.get(e.price.bound, 0.0) + rest
+            for kind, seconds in e.waits if stage in (None, e.stage) else ():
+                waits[kind] = waits.get(kind, 0.0) + seconds
         if self.host and stage is None:
-            found[LATENCY] = found.get(LATENCY, 0.0) + self.host
-        return dict(sorted(found.items(), key=lambda item: -item[1]))
+            waits[LATENCY] = waits.get(LATENCY, 0.0) + self.host
+        return dict(sorted(waits.items(), key=lambda item: -item[1]))
 
     def stage_names(self) -> tuple[str, ...]:
         """Return the stages in order."""
@@ -122,7 +128,7 @@ class Timeline:
         if not entries or total <= 0:
             return "nothing to do"
         kind = next(iter(waits))
-        most = max((e for e in entries), key=lambda e: _waiting(e, kind))
+        most = max(entries, key=lambda e: sum(s for k, s in e.waits if k == kind))
         share = waits[kind] / total
         return f"{share:.0%} of the time goes to {WAITS[kind]}, most of it in {most.task.name}"
 
@@ -136,8 +142,8 @@ def timeline(
     last_logits: bool = True,
 ) -> Timeline:
     """Return the time of one step of a program: `host` seconds are added once, for what the host does between steps."""
-    found = stages(graph, point, last_logits=last_logits)
-    return priced(found, chips_of(graph, point), prices, host)
+    tasks = stages(graph, point, last_logits=last_logits)
+    return priced(tasks, chips_of(graph, point), prices, host)
 
 
 def chips_of(graph: Graph, point: Mapping[str, int]) -> int:
@@ -145,25 +151,31 @@ def chips_of(graph: Graph, point: Mapping[str, int]) -> int:
     return prod(point.get(axis, 1) for axis in graph.mesh)
 
 
-def priced(found: Sequence[Stage], chips: int, prices: Prices, host: float = 0.0) -> Timeline:
+def priced(tasks: Sequence[Stage], chips: int, prices: Prices, host: float = 0.0) -> Timeline:
     """Return the time of one step whose tasks are known, such as at several rates of a chip."""
-    entries = tuple(entry for stage in found for entry in _entries(stage, prices))
-    return Timeline(prices, entries, chips, host)
+    paid = tuple(charges(tasks, prices))
+    step = add_up(paid)
+    seconds, interval = host + float(step.seconds), host + float(step.interval)
+    entries = tuple(map(_entry, paid))
+    return Timeline(prices, entries, chips, host, seconds, interval, float(step.flops))
 
 
-def _entries(stage: Stage, prices: Prices) -> Iterator[Entry]:
-    for number, task in enumerate(stage.tasks):
-        price = prices.of(task)
-        seconds = price.seconds
-        if _joins_next(stage.tasks, number, stage.layers):
-            # The last pass of a layer and the first of the next are one kernel.
-            seconds -= min(price.terms.get("launch", 0.0), seconds)
-        yield Entry(stage.name, stage.layers, stage.stages, task, price, seconds)
-
-
-def _joins_next(tasks: Sequence[Task], number: int, layers: int) -> bool:
-    last = number == len(tasks) - 1 and number > 0 and layers > 1
-    return last and tasks[0].kind is Kind.VECTOR and tasks[-1].kind is Kind.VECTOR
+def _entry(charge: Charge) -> Entry:
+    """Return what a step pays for a task in plain numbers."""
+    price, waits = charge.price, charge.price.waits()
+    return Entry(
+        stage=charge.stage,
+        layers=int(charge.layers),
+        pipeline=int(charge.pipeline),
+        task=charge.task,
+        seconds=float(charge.seconds),
+        alone=float(price.seconds),
+        fixed=float(charge.fixed),
+        terms={name: float(value) for name, value in price.terms.items()},
+        bound=max(waits, key=lambda kind: float(waits[kind])),
+        memory_seconds=float(np.minimum(waits.get(MEMORY, 0.0), price.seconds)),
+        choice=choice_words({name: float(value) for name, value in price.chosen.items()}),
+    )
 
 
 def useful_flops(task: Task) -> float:
@@ -174,16 +186,3 @@ def useful_flops(task: Task) -> float:
     window = s["window"] if s["window"] < float("inf") else None
     pairs = float(visible_pairs(s["new"], s["context"], window))
     return 2.0 * s["batch"] * s["heads"] * (s["head_dim"] + s["value_dim"]) * pairs
-
-
-def _fixed(entry: Entry) -> float:
-    """Return the seconds of an entry that its size does not change."""
-    fixed = sum(entry.price.terms.get(name, 0.0) for name in ("launch", "scan"))
-    return min(fixed, entry.seconds)
-
-
-def _waiting(entry: Entry, kind: str) -> float:
-    fixed = _fixed(entry)
-    if kind == LATENCY:
-        return fixed * entry.layers
-    return (entry.seconds - fixed) * entry.layers if entry.price.bound == kind else 0.0

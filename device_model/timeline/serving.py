@@ -15,7 +15,8 @@ from math import floor
 from device_model.cost.host import HostParameters
 from device_model.memory.capacity import Capacity
 from device_model.timeline.pricing import Prices
-from device_model.timeline.schedule import timeline
+from device_model.timeline.steps import add_up, charges
+from device_model.timeline.tasks import stages
 from device_model.timeline.weights import Weights
 from dsl.graph import Graph
 from dsl.symbolic import evaluate
@@ -81,4 +82,5 @@ class Server:
     def _step(self, batch: int, new: int, context: int) -> float:
         graph = self.graph
         at = {**self.mesh, graph.batch: batch, graph.seq: new, graph.context: context}
-        return timeline(graph, at, self.prices).seconds
+        tasks = stages(graph, at, last_logits=True)
+        return float(add_up(charges(tasks, self.prices)).seconds)

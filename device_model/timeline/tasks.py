@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from enum import Enum
 from math import prod
 
+import numpy as np
+
 from device_model.timeline.sizes import everywhere, larger, never, positive, size_at
 from dsl.counting.footprint import VIEWS, site_of, split_batch, state_views, weight_bytes
 from dsl.graph import Body, Graph, Node, Repeat
@@ -114,6 +116,13 @@ def pipeline_depth(graph: Graph, point: Mapping[str, int]) -> int:
     """Return how many stages hold a part of the layers each: so many batches are under way in a full pipeline."""
     axes = {s.stages for s in graph.body.steps if isinstance(s, Repeat) and s.stages}
     return prod(point.get(axis, 1) for axis in axes)
+
+
+def reach(stages: Sequence[Stage]) -> float:
+    """Return the most chips that a collective reaches over, at any point."""
+    collectives = (t for s in stages for t in s.tasks if t.kind is Kind.COLLECTIVE)
+    over = (np.maximum(t.sizes["chips"], t.sizes.get("reach", 1.0)) for t in collectives)
+    return max((float(np.max(chips)) for chips in over), default=1.0)
 
 
 def _between(graph: Graph, step: Repeat, point: Mapping[str, int]) -> Iterator[Stage]:

@@ -103,20 +103,20 @@ def _layers(phase: Phase, part: Layers) -> dict[str, object]:
 
 
 def _task(entry: Entry) -> dict[str, object]:
-    task, price = entry.task, entry.price
+    task = entry.task
     return {
         "name": task.name,
         "operations": list(task.ops),
         "in": list(task.path),
         "engine": entry.engine,
         "seconds": entry.seconds,
-        "memory_seconds": price.memory_seconds,
-        "bound": price.bound,
-        "choice": price.choice,
+        "memory_seconds": entry.memory_seconds,
+        "bound": entry.bound,
+        "choice": entry.choice,
         "flops": task.flops,
         "bytes": task.bytes,
         "sizes": _finite(task.sizes),
-        "terms": _finite(price.terms),
+        "terms": _finite(entry.terms),
     }
 
 

@@ -40,7 +40,7 @@ class Explained:
     @property
     def terms(self) -> Iterator[tuple[str, float, str]]:
         """Yield each term with its seconds and what it is."""
-        for name, seconds in self.entry.price.terms.items():
+        for name, seconds in self.entry.terms.items():
             yield name, seconds, self.formula.terms[name]
 
 
@@ -110,7 +110,7 @@ def show_explained(profile: Profile, tasks: tuple[Explained, ...]) -> None:
 def lines(found: Explained) -> Iterator[str]:
     """Yield the lines about a task."""
     entry, phase = found.entry, found.phase
-    task, price = entry.task, entry.price
+    task = entry.task
     inside = f", in {' / '.join(task.path)}" if task.path else ""
     yield f"{task.name}: {step(phase)}, {found.where}{inside}"
     one = "send" if entry.stage == BETWEEN else "layer"
@@ -118,8 +118,8 @@ def lines(found: Explained) -> Iterator[str]:
     every = layers if entry.layers > 1 else ""
     part = share(entry.total, phase.timeline.seconds)
     yield (
-        f"  {duration(entry.seconds)}{every}, {part} of the step; bound by {WAITS[price.bound]}"
-        + (f"; {price.choice}" if price.choice else "")
+        f"  {duration(entry.seconds)}{every}, {part} of the step; bound by {WAITS[entry.bound]}"
+        + (f"; {entry.choice}" if entry.choice else "")
     )
     yield f"  operations: {', '.join(task.ops)}"
     yield f"  sizes on one chip: {_sizes(task.sizes)}"
@@ -128,7 +128,7 @@ def lines(found: Explained) -> Iterator[str]:
     yield f"  {found.name}: {found.formula.composition}"
     for name, seconds, words in found.terms:
         yield f"    {duration(seconds):>9}  {name}: {words}"
-    if entry.seconds != price.seconds:
+    if entry.seconds != entry.alone:
         yield f"    {duration(entry.seconds):>9}  in the layer: its launch is that of the next layer's first pass"
     for name, seconds in found.menu.items():
         yield f"    {duration(seconds):>9}  {name}"

@@ -18,7 +18,7 @@ from device_model.memory.capacity import mesh_sizes
 from device_model.timeline.memory import Memory, MemoryUse
 from device_model.timeline.pricing import Prices
 from device_model.timeline.schedule import Entry, Timeline, chips_of, priced
-from device_model.timeline.tasks import AFTER, BEFORE, BETWEEN, OUTSIDE, Kind, Stage, stages
+from device_model.timeline.tasks import AFTER, BEFORE, BETWEEN, OUTSIDE, Stage, reach, stages
 from dsl.counting.footprint import layer_names
 from dsl.diagnostics import refuse
 from dsl.graph import Graph, Repeat
@@ -169,15 +169,7 @@ def sweep_of(chip: Device) -> tuple[Mapping[str, float], ...]:
 
 def _reach(chip: Device, prices: Prices, found: Sequence[Stage]) -> None:
     """Refuse a mesh whose collectives the chip's links do not reach."""
-    most = max(
-        (
-            max(t.sizes["chips"], t.sizes.get("reach", 1.0))
-            for s in found
-            for t in s.tasks
-            if t.kind is Kind.COLLECTIVE
-        ),
-        default=1.0,
-    )
+    most = reach(found)
     if most > 1 and float(prices.chip.link) <= 0:
         chip.quantity("link_bw")
     if most > float(prices.chip.domain) and float(prices.chip.scaleout) <= 0:

@@ -142,8 +142,8 @@ def _part(phase: Phase, part: Layers) -> LayerTable:
             share(e.total, whole),
             scaled(e.task.flops),
             scaled(e.task.bytes, "B"),
-            e.price.bound,
-            short_choice(e.price.choice),
+            e.bound,
+            short_choice(e.choice),
         )
         for e in part.entries
     )

@@ -47,16 +47,14 @@ def points(phase: Phase) -> list[Point]:
         if entry.task.kind is Kind.COLLECTIVE or min(flops, moved, entry.seconds) <= 0:
             continue
         part = entry.total / line.seconds
-        point = Point(
-            entry.task.name, flops / moved, flops / entry.seconds, part, entry.price.bound
-        )
+        point = Point(entry.task.name, flops / moved, flops / entry.seconds, part, entry.bound)
         found.append(point)
     return sorted(found, key=lambda p: -p.part)
 
 
 def _moved(entry: Entry, line: Timeline) -> float:
     """Return the bytes of main memory that the price counts: its seconds at the full rate are never fewer."""
-    priced = entry.price.memory_seconds * float(line.prices.chip.bandwidth)
+    priced = entry.memory_seconds * float(line.prices.chip.bandwidth)
     stored = entry.task.bytes
     if entry.task.kind is Kind.VECTOR:
         return entry.task.sizes["moved"]
@@ -220,9 +218,9 @@ def _bar(phase: Phase, part: Layers, left: float, top: float) -> Iterator[Markup
         width = room * entry.seconds / part.seconds
         words = (
             f"{entry.task.name}: {duration(entry.seconds)} of {duration(part.seconds)} "
-            f"(in all {total}), bound by {entry.price.bound}"
+            f"(in all {total}), bound by {entry.bound}"
         )
-        yield box.format(entry.price.bound, at, top, max(width - 0.8, 0.2), words)
+        yield box.format(entry.bound, at, top, max(width - 0.8, 0.2), words)
         yield from _inside(entry, at, top, width)
         at += width
 

@@ -110,8 +110,8 @@ def _part(phase: Phase, part: Layers) -> None:
             e.task.name,
             micro(e.seconds),
             share(e.total, whole),
-            e.price.bound,
-            short_choice(e.price.choice),
+            e.bound,
+            short_choice(e.choice),
         )
         for e in part.entries
     ]

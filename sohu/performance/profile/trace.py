@@ -91,7 +91,7 @@ def _tasks(part: Layers, at: float) -> Iterator[Slice]:
         end = at + entry.seconds
         facts = facts_of(entry)
         yield Slice(entry.engine, entry.task.name, at, end, facts)
-        busy = min(entry.price.memory_seconds, entry.seconds)
+        busy = min(entry.memory_seconds, entry.seconds)
         if busy > 0:
             yield Slice(MEMORY_ENGINE, entry.task.name, at, at + busy, {"bytes": entry.task.bytes})
         at = end
@@ -105,24 +105,24 @@ def _engines(part: Layers, at: float) -> Iterator[Slice]:
         end = at + sum(e.seconds for e in own)
         yield Slice(engine, f"{len(own)} tasks, summed up", at, end)
         at = end
-    busy = sum(min(e.price.memory_seconds, e.seconds) for e in part.entries)
+    busy = sum(min(e.memory_seconds, e.seconds) for e in part.entries)
     if busy > 0:
         yield Slice(MEMORY_ENGINE, "all tasks, summed up", start, start + busy)
 
 
 def facts_of(entry: Entry) -> Mapping[str, str | int | float]:
     """Return what a trace says of a task."""
-    task, price = entry.task, entry.price
+    task = entry.task
     facts: dict[str, str | int | float] = {
         "operations": " ".join(task.ops),
         "in": " / ".join(task.path),
-        "bound by": price.bound,
-        "choice": price.choice,
+        "bound by": entry.bound,
+        "choice": entry.choice,
         "FLOPs": task.flops,
         "bytes": task.bytes,
     }
     facts |= {name: value for name, value in task.sizes.items() if value != float("inf")}
-    facts |= {f"µs of {name}": round(s * 1e6, 4) for name, s in price.terms.items() if s}
+    facts |= {f"µs of {name}": round(s * 1e6, 4) for name, s in entry.terms.items() if s}
     return {name: value for name, value in facts.items() if value != ""}
 
 

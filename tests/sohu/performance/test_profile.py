@@ -156,7 +156,7 @@ def test_explanations_name_every_source(llama: Profile, sohu: Profile) -> None:
         assert {t.name for t in tasks} >= {"vector", "collective", "attention_decode"}
         for task in tasks:
             text = "\n".join(lines(task))
-            assert len(list(task.terms)) == len(task.entry.price.terms)
+            assert len(list(task.terms)) == len(task.entry.terms)
             assert all(q.source in text for q in task.quantities.values())
             assert task.formula.composition in text
             assert "parameters of" in text
@@ -165,14 +165,14 @@ def test_explanations_name_every_source(llama: Profile, sohu: Profile) -> None:
 def test_terms_of_attention_add_up(llama: Profile) -> None:
     for task in explained(llama, "attention"):
         total = sum(seconds for _, seconds, _ in task.terms)
-        assert total == pytest.approx(task.entry.price.seconds)
+        assert total == pytest.approx(task.entry.seconds)
 
 
 def test_the_menu_of_a_collective_begins_with_what_was_taken(llama: Profile) -> None:
     for task in explained(llama, "all_reduce"):
         name, seconds = next(iter(task.menu.items()))
-        assert name.split(",")[0] == task.entry.price.choice
-        assert seconds == pytest.approx(task.entry.price.terms["links"])
+        assert name.split(",")[0] == task.entry.choice
+        assert seconds == pytest.approx(task.entry.terms["links"])
 
 
 def test_explanations_are_json_too(capsys: pytest.CaptureFixture[str]) -> None:
