@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from device_model.chips.chip import Device
 from device_model.cost.calibration import Calibration
 from device_model.timeline.design import ENERGY, LOAD, NUMERICS, Design, cut
+from device_model.timeline.kinds import at_each
 from device_model.timeline.loads import Loads, Split
 from device_model.timeline.pricing import LATENCY, Prices
 from device_model.timeline.steps import WAITS, Step, add_up, charges
@@ -230,7 +231,7 @@ def _cut_stage(stage: Stage, block: tuple[slice, ...]) -> Stage:
 
 
 def _cut_task(task: Task, block: tuple[slice, ...]) -> Task:
-    sizes = {name: cut(value, block) for name, value in task.sizes.items()}
+    sizes = at_each(task.sizes, lambda value: cut(value, block))
     return replace(task, sizes=sizes, flops=cut(task.flops, block), bytes=cut(task.bytes, block))
 
 

@@ -6,7 +6,7 @@ Sizes of a task and quantities of the chip are numbers or arrays over points: al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -30,7 +30,15 @@ from device_model.cost.moe import MoeParameters, moe_seconds, moe_terms
 from device_model.cost.oracle import gemm_section
 from device_model.cost.rates import operand_bits, rates
 from device_model.cost.vector import VectorParameters, vector_seconds, vector_terms
-from device_model.timeline.tasks import Kind, Task
+from device_model.timeline.kinds import (
+    AttentionSizes,
+    CollectiveSizes,
+    ExpertSizes,
+    Kind,
+    ProductSizes,
+    VectorSizes,
+)
+from device_model.timeline.tasks import Task
 from dsl.diagnostics import refuse
 
 # What a term of a formula waits for.
@@ -104,45 +112,48 @@ class Prices:
 
     def of(self, task: Task) -> Price:
         """Return the price of a task; arrays where its sizes or the chip's quantities are."""
-        rule: Callable[[Mapping[str, float]], Price] = {
-            Kind.GEMM: self._gemm,
-            Kind.ATTENTION: lambda sizes: self._attention(sizes, task.bytes),
-            Kind.EXPERTS: self._experts,
-            Kind.COLLECTIVE: lambda sizes: self._collective(task.ops[0], sizes),
-            Kind.VECTOR: lambda sizes: self._vector(sizes, task.flops),
-        }[task.kind]
-        return rule(task.sizes)
+        match task.sizes:
+            case ProductSizes() as sizes:
+                return self._product(sizes)
+            case AttentionSizes() as sizes:
+                return self._attention(sizes, task.bytes)
+            case ExpertSizes() as sizes:
+                return self._experts(sizes)
+            case CollectiveSizes() as sizes:
+                return self._collective(task.ops[0], sizes)
+            case VectorSizes() as sizes:
+                return self._vector(sizes, task.flops)
 
-    def _gemm(self, s: Mapping[str, float]) -> Price:
+    def _product(self, s: ProductSizes) -> Price:
         dtype = product_format(s, self.dtype)
-        operand = min(s["x_bits"], operand_bits(dtype)) / 8.0
+        operand = min(s.x_bits, operand_bits(dtype)) / 8.0
         p = self.calibration.get(gemm_section(dtype), GemmParameters)
         if operand_bits(dtype) < 16:
             # Measured alone, a low-precision product launches its conversions too; inside of a program they are queued.
             p = replace(p, launch=self.calibration.get("gemm_bf16", GemmParameters).launch)
         chip = self.chip if dtype == self.dtype else rates(self.device, dtype, self.changes)
-        m, n, k, weight = s["m"], s["n"], s["k"], element_bytes(s, dtype)
+        m, n, k, weight = s.m, s.n, s.k, element_bytes(s.w_bits, dtype)
         terms = gemm_terms(
             m, n, k, chip, p, bytes_per_element=operand, weight_bytes=weight,
-            output_bytes=s["y_bits"] / 8.0, repeated=0.0,
+            output_bytes=s.y_bits / 8.0, repeated=0.0,
         )  # fmt: skip
         times = {name: v for name, v in terms.items() if name not in CHOSEN}
-        moved = m * k * operand + k * n * weight + m * n * s["y_bits"] / 8
+        moved = m * k * operand + k * n * weight + m * n * s.y_bits / 8
         return Price(gemm_seconds(terms), times, moved, {name: terms[name] for name in CHOSEN})
 
-    def _attention(self, s: Mapping[str, float], moved: float) -> Price:
-        shape = (s["batch"], s["new"], s["context"], s["heads"], s["kv_heads"], s["head_dim"])
-        if not s["causal"] and np.any(np.asarray(s["new"]) > 1):
+    def _attention(self, s: AttentionSizes, moved: Number) -> Price:
+        shape = (s.batch, s.new, s.context, s.heads, s.kv_heads, s.head_dim)
+        if not s.causal and np.any(np.asarray(s.new) > 1):
             message = "no formula prices attention without a causal mask over several new tokens"
             raise refuse("S609", message)
-        window = s["window"] if np.all(np.isfinite(s["window"])) else None
-        size = s["bits"] / 8.0
+        window = s.window if np.all(np.isfinite(s.window)) else None
+        size = s.bits / 8.0
         chip = rates(self.device, "bf16", self.changes)
         few = decodes(s)
         found: list[dict[str, Array]] = []
         if few.any():
             p = self.calibration.get("attention_decode", DecodeParameters)
-            latent = s["value_dim"] if s["value_dim"] < s["head_dim"] else None
+            latent = s.value_dim if s.latent else None
             # Other layers' caches were read since: nothing of this one is left on the chip.
             found.append(
                 decode_terms(
@@ -156,30 +167,30 @@ class Prices:
         terms = found[0] if len(found) == 1 else _either(few, *found)
         return Price(attention_seconds(terms), terms, moved)
 
-    def _experts(self, s: Mapping[str, float]) -> Price:
+    def _experts(self, s: ExpertSizes) -> Price:
         p = self.calibration.get("moe_bf16", MoeParameters)
         shape = (
-            s["tokens"], s["experts"], s["top_k"], s["hidden"], s["inter"], s["tp"], s["ep"],
+            s.tokens, s.experts, s.top_k, s.hidden, s.inter, s.tp, s.ep,
             self.skew,
         )  # fmt: skip
-        size: Any = element_bytes(s, self.dtype)
-        terms = moe_terms(*shape, self.chip, p, bytes_per_element=size, gated=bool(s["gated"]))
+        size: Any = element_bytes(s.w_bits, self.dtype)
+        terms = moe_terms(*shape, self.chip, p, bytes_per_element=size, gated=s.gated)
         streamed: Any = sum(
             t for name, t in terms.items() if name.rpartition(", ")[2] in EXPERTS_STREAM
         )
         moved = streamed * p.stream * np.asarray(self.chip.bandwidth)
         return Price(moe_seconds(terms), terms, moved)
 
-    def _collective(self, op: str, s: Mapping[str, float]) -> Price:
-        if np.all(np.asarray(s["chips"]) <= 1):
+    def _collective(self, op: str, s: CollectiveSizes) -> Price:
+        if np.all(np.asarray(s.chips) <= 1):
             alone = {"algorithm": np.asarray(ALONE)}
             return Price(np.zeros(()), {"links": np.zeros(())}, 0.0, alone)
         p = self.calibration.get("collective", CollectiveParameters)
         # Neighbouring stages of a pipeline may lie in different domains, though they are but two chips.
-        far = np.asarray(s.get("reach", 0.0)) > np.asarray(self.chip.domain)
+        far = np.asarray(0.0 if s.reach is None else s.reach) > np.asarray(self.chip.domain)
         link = np.where(far, self.chip.scaleout, self.chip.link)
         seconds, index = collective(
-            op, s["bytes"], s["chips"], replace(self.chip, link=link), p,
+            op, s.bytes, s.chips, replace(self.chip, link=link), p,
             in_switch=np.asarray(self.quantity("switch_reduces", 0.0)) > 0,
         )  # fmt: skip
         hidden = np.asarray(self.quantity("link_overlap", 0.0))
@@ -188,29 +199,29 @@ class Prices:
             terms["hidden"] = -hidden * seconds
         return Price(seconds * (1.0 - hidden), terms, 0.0, {"algorithm": np.asarray(index)})
 
-    def _vector(self, s: Mapping[str, float], flops: float) -> Price:
+    def _vector(self, s: VectorSizes, flops: Number) -> Price:
         p = self.calibration.get("vector", VectorParameters)
         rate = np.asarray(self.quantity("vector_flops", 0.0))
         if not rate.all():
             rate = np.asarray(self.device.quantity("vector_flops").value)
-        terms = vector_terms(s["moved"], flops, rate, self.chip, p)
-        return Price(vector_seconds(terms, p), terms, s["moved"])
+        terms = vector_terms(s.moved, flops, rate, self.chip, p)
+        return Price(vector_seconds(terms, p), terms, s.moved)
 
 
-def product_format(s: Mapping[str, float], dtype: str) -> str:
+def product_format(s: ProductSizes, dtype: str) -> str:
     """Return the format that a product computes in: operands wider than 16 bits are rounded to bf16, no less."""
-    wide = bool(np.all(np.asarray(s["w_bits"]) > 16)) or s["x_bits"] > 16
+    wide = bool(np.all(np.asarray(s.w_bits) > 16)) or s.x_bits > 16
     return "bf16" if wide else dtype
 
 
-def decodes(s: Mapping[str, float]) -> NDArray[np.bool_]:
+def decodes(s: AttentionSizes) -> NDArray[np.bool_]:
     """Tell where attention takes the kernel of a decode step: few new tokens after cached ones."""
-    return np.asarray((np.asarray(s["new"]) <= FEW_TOKENS) & (np.asarray(s["context"]) > 0))
+    return np.asarray((np.asarray(s.new) <= FEW_TOKENS) & (np.asarray(s.context) > 0))
 
 
-def element_bytes(s: Mapping[str, float], dtype: str) -> Number:
-    """Return the bytes of a weight's element: a low precision stores it so, others keep what the checkpoint holds."""
-    size: Number = np.minimum(s["w_bits"], operand_bits(dtype)) / 8.0
+def element_bytes(stored: Number, dtype: str) -> Number:
+    """Return the bytes of a weight's element: a low precision stores it so, others keep the bits as they are stored."""
+    size: Number = np.minimum(stored, operand_bits(dtype)) / 8.0
     return size
 
 

@@ -12,9 +12,10 @@ from math import prod
 import numpy as np
 
 from device_model.cost.attention import visible_pairs
+from device_model.timeline.kinds import AttentionSizes
 from device_model.timeline.pricing import ENGINES, LATENCY, MEMORY, Prices, choice_words
 from device_model.timeline.steps import Charge, add_up, charges
-from device_model.timeline.tasks import Kind, Stage, Task, stages
+from device_model.timeline.tasks import Stage, Task, stages
 from dsl.graph import Graph
 
 MEMORY_ENGINE = "memory"
@@ -59,6 +60,16 @@ class Entry:
         return self.layers * self.seconds
 
     @property
+    def flops(self) -> float:
+        """Return the FLOPs of one layer's operations."""
+        return float(self.task.flops)
+
+    @property
+    def bytes(self) -> float:
+        """Return the bytes that one layer's operations move."""
+        return float(self.task.bytes)
+
+    @property
     def waits(self) -> tuple[tuple[str, float], ...]:
         """Return the seconds of all layers by what they wait for; what size does not change is latency."""
         rest = self.seconds - self.fixed
@@ -84,7 +95,7 @@ class Timeline:
     @property
     def bytes(self) -> float:
         """Return the bytes that the operations of a step move on one chip."""
-        return sum(e.task.bytes * e.layers / e.pipeline for e in self.entries)
+        return sum(e.bytes * e.layers / e.pipeline for e in self.entries)
 
     @property
     def mfu(self) -> float:
@@ -180,9 +191,9 @@ def _entry(charge: Charge) -> Entry:
 
 def useful_flops(task: Task) -> float:
     """Return the FLOPs of a task without the pairs of queries and keys that its mask leaves out."""
-    if task.kind is not Kind.ATTENTION or not task.sizes["causal"]:
-        return task.flops
     s = task.sizes
-    window = s["window"] if s["window"] < float("inf") else None
-    pairs = float(visible_pairs(s["new"], s["context"], window))
-    return 2.0 * s["batch"] * s["heads"] * (s["head_dim"] + s["value_dim"]) * pairs
+    if not (isinstance(s, AttentionSizes) and s.causal):
+        return float(task.flops)
+    window = s.window if np.isfinite(s.window) else None
+    pairs = float(visible_pairs(s.new, s.context, window))
+    return float(2.0 * s.batch * s.heads * (s.head_dim + s.value_dim) * pairs)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_model.cost.chip import Array, Number
+from device_model.timeline.kinds import CollectiveSizes, Kind
 from device_model.timeline.pricing import (
     COMPUTE,
     LATENCY,
@@ -24,7 +25,7 @@ from device_model.timeline.pricing import (
     Price,
     Prices,
 )
-from device_model.timeline.tasks import Kind, Stage, Task
+from device_model.timeline.tasks import Stage, Task
 
 FIXED = ("launch", "scan")
 """Terms that a task's size does not change."""
@@ -124,6 +125,6 @@ def _joins_next(tasks: Sequence[Task], layers: Number) -> list[Any]:
 
 def _absent(task: Task) -> NDArray[np.bool_]:
     """Return at which points a task is not there: a collective of one chip that moves nothing."""
-    if task.kind is not Kind.COLLECTIVE:
+    if not isinstance(task.sizes, CollectiveSizes):
         return np.zeros((), bool)
-    return np.asarray((np.asarray(task.sizes["chips"]) == 1) & (np.asarray(task.bytes) == 0))
+    return np.asarray((np.asarray(task.sizes.chips) == 1) & (np.asarray(task.bytes) == 0))

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from device_model.cost.rates import operand_bits
+from device_model.timeline.kinds import KINDS, Kind
 from device_model.timeline.sizes import size_at
-from device_model.timeline.tasks import KINDS, Kind
 from dsl.counting.footprint import LayerFootprint, weight_bytes
 from dsl.graph import Graph, Node, Weight
 from dsl.symbolic import Dim, ratio, symbol

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from math import isfinite
 
+from device_model.timeline.kinds import named
 from device_model.timeline.schedule import Entry, Timeline
 from sohu.performance.profile.explain import Explained
 from sohu.performance.profile.model import Layers, Phase, Profile
@@ -113,9 +114,9 @@ def _task(entry: Entry) -> dict[str, object]:
         "memory_seconds": entry.memory_seconds,
         "bound": entry.bound,
         "choice": entry.choice,
-        "flops": task.flops,
-        "bytes": task.bytes,
-        "sizes": _finite(task.sizes),
+        "flops": entry.flops,
+        "bytes": entry.bytes,
+        "sizes": _finite(named(task.sizes)),
         "terms": _finite(entry.terms),
     }
 

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from device_model.chips.chip import Quantity
 from device_model.cost.calibration import Section
 from device_model.cost.collective import LIBRARY, CollectiveParameters, collective_terms
+from device_model.timeline.kinds import CollectiveSizes, named
 from device_model.timeline.pricing import Prices
 from device_model.timeline.schedule import WAITS, Entry
-from device_model.timeline.tasks import BETWEEN, Kind
+from device_model.timeline.tasks import BETWEEN, Task
 from dsl.diagnostics import did_you_mean, refuse
 from sohu.performance.profile.formulas import (
     FORMULAS,
@@ -52,7 +53,7 @@ def explained(profile: Profile, wanted: str) -> tuple[Explained, ...]:
         for part in phase.parts:
             for entry in part.entries:
                 names = (entry.task.name, *entry.task.ops)
-                key = (entry.task.name, dict(entry.task.sizes), entry.task.flops, entry.seconds)
+                key = (entry.task.name, entry.task.sizes, entry.task.flops, entry.seconds)
                 if key in seen or not any(wanted.lower() in name.lower() for name in names):
                     continue
                 seen.append(key)
@@ -72,19 +73,19 @@ def _explained(profile: Profile, phase: Phase, where: str, entry: Entry) -> Expl
     keys = quantities_of(name, task, profile.dtype)
     known = {k: q for k in keys if (q := profile.device.quantities.get(k)) is not None}
     section = profile.calibration.sections[name]
-    menu = _menu(phase.timeline.prices, entry) if task.kind is Kind.COLLECTIVE else {}
+    menu = _menu(phase.timeline.prices, task)
     return Explained(phase, where, entry, name, section, FORMULAS[name], known, menu)
 
 
-def _menu(prices: Prices, entry: Entry) -> Mapping[str, float]:
-    """Return the seconds of each algorithm and protocol of the library, the quickest first."""
-    sizes = entry.task.sizes
-    if sizes["chips"] <= 1:
+def _menu(prices: Prices, task: Task) -> Mapping[str, float]:
+    """Return the seconds of each algorithm and protocol of a collective's library, the quickest first."""
+    sizes = task.sizes
+    if not isinstance(sizes, CollectiveSizes) or sizes.chips <= 1:
         return {}
     parameters = prices.calibration.get("collective", CollectiveParameters)
     switch = "switch_reduces" in prices.device.quantities
     terms = collective_terms(
-        entry.task.ops[0], sizes["bytes"], sizes["chips"], prices.chip, parameters, in_switch=switch
+        task.ops[0], sizes.bytes, sizes.chips, prices.chip, parameters, in_switch=switch
     )
     menu = {k: float(v) for k, v in terms.items() if k.split(",")[0] in LIBRARY}
     usable = {k: v for k, v in menu.items() if v != float("inf")}
@@ -122,9 +123,9 @@ def lines(found: Explained) -> Iterator[str]:
         + (f"; {entry.choice}" if entry.choice else "")
     )
     yield f"  operations: {', '.join(task.ops)}"
-    yield f"  sizes on one chip: {_sizes(task.sizes)}"
-    intensity = f", {task.flops / task.bytes:,.3g} FLOP a byte" if task.bytes else ""
-    yield f"  {scaled(task.flops, 'FLOP')}, {scaled(task.bytes, 'B')} as the operations move{intensity}"
+    yield f"  sizes on one chip: {_sizes(named(task.sizes))}"
+    intensity = f", {entry.flops / entry.bytes:,.3g} FLOP a byte" if entry.bytes else ""
+    yield f"  {scaled(entry.flops, 'FLOP')}, {scaled(entry.bytes, 'B')} as the operations move{intensity}"
     yield f"  {found.name}: {found.formula.composition}"
     for name, seconds, words in found.terms:
         yield f"    {duration(seconds):>9}  {name}: {words}"

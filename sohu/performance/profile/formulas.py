@@ -16,8 +16,15 @@ from textwrap import dedent
 from device_model.cost.calibration import SECTIONS
 from device_model.cost.oracle import gemm_section
 from device_model.cost.rates import PEAKS
+from device_model.timeline.kinds import (
+    AttentionSizes,
+    CollectiveSizes,
+    ExpertSizes,
+    ProductSizes,
+    VectorSizes,
+)
 from device_model.timeline.pricing import decodes, product_format
-from device_model.timeline.tasks import Kind, Task
+from device_model.timeline.tasks import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,24 +137,24 @@ SIZES: Mapping[str, str] = {
 
 def section_of(task: Task, dtype: str) -> str:
     """Return the fitted section that a task's price uses, as the prices choose it."""
-    sizes = task.sizes
-    match task.kind:
-        case Kind.GEMM:
+    match task.sizes:
+        case ProductSizes() as sizes:
             return gemm_section(product_format(sizes, dtype))
-        case Kind.ATTENTION:
+        case AttentionSizes() as sizes:
             return "attention_decode" if decodes(sizes) else "attention_prefill"
-        case Kind.EXPERTS:
+        case ExpertSizes():
             return "moe_bf16"
-        case Kind.VECTOR:
+        case VectorSizes():
             return "vector"
-        case Kind.COLLECTIVE:
+        case CollectiveSizes():
             return "collective"
 
 
 def quantities_of(section: str, task: Task, dtype: str) -> tuple[str, ...]:
     """Return the chip's quantities that a price reads."""
-    found = product_format(task.sizes, dtype) if task.kind is Kind.GEMM else dtype
-    peak = PEAKS[found.lower()]
+    sizes = task.sizes
+    at = product_format(sizes, dtype) if isinstance(sizes, ProductSizes) else dtype
+    peak = PEAKS[at.lower()]
     return tuple(peak if key == "%" else key for key in FORMULAS[section].quantities)
 
 

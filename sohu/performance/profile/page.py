@@ -140,8 +140,8 @@ def _part(phase: Phase, part: Layers) -> LayerTable:
             e.task.path[0] if e.task.path else "",
             micro(e.seconds),
             share(e.total, whole),
-            scaled(e.task.flops),
-            scaled(e.task.bytes, "B"),
+            scaled(e.flops),
+            scaled(e.bytes, "B"),
             e.bound,
             short_choice(e.choice),
         )

@@ -11,9 +11,9 @@ from math import ceil, dist, floor, log10
 
 from markupsafe import Markup
 
+from device_model.timeline.kinds import AttentionSizes, Kind, VectorSizes
 from device_model.timeline.pricing import decodes
 from device_model.timeline.schedule import Entry, Timeline, useful_flops
-from device_model.timeline.tasks import Kind
 from porting.report.plots import WIDTH, Axis, grid_row, svg, text_at
 from sohu.performance.profile.model import Layers, Phase, Profile
 from sohu.performance.profile.trace import memory_over_time
@@ -55,21 +55,21 @@ def points(phase: Phase) -> list[Point]:
 def _moved(entry: Entry, line: Timeline) -> float:
     """Return the bytes of main memory that the price counts: its seconds at the full rate are never fewer."""
     priced = entry.memory_seconds * float(line.prices.chip.bandwidth)
-    stored = entry.task.bytes
-    if entry.task.kind is Kind.VECTOR:
-        return entry.task.sizes["moved"]
-    if entry.task.kind is Kind.ATTENTION:
-        return _cached(entry)
+    stored = entry.bytes
+    match entry.task.sizes:
+        case VectorSizes() as sizes:
+            return float(sizes.moved)
+        case AttentionSizes() as sizes:
+            return _cached(sizes)
     return min(priced, stored) if priced > 0 else stored
 
 
-def _cached(entry: Entry) -> float:
+def _cached(s: AttentionSizes) -> float:
     """Return the bytes of the cache, queries and results; a latent's values are a part of its keys in decode."""
-    s = entry.task.sizes
-    wide = s["head_dim"] + s["value_dim"]
-    once = s["value_dim"] < s["head_dim"] and bool(decodes(s))
-    cache = s["kv_heads"] * (s["context"] + s["new"]) * (s["head_dim"] if once else wide)
-    return s["batch"] * (cache + s["new"] * s["heads"] * wide) * s["bits"] / 8
+    wide = s.head_dim + s.value_dim
+    once = s.latent and bool(decodes(s))
+    cache = s.kv_heads * (s.context + s.new) * (s.head_dim if once else wide)
+    return float(s.batch * (cache + s.new * s.heads * wide) * s.bits / 8)
 
 
 def roofline(profile: Profile, phase: Phase) -> Markup:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from device_model.timeline.kinds import named
 from device_model.timeline.schedule import MEMORY_ENGINE, Entry
 from dsl.diagnostics import refuse
 from porting.files.atomic import replace_file
@@ -93,7 +94,7 @@ def _tasks(part: Layers, at: float) -> Iterator[Slice]:
         yield Slice(entry.engine, entry.task.name, at, end, facts)
         busy = min(entry.memory_seconds, entry.seconds)
         if busy > 0:
-            yield Slice(MEMORY_ENGINE, entry.task.name, at, at + busy, {"bytes": entry.task.bytes})
+            yield Slice(MEMORY_ENGINE, entry.task.name, at, at + busy, {"bytes": entry.bytes})
         at = end
 
 
@@ -118,10 +119,10 @@ def facts_of(entry: Entry) -> Mapping[str, str | int | float]:
         "in": " / ".join(task.path),
         "bound by": entry.bound,
         "choice": entry.choice,
-        "FLOPs": task.flops,
-        "bytes": task.bytes,
+        "FLOPs": entry.flops,
+        "bytes": entry.bytes,
     }
-    facts |= {name: value for name, value in task.sizes.items() if value != float("inf")}
+    facts |= {name: value for name, value in named(task.sizes).items() if value != float("inf")}
     facts |= {f"µs of {name}": round(s * 1e6, 4) for name, s in entry.terms.items() if s}
     return {name: value for name, value in facts.items() if value != ""}
 

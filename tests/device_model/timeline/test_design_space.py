@@ -14,10 +14,10 @@ from device_model.cost.calibration import calibration
 from device_model.memory.capacity import Capacity
 from device_model.timeline.design import Design, cut
 from device_model.timeline.design_space import BLOCK, Grid, evaluate_design
+from device_model.timeline.kinds import Kind
 from device_model.timeline.pareto import front, thinned
 from device_model.timeline.pricing import Prices
 from device_model.timeline.schedule import timeline
-from device_model.timeline.tasks import Kind
 from dsl.diagnostics import Refused
 from dsl.graph import Graph
 from dsl.inference.inference import infer
@@ -113,8 +113,8 @@ def test_energy_adds_up():
     for entry in step.entries:
         s = entry.task.sizes
         moved += entry.layers * {
-            Kind.GEMM: lambda s=s: 2 * (s["m"] * s["k"] + s["k"] * s["n"]) + s["m"] * s["n"] * s["y_bits"] / 8,
-            Kind.VECTOR: lambda s=s: s["moved"],
+            Kind.GEMM: lambda s=s: 2 * (s.m * s.k + s.k * s.n) + s.m * s.n * s.y_bits / 8,
+            Kind.VECTOR: lambda s=s: s.moved,
             Kind.ATTENTION: lambda entry=entry: entry.task.bytes,
             Kind.COLLECTIVE: lambda: 0.0,
         }[entry.task.kind]()  # fmt: skip
@@ -222,7 +222,7 @@ def test_nothing_is_faster_than_light(chip, batch, seq, context, tp):
     ):  # fmt: skip
         step = timeline(graph, at, prices)
         products = [e for e in step.entries if e.task.kind is Kind.GEMM]
-        weights = sum(e.layers * 2 * e.task.sizes["n"] * e.task.sizes["k"] for e in products)
+        weights = sum(e.layers * 2 * e.task.sizes.n * e.task.sizes.k for e in products)
         flops = sum(e.layers * e.task.flops for e in products)
         assert found[answer][0] >= max(flops / peak, weights / bandwidth) * (1 - 1e-12)
 

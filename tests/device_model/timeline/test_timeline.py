@@ -10,10 +10,11 @@ import pytest
 from device_model.chips.chip import device
 from device_model.cost.calibration import calibration
 from device_model.memory.capacity import Capacity
+from device_model.timeline.kinds import Kind
 from device_model.timeline.memory import Memory
 from device_model.timeline.pricing import Prices
 from device_model.timeline.schedule import chips_of, priced, timeline
-from device_model.timeline.tasks import BETWEEN, Kind, stages
+from device_model.timeline.tasks import BETWEEN, stages
 from dsl.counting.footprint import footprint
 from dsl.diagnostics import Refused
 from dsl.graph import Graph
@@ -145,7 +146,7 @@ def test_attention_without_a_causal_mask_has_no_price():
     task = next(t for s in found for t in s.tasks if t.kind is Kind.ATTENTION)
     assert prices().of(task).seconds > 0
     with pytest.raises(Refused, match="S609"):
-        prices().of(replace(task, sizes={**task.sizes, "causal": 0.0}))
+        prices().of(replace(task, sizes=replace(task.sizes, causal=False)))
 
 
 @pytest.mark.parametrize("step", STEPS, ids=["decode", "prefill"])
@@ -158,7 +159,7 @@ def test_stages_of_a_pipeline_send_what_layers_carry(step):
         (send,) = sends[pp]
         assert send.layers == pp - 1
         batch, new, _ = step
-        assert send.task.sizes["bytes"] == 2 * batch * new * 4096 * 2
+        assert send.task.sizes.bytes == 2 * batch * new * 4096 * 2
         assert at[pp].seconds == pytest.approx(at[1].seconds + send.total, rel=1e-12)
         assert at[pp].interval < at[1].interval
     # Sixteen chips are two domains, and the network between them is slower than the links inside of one.

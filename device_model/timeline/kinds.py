@@ -1,0 +1,156 @@
+"""The kinds of tasks, and the sizes of each that its price depends on: on one chip, as the program says them.
+
+A size is a number, or an array over the points that are asked for. What a format makes of the bits is pricing's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from enum import Enum
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from device_model.cost.chip import Number
+
+
+class Kind(Enum):
+    """What a task is, which says which formula prices it."""
+
+    GEMM = "gemm"
+    ATTENTION = "attention"
+    EXPERTS = "moe"
+    VECTOR = "vector"
+    COLLECTIVE = "collective"
+
+
+KINDS: Mapping[str, Kind] = {
+    "matmul": Kind.GEMM,
+    "head_matmul": Kind.GEMM,
+    "attention": Kind.ATTENTION,
+    "expert_matmul": Kind.EXPERTS,
+    "all_reduce": Kind.COLLECTIVE,
+    "all_gather": Kind.COLLECTIVE,
+    "reduce_scatter": Kind.COLLECTIVE,
+}
+"""The kind of an operation; all others are element-wise work of the vector units."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProductSizes:
+    """A product [m, k] x [k, n], or several of one activation side by side."""
+
+    kind: ClassVar[Kind] = Kind.GEMM
+    m: Number
+    """Rows: new tokens of all sequences."""
+    n: Number
+    """Columns, of all products and heads together."""
+    k: Number
+    """Contracted elements."""
+    x_bits: float
+    """Bits of an element of the activation."""
+    w_bits: Number
+    """Bits of an element of the weights as they are stored, scales included."""
+    y_bits: Number
+    """Bits of an element of the result."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionSizes:
+    """One attention over a cache."""
+
+    kind: ClassVar[Kind] = Kind.ATTENTION
+    batch: Number
+    """Sequences."""
+    new: Number
+    """New tokens of each."""
+    context: Number
+    """Tokens of each that were cached before."""
+    heads: Number
+    """Query heads on the chip."""
+    kv_heads: Number
+    """Key-value heads on the chip."""
+    head_dim: Number
+    """Elements of a query or key."""
+    value_dim: Number
+    """Elements of a value."""
+    window: Number
+    """Tokens that a query sees, infinite where it sees all."""
+    causal: bool
+    """Whether a query sees nothing after itself."""
+    bits: float
+    """Bits of an element of the cache."""
+
+    @property
+    def latent(self) -> bool:
+        """Tell whether values are a part of the keys, so that they are read once."""
+        return bool(np.all(np.asarray(self.value_dim) < self.head_dim))
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertSizes:
+    """One rank's layer of experts: two products with what is between, and the sum behind."""
+
+    kind: ClassVar[Kind] = Kind.EXPERTS
+    tokens: Number
+    """Tokens that choose experts."""
+    experts: Number
+    """Experts on all ranks."""
+    top_k: Number
+    """Experts that a token chooses."""
+    hidden: Number
+    """Elements of a token."""
+    inter: Number
+    """Columns of an expert's first product, before it is split."""
+    tp: Number
+    """Chips that share each expert."""
+    ep: Number
+    """Ranks that the experts are dealt to."""
+    gated: bool
+    """Whether the first product has a second half that gates it."""
+    w_bits: Number
+    """Bits of an element of the weights as they are stored, scales included."""
+
+
+@dataclass(frozen=True, slots=True)
+class VectorSizes:
+    """A fused run of element-wise operations."""
+
+    kind: ClassVar[Kind] = Kind.VECTOR
+    moved: Number
+    """Bytes read and written; what lives inside of the run alone is neither."""
+    unfused: Number
+    """Bytes that the operations would move one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class CollectiveSizes:
+    """One exchange between chips."""
+
+    kind: ClassVar[Kind] = Kind.COLLECTIVE
+    chips: Number
+    """Chips that take part."""
+    bytes: Number
+    """Bytes of the whole buffer."""
+    reach: Number | None = None
+    """Chips of the mesh that lie between, where those that take part need not be neighbours."""
+
+
+Sizes = ProductSizes | AttentionSizes | ExpertSizes | VectorSizes | CollectiveSizes
+AnySizes = TypeVar("AnySizes", bound=Sizes)
+
+
+def at_each(sizes: AnySizes, change: Callable[[Any], Any]) -> AnySizes:
+    """Return sizes with every one of them changed."""
+    return replace(sizes, **{f.name: change(getattr(sizes, f.name)) for f in fields(sizes)})
+
+
+def named(sizes: Sizes) -> dict[str, float]:
+    """Return the sizes at a single point by name; a statement is 1 where it is true."""
+    values = {f.name: getattr(sizes, f.name) for f in fields(sizes)}
+    return {
+        name: float(value) if isinstance(value, bool) else value
+        for name, value in values.items()
+        if value is not None
+    }
