@@ -14,12 +14,14 @@ projections and rotations.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from device_model.cost.chip import Array, Chip, Number, overlapped
+from device_model.cost.chip import Array, Chip, Number, floats, overlapped
 
+# What is not said to be fitted is assumed: `sohu calibrate` moves the fields of the parameters alone.
 WIDEST = 256
 """Widest head whose accumulators, for a whole tile of queries in 32 bits, fit the registers of a unit."""
 SEGMENTS = 16
@@ -30,6 +32,60 @@ ROW = 256
 """Bytes that the write of one token of one head to the cache moves at least."""
 SHARPNESS = 2.0
 """Exponent of the norm by which decode's arithmetic and stream hide each other; stands for a memory efficiency too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """The shape of causal attention: sequences that are alike, each with new tokens after cached ones."""
+
+    batch: Number
+    """Sequences."""
+    new: Number
+    """New tokens of each."""
+    context: Number
+    """Tokens of each that were cached before."""
+    heads: Number
+    """Query heads."""
+    kv_heads: Number
+    """Key-value heads."""
+    head_dim: Number
+    """Elements of a query or key, and of a value where `value_dim` does not say otherwise."""
+    _: KW_ONLY
+    element: Number = 2.0
+    """Bytes of an element of the cache."""
+    window: Number | None = None
+    """Tokens that a query sees, itself included; None for all."""
+    value_dim: Number | None = None
+    """Where keys are a latent, read once: how many of its elements are the values."""
+
+    @property
+    def seen(self) -> Number:
+        """Return the tokens of a sequence that its new ones see together, themselves included."""
+        return _span(self.new, self.context, self.window)
+
+    @property
+    def values(self) -> Number:
+        """Return the elements of a value."""
+        return self.head_dim if self.value_dim is None else self.value_dim
+
+    @property
+    def pairs(self) -> Array:
+        """Return the (query, key) pairs of a sequence."""
+        return visible_pairs(self.new, self.context, self.window)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tiling:
+    """How attention is dealt to the units, in tiles and in seconds of one unit."""
+
+    tiles: Number
+    """Tiles of queries of all sequences and heads."""
+    per_unit: Number
+    """The same for each unit, not rounded."""
+    longest: Number
+    """Tiles of the cache that the longest of them visits."""
+    step: Number
+    """Seconds of a unit for one tile of queries on one tile of the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,32 +140,25 @@ class DecodeParameters:
     """Seconds of a unit that a segment of the fallback kernel takes whatever its length."""
 
 
-def _floats(*numbers: Number) -> tuple[Array, ...]:
-    return tuple(np.asarray(number, np.float64) for number in numbers)
-
-
 def visible_pairs(new: Number, context: Number, window: Number | None = None) -> Array:
     """Return how many (query, key) pairs a sequence has: causal among the new tokens, clipped by a window."""
-    new, context = _floats(new, context)
+    new, context = np.asarray(new, np.float64), np.asarray(context, np.float64)
     if window is None:
         return new * (context + (new + 1) / 2)
     growing = np.clip(window - context, 0.0, new)
     return growing * (context + (growing + 1) / 2) + (new - growing) * window
 
 
-def _span(new: Array, context: Array, window: Number | None) -> Array:
+def _span(new: Number, context: Number, window: Number | None) -> Number:
     """Return the cached tokens that `new` neighbouring queries see together."""
-    return context + new if window is None else np.minimum(context, window - 1.0) + new
-
-
-def _roofline(flops: Array, moved: Array, chip: Chip, terms: dict[str, Array]) -> dict[str, Array]:
-    """Return the terms, lifted to the speed of light where they are below."""
-    floor = np.maximum(flops / np.asarray(chip.peak), moved / np.asarray(chip.bandwidth))
-    return {**terms, "roofline": np.maximum(floor - sum(terms.values()), 0.0)}
+    if window is None:
+        return context + new
+    seen: Number = np.minimum(context, window - 1.0) + new
+    return seen
 
 
 def _cached_tiles(
-    count: Array, tokens: Array, tile: Array, context: Array, window: Number | None
+    count: Number, tokens: Number, tile: Number, context: Number, window: Number | None
 ) -> Array:
     """Return the cached tiles that a head's `count` query tiles visit, which end `tokens` apart.
 
@@ -118,7 +167,7 @@ def _cached_tiles(
     rounding = np.maximum(0.0, 1 - tokens / tile) / 2
     whole = count * np.maximum((context + tokens * (count + 1) / 2) / tile + rounding, 1.0)
     if window is None:
-        return whole
+        return np.asarray(whole)
     clip = window + np.maximum(tokens, 1.0) - 1
     rising = np.clip(np.floor((clip - context) / tokens), 0.0, count)
     growing = rising * ((context + tokens * (rising + 1) / 2) / tile + rounding)
@@ -126,124 +175,84 @@ def _cached_tiles(
     return np.asarray(np.minimum(np.maximum(clipped, count), whole))
 
 
-def prefill_terms(
-    batch: Number,
-    new: Number,
-    context: Number,
-    heads: Number,
-    kv_heads: Number,
-    head_dim: Number,
-    chip: Chip,
-    p: PrefillParameters,
-    *,
-    bytes_per_element: Number = 2,
-    window: Number | None = None,
-) -> dict[str, Array]:
+def prefill_terms(shape: Attention, chip: Chip, p: PrefillParameters) -> dict[str, Array]:
     """Return the parts of the time of a prefill, in seconds, which add up."""
-    batch, new, context, heads, kv_heads, head_dim = _floats(
-        batch, new, context, heads, kv_heads, head_dim
-    )
-    size, units = np.asarray(bytes_per_element, np.float64), np.asarray(chip.units, np.float64)
-    wide = head_dim > WIDEST
-    rows = np.floor(p.tile) * np.minimum(1.0, WIDEST / head_dim)
-    group = heads / kv_heads
-    count = np.ceil(new * group / rows)
-    tail = np.minimum(new, np.maximum(rows / group, 1.0))
-    last = np.ceil(_span(tail, context + new - tail, window) / rows)
-    cached = np.where(count > 1, _cached_tiles(count, rows / group, rows, context, window), last)
-    rate = np.asarray(chip.peak) / units * p.matmul * np.where(wide, p.wide, 1.0)
-    step = rows * rows * (4 * head_dim + p.exponential) / rate
-
-    tiles = batch * kv_heads * count
-    setup = tiles * p.setup / units
-    compute = batch * kv_heads * cached * step / units
-    even = setup + compute
-    # The longest tiles start first, so the last wave is one of short tiles.
-    waves = even + (np.ceil(tiles / units) - tiles / units) * (p.setup + step)
-    whole = np.maximum(waves, p.setup + last * step)
-    parts = np.clip(units / tiles, 1.0, last)
-    split = np.maximum(even, p.setup + last / parts * step)
-    chosen = split + p.merge < whole
-
+    s = floats(shape)
+    tiling, visits = _prefill_tiles(s, chip, p)
+    setup = tiling.tiles * p.setup / chip.units
+    compute = s.batch * s.kv_heads * visits * tiling.step / chip.units
+    busy, chosen = _prefill_waves(tiling, setup + compute, chip, p)
+    # Queries and results, keys and values once each, at the share of main memory that is reached (fitted: `memory`).
+    moved = 2 * s.batch * (s.new * s.heads + s.kv_heads * s.seen) * s.head_dim * s.element
+    written = 4 * s.batch * s.new * s.kv_heads * np.maximum(s.head_dim * s.element, ROW)
     bandwidth = np.asarray(chip.bandwidth) * p.memory
-    written = 4 * batch * new * kv_heads * np.maximum(head_dim * size, ROW)
-    seen = _span(new, context, window)
-    moved = 2 * batch * (new * heads + kv_heads * seen) * head_dim * size
     terms = {
-        "launch": p.launch + np.where(new > 1, p.masked, 0.0),
-        "scan": p.scan * batch,
-        "setup": setup,
-        "compute": compute,
-        "waves": np.where(chosen, split, whole) - even,
+        # Seconds of starting, of the mask and of each sequence (fitted: `launch`, `masked`, `scan`).
+        "launch": p.launch + np.where(s.new > 1, p.masked, 0.0),
+        "scan": np.asarray(p.scan * s.batch),
+        "setup": np.asarray(setup),
+        "compute": np.asarray(compute),
+        "waves": np.asarray(busy - (setup + compute)),
         "split": np.where(chosen, p.merge, 0.0),
-        "memory": moved / bandwidth,
-        "cache write": written / bandwidth,
+        "memory": np.asarray(moved / bandwidth),
+        "cache write": np.asarray(written / bandwidth),
     }
-    flops = 4 * head_dim * heads * batch * visible_pairs(new, context, window)
-    return _roofline(flops, moved, chip, terms)
+    return _roofline(4 * s.head_dim * s.heads * s.batch * s.pairs, moved, chip, terms)
+
+
+def _prefill_tiles(s: Attention, chip: Chip, p: PrefillParameters) -> tuple[_Tiling, Array]:
+    """Return how a prefill is dealt out, and the tiles of the cache that one head of one sequence visits."""
+    # Rows of a tile (fitted: `tile`): queries of a group's heads, fewer where they are too wide for the registers.
+    rows = np.floor(p.tile) * np.minimum(1.0, WIDEST / s.head_dim)
+    group = s.heads / s.kv_heads
+    count = np.ceil(s.new * group / rows)
+    # The last tile of queries is the longest: it sees the whole cache before it.
+    tail = np.minimum(s.new, np.maximum(rows / group, 1.0))
+    last = np.ceil(_span(tail, s.context + s.new - tail, s.window) / rows)
+    visits = np.where(
+        count > 1, _cached_tiles(count, rows / group, rows, s.context, s.window), last
+    )
+    # A step: two matmuls and an exponential a score (fitted: `matmul`, `exponential`; `wide` of the fallback kernel).
+    rate = chip.peak / chip.units * p.matmul * np.where(s.head_dim > WIDEST, p.wide, 1.0)
+    step = rows * rows * (4 * s.head_dim + p.exponential) / rate
+    tiles = s.batch * s.kv_heads * count
+    return _Tiling(tiles, tiles / chip.units, last, step), visits
+
+
+def _prefill_waves(
+    t: _Tiling, even: Number, chip: Chip, p: PrefillParameters
+) -> tuple[Array, NDArray[np.bool_]]:
+    """Return the time of the busiest unit and where the cache is split; `even` is the mean of all units."""
+    # The longest tiles start first, so the last wave is one of short tiles.
+    waves = even + (np.ceil(t.per_unit) - t.per_unit) * (p.setup + t.step)
+    whole = np.maximum(waves, p.setup + t.longest * t.step)
+    # Split: units that would idle take parts of the cache, which are merged (fitted: `merge`).
+    parts = np.clip(chip.units / t.tiles, 1.0, t.longest)
+    split = np.maximum(even, p.setup + t.longest / parts * t.step)
+    chosen = np.asarray(split + p.merge < whole)
+    return np.where(chosen, split, whole), chosen
 
 
 def decode_terms(
-    batch: Number,
-    new: Number,
-    context: Number,
-    heads: Number,
-    kv_heads: Number,
-    head_dim: Number,
-    chip: Chip,
-    p: DecodeParameters,
-    *,
-    bytes_per_element: Number = 2,
-    window: Number | None = None,
-    value_dim: Number | None = None,
-    warm: Number = 1.0,
+    shape: Attention, chip: Chip, p: DecodeParameters, *, warm: Number = 1.0
 ) -> dict[str, Array]:
     """Return the parts of the time of a decode step, in seconds, which add up; `memory` is what stays exposed.
 
-    `value_dim`: keys are a latent, read once, and this much of them the values. `warm` scales on-chip hits.
+    `warm` scales the hits of a cache that the call before left on the chip.
     """
-    batch, new, context, heads, kv_heads, head_dim = _floats(
-        batch, new, context, heads, kv_heads, head_dim
+    s = floats(shape)
+    tiling = _decode_tiles(s, chip, p)
+    stream, moved = _stream(s, chip, p, warm)
+    scan = p.scan * np.minimum(s.batch, PLANNED)
+    busy, chosen = _decode_waves(tiling, stream, chip, p)
+    setup = tiling.per_unit * p.setup
+    # A latent has kernels made for it; other heads too wide for the registers run on the fallback.
+    wide = (s.head_dim > WIDEST) & (s.value_dim is None)
+    slow, slow_setup = _fallback(s, tiling, scan, chip, p)
+    busy, setup = np.where(wide, slow, busy), np.where(wide, slow_setup, setup)
+    compute = np.minimum(
+        tiling.per_unit * tiling.longest * tiling.step, busy - np.minimum(setup, busy)
     )
-    size, units = np.asarray(bytes_per_element, np.float64), np.asarray(chip.units, np.float64)
-    # A latent's values are a part of its keys: no second read, and kernels made for it.
-    values = head_dim if value_dim is None else np.asarray(value_dim, np.float64)
-    wide = (head_dim > WIDEST) & (value_dim is None)
-    rows = np.floor(p.tile) * np.minimum(1.0, WIDEST / values)
-    seen = _span(new, context, window)
-    length = np.ceil(seen / np.floor(p.tile))
-    step = (
-        rows
-        * np.floor(p.tile)
-        * 2
-        * (head_dim + values)
-        / (np.asarray(chip.peak) / units * p.matmul)
-    )
-    work = batch * kv_heads * np.ceil(new * heads / kv_heads / rows)
-
-    cache = batch * kv_heads * seen * (head_dim if value_dim is not None else 2 * head_dim) * size
-    moved = cache + batch * new * heads * (head_dim + values) * size
-    capacity = np.maximum(np.asarray(chip.onchip) * p.resident, 1.0)
-    # A cache that is read in a circle starts to evict itself at the capacity and keeps nothing at twice that.
-    hits = np.clip(2 - cache / capacity, 0.0, 1.0) * np.asarray(warm)
-    stream = moved / np.asarray(chip.bandwidth) * (hits / p.hit + 1 - hits)
-    scan = p.scan * np.minimum(batch, PLANNED)
-
-    whole = np.ceil(work / units) * (p.setup + length * step)
-    parts = np.clip(units / work, 1.0, np.minimum(length, p.splits))
-    split = np.maximum(1.0, work * parts / units) * (p.setup + length / parts * step)
-    chosen = overlapped(SHARPNESS, split, stream) + p.merge < overlapped(SHARPNESS, whole, stream)
-
-    segments = np.where(batch <= PLANNED, float(SEGMENTS), 1.0)
-    depth = work * segments / units
-    fallback = (
-        depth * (p.program + scan)
-        + np.maximum(depth, 1.0) * np.maximum(length / segments, 1.0) * step
-    )
-
-    busy = np.where(wide, fallback, np.where(chosen, split, whole))
-    setup = np.where(wide, depth * (p.program + scan), work / units * p.setup)
-    compute = np.minimum(work / units * length * step, busy - np.minimum(setup, busy))
     terms = {
         "launch": np.asarray(p.launch, np.float64),
         "scan": scan,
@@ -253,10 +262,66 @@ def decode_terms(
         "split": np.where(chosen & ~wide, p.merge, 0.0),
         "memory": overlapped(SHARPNESS, busy, stream) - busy,
     }
-    flops = 2 * (head_dim + values) * heads * batch * visible_pairs(new, context, window)
+    flops = 2 * (s.head_dim + s.values) * s.heads * s.batch * s.pairs
     return _roofline(flops, moved, chip, terms)
+
+
+def _decode_tiles(s: Attention, chip: Chip, p: DecodeParameters) -> _Tiling:
+    """Return how a decode step is dealt out: a tile of queries a key-value head (fitted: `tile`, `matmul`)."""
+    rows = np.floor(p.tile) * np.minimum(1.0, WIDEST / s.values)
+    rate = chip.peak / chip.units * p.matmul
+    step = rows * np.floor(p.tile) * 2 * (s.head_dim + s.values) / rate
+    tiles = s.batch * s.kv_heads * np.ceil(s.new * s.heads / s.kv_heads / rows)
+    return _Tiling(tiles, tiles / chip.units, np.ceil(s.seen / np.floor(p.tile)), step)
+
+
+def _stream(s: Attention, chip: Chip, p: DecodeParameters, warm: Number) -> tuple[Number, Number]:
+    """Return the seconds of the cache, queries and results through memory, and their bytes."""
+    # A latent's values are a part of its keys: no second read.
+    wide = s.head_dim if s.value_dim is not None else 2 * s.head_dim
+    cache = s.batch * s.kv_heads * s.seen * wide * s.element
+    moved = cache + s.batch * s.new * s.heads * (s.head_dim + s.values) * s.element
+    # A cache that is read in a circle starts to evict itself at the capacity (fitted: `resident`) and keeps nothing at
+    # twice that; what it keeps comes faster (fitted: `hit`).
+    capacity = np.maximum(np.asarray(chip.onchip) * p.resident, 1.0)
+    hits = np.clip(2 - cache / capacity, 0.0, 1.0) * np.asarray(warm)
+    return moved / chip.bandwidth * (hits / p.hit + 1 - hits), moved
+
+
+def _decode_waves(
+    t: _Tiling, stream: Number, chip: Chip, p: DecodeParameters
+) -> tuple[Array, NDArray[np.bool_]]:
+    """Return the time of the busiest unit and where the cache is split, which is judged beside the stream."""
+    # Whole: a wave of units works off the cache, tile by tile (fitted: `setup`).
+    whole = np.ceil(t.per_unit) * (p.setup + t.longest * t.step)
+    # Split: units that would idle take parts of the cache, which are merged (fitted: `splits`, `merge`).
+    parts = np.clip(chip.units / t.tiles, 1.0, np.minimum(t.longest, p.splits))
+    split = np.maximum(1.0, t.tiles * parts / chip.units) * (p.setup + t.longest / parts * t.step)
+    chosen = np.asarray(
+        overlapped(SHARPNESS, split, stream) + p.merge < overlapped(SHARPNESS, whole, stream)
+    )
+    return np.where(chosen, split, whole), chosen
+
+
+def _fallback(
+    s: Attention, t: _Tiling, scan: Number, chip: Chip, p: DecodeParameters
+) -> tuple[Number, Number]:
+    """Return the time of the busiest unit on the fallback kernel, and what of it is setup (fitted: `program`)."""
+    segments = np.where(s.batch <= PLANNED, float(SEGMENTS), 1.0)
+    depth = t.tiles * segments / chip.units
+    setup = depth * (p.program + scan)
+    work = np.maximum(depth, 1.0) * np.maximum(t.longest / segments, 1.0) * t.step
+    return setup + work, setup
 
 
 def attention_seconds(terms: dict[str, Array]) -> Array:
     """Return the time that the parts of either kind make together: their sum."""
     return np.asarray(sum(terms.values()), np.float64)
+
+
+def _roofline(
+    flops: Number, moved: Number, chip: Chip, terms: dict[str, Array]
+) -> dict[str, Array]:
+    """Return the terms, lifted to the speed of light where they are below."""
+    floor = np.maximum(flops / np.asarray(chip.peak), moved / np.asarray(chip.bandwidth))
+    return {**terms, "roofline": np.maximum(floor - sum(terms.values()), 0.0)}

@@ -5,13 +5,16 @@ Any field may also be an array: then a formula gives the time on many chips at o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Number = float | Array
+Shape = TypeVar("Shape")
+"""The shape of an operation: a dataclass of sizes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +65,15 @@ def overlapped(sharpness: float, *times: Number) -> Array:
     safe = np.where(longest > 0, longest, 1.0)
     total = sum((np.asarray(time) / safe) ** sharpness for time in times)
     return np.asarray(longest * total ** (1.0 / sharpness), np.float64)
+
+
+def floats(shape: Shape) -> Shape:
+    """Return a shape with its sizes as arrays of floats; what is absent, and statements, stay as they are."""
+    given: Any = shape
+    made: Shape = replace(given, **{f.name: _floats(getattr(shape, f.name)) for f in fields(given)})
+    return made
+
+
+def _floats(value: Any) -> Any:
+    absent = value is None or np.asarray(value).dtype == np.bool_
+    return value if absent else np.asarray(value, np.float64)

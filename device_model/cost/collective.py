@@ -12,7 +12,7 @@ a domain: the terms of the scale-out network are formulas with an unfitted laten
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,28 +60,58 @@ class CollectiveParameters:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shape:
-    """How chips lie in domains."""
+class _Exchange:
+    """A buffer among chips: how many bytes, how the chips lie in domains, what their links send a second."""
 
+    size: Array
+    """Bytes of the full buffer."""
     chips: Array
     inside: Array
+    """Chips in each domain."""
     domains: Array
+    link: Array
+    """Bytes/s of a chip inside of its domain."""
+    far: Array
+    """Bytes/s of a chip outside of it."""
+    rounds: float
+    """How often the buffer goes around: a reduction to all is a scattering and a gathering."""
+
+    @property
+    def chunk(self) -> Array:
+        """Return the bytes of one chip's share."""
+        return self.size / self.chips
+
+    @property
+    def ring_rate(self) -> Array:
+        """Return the bytes/s of a ring: one per network port of a domain, all of which carry it on."""
+        return np.where(self.domains > 1, np.minimum(self.link, self.inside * self.far), self.link)
 
 
-def _shape(chips: Number, chip: Chip) -> _Shape:
+def _exchange(op: str, size: Number, chips: Number, chip: Chip) -> _Exchange:
+    """Return an exchange; raises `ValueError` where the chip's links do not reach."""
     count = np.maximum(np.asarray(chips, np.float64), 1.0)
     inside = np.minimum(count, np.maximum(np.asarray(chip.domain, np.float64), 1.0))
-    return _Shape(count, inside, np.ceil(count / inside))
+    domains = np.ceil(count / inside)
+    link, far = np.asarray(chip.link, np.float64), np.asarray(chip.scaleout, np.float64)
+    if np.any((count > 1) & (link <= 0)) or np.any((domains > 1) & (far <= 0)):
+        raise ValueError(
+            "a collective of more than one chip needs the link's bytes/s, of more than one domain scale-out's"
+        )
+    link, far = np.where(link > 0, link, 1.0), np.where(far > 0, far, 1.0)
+    rounds = 2.0 if op == "all_reduce" else 1.0
+    return _Exchange(np.asarray(size, np.float64), count, inside, domains, link, far, rounds)
 
 
 def _protocols(
     p: CollectiveParameters, near: Number, far: Number, sent: Array, chunk: Number, rate: Array
 ) -> dict[str, Array]:
     """Return seconds by protocol after the start, for hops near and far and for bytes sent at a rate."""
+    # Hops (fitted: `hop`, `bulk_hop`; assumed: `far_hop`).
     beyond = np.asarray(far) * p.far_hop
     hops = np.asarray(near) * p.bulk_hop + beyond
+    # Bytes at a share of the link (fitted: `low`, `middle`, `bulk`), the own chunk copied beside (fitted: `copy`).
     payload = (sent + p.copy * np.asarray(chunk)) / (p.bulk * rate)
-    # With the best number of pieces, pipelining costs the root of the transfer.
+    # With the best number of pieces, pipelining costs the root of the transfer (fitted: `fill`).
     piped = payload + 2.0 * np.sqrt(p.fill * payload)
     return {
         "low": np.asarray(near) * p.hop + beyond + sent / (p.low * rate),
@@ -90,83 +120,63 @@ def _protocols(
     }
 
 
-def _rounds(op: str) -> float:
-    return 2.0 if op == "all_reduce" else 1.0
+def _ring(s: _Exchange, p: CollectiveParameters) -> dict[str, Array]:
+    """Each chunk goes around the ring, chip by chip; each domain is left once a round."""
+    steps = s.rounds * (s.chips - 1)
+    crossings = s.rounds * np.where(s.domains > 1, s.domains, 0.0)
+    near = np.maximum(steps - crossings, 0.0)
+    return _protocols(p, near, crossings, steps * s.chunk, s.chunk, s.ring_rate)
 
 
-def _ring(
-    op: str, size: Array, s: _Shape, link: Array, far: Array, p: CollectiveParameters
-) -> dict[str, Array]:
-    # One ring per network port of a domain: all ports carry it from domain to domain.
-    rate = np.where(s.domains > 1, np.minimum(link, s.inside * far), link)
-    chunk = size / s.chips
-    steps = _rounds(op) * (s.chips - 1)
-    crossings = _rounds(op) * np.where(s.domains > 1, s.domains, 0.0)
-    return _protocols(p, np.maximum(steps - crossings, 0.0), crossings, steps * chunk, chunk, rate)
-
-
-def _tree(
-    op: str, size: Array, s: _Shape, link: Array, far: Array, p: CollectiveParameters
-) -> dict[str, Array]:
-    # A chain on each board, as libraries build it, and two complementary binary trees over the boards.
-    rate = np.where(s.domains > 1, np.minimum(link, s.inside * far), link)
+def _tree(s: _Exchange, p: CollectiveParameters) -> dict[str, Array]:
+    """A chain on each board, as libraries build it, and two complementary binary trees over the boards."""
     board = np.minimum(s.inside, BOARD)
     near = board - 1 + np.ceil(np.log2(np.ceil(s.inside / board)))
     depth = np.ceil(np.log2(s.domains))
-    sent = np.where(s.chips > 1, _rounds(op) * size, 0.0)
-    return _protocols(p, _rounds(op) * near, _rounds(op) * depth, sent, size / s.chips, rate)
+    sent = np.where(s.chips > 1, s.rounds * s.size, 0.0)
+    return _protocols(p, s.rounds * near, s.rounds * depth, sent, s.chunk, s.ring_rate)
 
 
-def _direct(
-    op: str, size: Array, s: _Shape, link: Array, far: Array, p: CollectiveParameters
-) -> dict[str, Array]:
-    chunk = size / s.chips
-    rounds = _rounds(op)
+def _direct(s: _Exchange, p: CollectiveParameters) -> dict[str, Array]:
+    """Each chip sends to all others at once; near and far messages travel beside each other."""
     # Peers are posted one after the other, but their messages travel together.
-    posts = np.asarray(rounds * (1.0 + np.log2(s.chips)), np.float64)
-    near = _protocols(p, posts, 0.0, rounds * (s.inside - 1) * chunk, chunk, link)
+    posts = np.asarray(s.rounds * (1.0 + np.log2(s.chips)), np.float64)
+    near = _protocols(p, posts, 0.0, s.rounds * (s.inside - 1) * s.chunk, s.chunk, s.link)
     # Without bulk each peer has a channel of its own, and all of them no more than the link's share.
-    channel = rounds * chunk * np.maximum(1.0 / p.low, (s.inside - 1) / p.middle) / link
+    channel = s.rounds * s.chunk * np.maximum(1.0 / p.low, (s.inside - 1) / p.middle) / s.link
     near["low"] = posts * p.hop + channel
-    beyond = _protocols(
-        p,
-        posts,
-        np.where(s.domains > 1, rounds, 0.0),
-        rounds * (s.chips - s.inside) * chunk,
-        0.0,
-        far,
-    )
+    crossings = np.where(s.domains > 1, s.rounds, 0.0)
+    beyond = s.rounds * (s.chips - s.inside) * s.chunk
+    outside = _protocols(p, posts, crossings, beyond, 0.0, s.far)
     # Messages between two chips are sent with flags or in bulk, never with packed flags.
     return {
-        name: np.where(s.domains > 1, np.maximum(near[name], beyond[name]), near[name])
+        name: np.where(s.domains > 1, np.maximum(near[name], outside[name]), near[name])
         for name in ("low", "bulk")
     }
 
 
-def _one_shot(
-    size: Array, s: _Shape, link: Array, far: Array, p: CollectiveParameters
-) -> dict[str, Array]:
-    sent = (s.chips - 1) * size
-    rate = np.where(s.domains > 1, far, link)
+def _one_shot(s: _Exchange, p: CollectiveParameters) -> dict[str, Array]:
+    """Each chip sends its whole buffer to all others, which reduce it themselves."""
+    rate = np.where(s.domains > 1, s.far, s.link)
     posts = np.asarray(1.0 + np.log2(s.chips), np.float64)
-    return _protocols(p, posts, np.where(s.domains > 1, 1.0, 0.0), sent, 0.0, rate)
+    crossings = np.where(s.domains > 1, 1.0, 0.0)
+    return _protocols(p, posts, crossings, (s.chips - 1) * s.size, 0.0, rate)
 
 
-def _in_switch(size: Array, s: _Shape, link: Array, p: CollectiveParameters) -> dict[str, Array]:
+def _in_switch(s: _Exchange, p: CollectiveParameters) -> dict[str, Array]:
+    """The switch reduces, at a share of the bulk rate (fitted: `switch`), over four hops (assumed)."""
     # A chip's whole buffer goes up to be reduced; its share of the sum goes up once to be spread.
-    sent = size * (1.0 + 1.0 / s.chips) / p.switch
-    return {"bulk": _protocols(p, 4.0, 0.0, sent, 0.0, link)["bulk"]}
+    sent = s.size * (1.0 + 1.0 / s.chips) / p.switch
+    return {"bulk": _protocols(p, 4.0, 0.0, sent, 0.0, s.link)["bulk"]}
 
 
-def _hierarchical(
-    op: str, size: Array, s: _Shape, link: Array, far: Array, p: CollectiveParameters
-) -> dict[str, Array]:
-    inner = _Shape(s.inside, s.inside, np.ones_like(s.inside))
-    within = _ring("all_gather", size, inner, link, far, p)
-    steps = _rounds(op) * (s.domains - 1)
-    chunk = size / s.chips
-    across = _protocols(p, 0.0, steps, steps * chunk, chunk, far)
-    return {name: _rounds(op) * within[name] + across[name] for name in within}
+def _hierarchical(s: _Exchange, p: CollectiveParameters) -> dict[str, Array]:
+    """A ring inside of each domain, and one of each chip's share across domains."""
+    alone = replace(s, chips=s.inside, domains=np.ones_like(s.inside), rounds=1.0)
+    within = _ring(alone, p)
+    steps = s.rounds * (s.domains - 1)
+    across = _protocols(p, 0.0, steps, steps * s.chunk, s.chunk, s.far)
+    return {name: s.rounds * within[name] + across[name] for name in within}
 
 
 def collective_terms(
@@ -181,32 +191,21 @@ def collective_terms(
     """Return seconds by "algorithm, protocol"; infinite where an algorithm does not apply."""
     if op not in OPERATIONS:
         raise ValueError(f"{op}: unknown collective; known are {', '.join(OPERATIONS)}")
-    s = _shape(chips, chip)
-    link, far = np.asarray(chip.link, np.float64), np.asarray(chip.scaleout, np.float64)
-    if np.any((s.chips > 1) & (link <= 0)) or np.any((s.domains > 1) & (far <= 0)):
-        raise ValueError(
-            "a collective of more than one chip needs the link's bytes/s, of more than one domain scale-out's"
-        )
-    link, far = np.where(link > 0, link, 1.0), np.where(far > 0, far, 1.0)
-    buffer = np.asarray(size, np.float64)
-    found = {"direct": _direct(op, buffer, s, link, far, p)}
-    apply: dict[str, NDArray[np.bool_] | bool] = {"direct": True}
+    s = _exchange(op, size, chips, chip)
+    everywhere = np.ones((), bool)
+    menu = {"direct": (_direct, everywhere)}
     if op != "all_to_all":
-        found["ring"] = _ring(op, buffer, s, link, far, p)
-        found["hierarchical"] = _hierarchical(op, buffer, s, link, far, p)
-        apply |= {"ring": True, "hierarchical": s.domains > 1}
+        menu |= {"ring": (_ring, everywhere), "hierarchical": (_hierarchical, s.domains > 1)}
     if op == "all_reduce":
-        found["tree"] = _tree(op, buffer, s, link, far, p)
-        found["one-shot"] = _one_shot(buffer, s, link, far, p)
-        found["in-switch"] = _in_switch(buffer, s, link, p)
         # Two chips have nothing to gain from the switch, and libraries do not ask it.
         reduces = np.asarray(in_switch, bool) & (s.chips > 2) & (s.domains == 1)
-        apply |= {"tree": True, "one-shot": True, "in-switch": reduces}
-    terms = {}
-    for name, protocols in found.items():
-        for protocol, seconds in protocols.items():
-            terms[f"{name}, {protocol}"] = np.where(apply[name], p.start + seconds, np.inf)
-    return terms
+        menu |= {"tree": (_tree, everywhere), "one-shot": (_one_shot, everywhere)}
+        menu |= {"in-switch": (_in_switch, reduces)}
+    return {
+        f"{name}, {protocol}": np.where(applies, p.start + seconds, np.inf)
+        for name, (algorithm, applies) in menu.items()
+        for protocol, seconds in algorithm(s, p).items()
+    }
 
 
 def collective(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from device_model.chips.chip import Device
 from device_model.cost.attention import (
+    Attention,
     DecodeParameters,
     PrefillParameters,
     attention_seconds,
@@ -24,8 +25,8 @@ from device_model.cost.attention import (
 from device_model.cost.calibration import Calibration
 from device_model.cost.chip import Array
 from device_model.cost.collective import OPERATIONS, CollectiveParameters, collective
-from device_model.cost.gemm import GemmParameters, gemm_seconds, gemm_terms
-from device_model.cost.moe import MoeParameters, moe_seconds, moe_terms
+from device_model.cost.gemm import GemmParameters, Product, gemm_seconds, gemm_terms
+from device_model.cost.moe import ExpertLayer, MoeParameters, moe_seconds, moe_terms
 from device_model.cost.rates import operand_bits, rates
 from dsl.diagnostics import refuse
 
@@ -83,10 +84,10 @@ def gemm_section(dtype: str) -> str:
 
 
 def _gemm(columns: Columns, device: Device, dtype: str, known: Calibration) -> Prediction:
-    m, n, k = numbers(columns, "m", "n", "k")
     chip, p = rates(device, dtype), known.get(gemm_section(dtype), GemmParameters)
     size = operand_bits(dtype) / 8.0
-    return Prediction(gemm_seconds(gemm_terms(m, n, k, chip, p, bytes_per_element=size)))
+    shape = Product(*numbers(columns, "m", "n", "k"), x_bytes=size, w_bytes=size)
+    return Prediction(gemm_seconds(gemm_terms(shape, chip, p)))
 
 
 HEADS = ("num_heads", "num_key_value_heads", "head_dim")
@@ -104,25 +105,22 @@ def _window(columns: Columns) -> Array | None:
     return np.where(given > 0, given, UNSEEN)
 
 
-def _attention(
-    terms: Callable[..., dict[str, Array]], p: object, columns: Columns, device: Device, dtype: str
-) -> Prediction:
-    batch, new, context, heads, kv, width = numbers(columns, "batch_size", "isl", "step", *HEADS)
-    found = terms(
-        batch, new, context, heads, kv, width, rates(device, dtype), p,
-        bytes_per_element=operand_bits(dtype) / 8.0, window=_window(columns),
-    )  # fmt: skip
-    return Prediction(attention_seconds(found))
+def _attention(columns: Columns, dtype: str) -> Attention:
+    """Return the shapes of a table's rows."""
+    sizes = numbers(columns, "batch_size", "isl", "step", *HEADS)
+    return Attention(*sizes, element=operand_bits(dtype) / 8.0, window=_window(columns))
 
 
 def _context(columns: Columns, device: Device, dtype: str, known: Calibration) -> Prediction:
     p = known.get("attention_prefill", PrefillParameters)
-    return _attention(prefill_terms, p, columns, device, dtype)
+    terms = prefill_terms(_attention(columns, dtype), rates(device, dtype), p)
+    return Prediction(attention_seconds(terms))
 
 
 def _generation(columns: Columns, device: Device, dtype: str, known: Calibration) -> Prediction:
     p = known.get("attention_decode", DecodeParameters)
-    return _attention(decode_terms, p, columns, device, dtype)
+    terms = decode_terms(_attention(columns, dtype), rates(device, dtype), p)
+    return Prediction(attention_seconds(terms))
 
 
 def _moe(columns: Columns, device: Device, dtype: str, known: Calibration) -> Prediction:
@@ -134,13 +132,13 @@ def _moe(columns: Columns, device: Device, dtype: str, known: Calibration) -> Pr
     names, which = np.unique(spread, return_inverse=True)
     skews = np.asarray([_skew(str(name)) for name in names])[which]
     p = known.get("moe_bf16", MoeParameters)
-    terms = moe_terms(
-        tokens, experts, top, hidden, inter, tp, ep, np.nan_to_num(skews), rates(device, dtype), p,
-        bytes_per_element=operand_bits(dtype) / 8.0, gated=_gated(experts, top, hidden),
+    layer = ExpertLayer(
+        tokens, experts, top, hidden, inter, tp, ep, np.nan_to_num(skews),
+        element=operand_bits(dtype) / 8.0, gated=_gated(experts, top, hidden),
     )  # fmt: skip
-    found = Prediction(moe_seconds(terms))
-    found.refuse_rows(np.isnan(skews), "the distribution is neither balanced nor power_law_<a>")
-    return found
+    outcome = Prediction(moe_seconds(moe_terms(layer, rates(device, dtype), p)))
+    outcome.refuse_rows(np.isnan(skews), "the distribution is neither balanced nor power_law_<a>")
+    return outcome
 
 
 def _gated(experts: Array, top: Array, hidden: Array) -> NDArray[np.bool_]:
@@ -182,11 +180,11 @@ def _collective(columns: Columns, device: Device, dtype: str, known: Calibration
             seconds[rows], _ = collective(
                 op, size[rows], chips[rows], chip, p, in_switch=floats[rows] & sums
             )
-    found = Prediction(seconds)
+    outcome = Prediction(seconds)
     unknown = ~np.isin(np.char.lower(ops), list(COLLECTIVES))
-    found.refuse_rows(unknown, f"the op is none of {', '.join(OPERATIONS)}")
-    found.refuse_rows(~reachable & ~unknown, f"{device.name} has no links to so many chips")
-    return found
+    outcome.refuse_rows(unknown, f"the op is none of {', '.join(OPERATIONS)}")
+    outcome.refuse_rows(~reachable & ~unknown, f"{device.name} has no links to so many chips")
+    return outcome
 
 
 TARGETS: Mapping[str, Target] = {
@@ -209,10 +207,10 @@ def as_numbers(values: NDArray[Any], name: str) -> Array:
     """Return a column as floats, NaN where a cell is no number; raises `Refused` where none is."""
     if values.dtype.kind in "fiub":
         return np.asarray(values, np.float64)
-    found = np.asarray([_as_number(str(v)) for v in values], np.float64)
-    if len(found) and np.isnan(found).all():
+    made = np.asarray([_as_number(str(v)) for v in values], np.float64)
+    if len(made) and np.isnan(made).all():
         raise refuse("S610", f"the column {name} holds no numbers")
-    return found
+    return made
 
 
 def _as_number(cell: str) -> float:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from device_model.chips.chip import Device
 from device_model.cost.attention import (
+    Attention,
     DecodeParameters,
     PrefillParameters,
     attention_seconds,
@@ -25,8 +26,8 @@ from device_model.cost.attention import (
 from device_model.cost.calibration import Calibration
 from device_model.cost.chip import Array, Chip, Number
 from device_model.cost.collective import ALGORITHMS, CollectiveParameters, collective
-from device_model.cost.gemm import GemmParameters, gemm_seconds, gemm_terms
-from device_model.cost.moe import MoeParameters, moe_seconds, moe_terms
+from device_model.cost.gemm import GemmParameters, Product, gemm_seconds, gemm_terms
+from device_model.cost.moe import ExpertLayer, MoeParameters, moe_seconds, moe_terms
 from device_model.cost.oracle import gemm_section
 from device_model.cost.rates import operand_bits, rates
 from device_model.cost.vector import VectorParameters, vector_seconds, vector_terms
@@ -107,8 +108,8 @@ class Prices:
         """Return a value of the chip that may be absent."""
         if self.changes and key in self.changes:
             return self.changes[key]
-        found = self.device.quantities.get(key)
-        return default if found is None else found.value
+        known = self.device.quantities.get(key)
+        return default if known is None else known.value
 
     def of(self, task: Task) -> Price:
         """Return the price of a task; arrays where its sizes or the chip's quantities are."""
@@ -126,55 +127,50 @@ class Prices:
 
     def _product(self, s: ProductSizes) -> Price:
         dtype = product_format(s, self.dtype)
-        operand = min(s.x_bits, operand_bits(dtype)) / 8.0
         p = self.calibration.get(gemm_section(dtype), GemmParameters)
         if operand_bits(dtype) < 16:
             # Measured alone, a low-precision product launches its conversions too; inside of a program they are queued.
             p = replace(p, launch=self.calibration.get("gemm_bf16", GemmParameters).launch)
         chip = self.chip if dtype == self.dtype else rates(self.device, dtype, self.changes)
-        m, n, k, weight = s.m, s.n, s.k, element_bytes(s.w_bits, dtype)
-        terms = gemm_terms(
-            m, n, k, chip, p, bytes_per_element=operand, weight_bytes=weight,
-            output_bytes=s.y_bits / 8.0, repeated=0.0,
+        shape = Product(
+            s.m, s.n, s.k, x_bytes=min(s.x_bits, operand_bits(dtype)) / 8.0,
+            w_bytes=element_bytes(s.w_bits, dtype), y_bytes=s.y_bits / 8.0, repeated=0.0,
         )  # fmt: skip
+        terms = gemm_terms(shape, chip, p)
         times = {name: v for name, v in terms.items() if name not in CHOSEN}
-        moved = m * k * operand + k * n * weight + m * n * s.y_bits / 8
-        return Price(gemm_seconds(terms), times, moved, {name: terms[name] for name in CHOSEN})
+        chosen = {name: terms[name] for name in CHOSEN}
+        return Price(gemm_seconds(terms), times, shape.x + shape.w + shape.y, chosen)
 
     def _attention(self, s: AttentionSizes, moved: Number) -> Price:
-        shape = (s.batch, s.new, s.context, s.heads, s.kv_heads, s.head_dim)
         if not s.causal and np.any(np.asarray(s.new) > 1):
             message = "no formula prices attention without a causal mask over several new tokens"
             raise refuse("S609", message)
-        window = s.window if np.all(np.isfinite(s.window)) else None
-        size = s.bits / 8.0
         chip = rates(self.device, "bf16", self.changes)
+        window = s.window if np.all(np.isfinite(s.window)) else None
+        shape = Attention(
+            s.batch, s.new, s.context, s.heads, s.kv_heads, s.head_dim,
+            element=s.bits / 8.0, window=window,
+        )  # fmt: skip
         few = decodes(s)
-        found: list[dict[str, Array]] = []
+        either: list[dict[str, Array]] = []
         if few.any():
             p = self.calibration.get("attention_decode", DecodeParameters)
-            latent = s.value_dim if s.latent else None
+            latent = replace(shape, value_dim=s.value_dim if s.latent else None)
             # Other layers' caches were read since: nothing of this one is left on the chip.
-            found.append(
-                decode_terms(
-                    *shape, chip, p, bytes_per_element=size, window=window, value_dim=latent,
-                    warm=0.0,
-                )
-            )  # fmt: skip
+            either.append(decode_terms(latent, chip, p, warm=0.0))
         if not few.all():
             q = self.calibration.get("attention_prefill", PrefillParameters)
-            found.append(prefill_terms(*shape, chip, q, bytes_per_element=size, window=window))
-        terms = found[0] if len(found) == 1 else _either(few, *found)
+            either.append(prefill_terms(shape, chip, q))
+        terms = either[0] if len(either) == 1 else _either(few, *either)
         return Price(attention_seconds(terms), terms, moved)
 
     def _experts(self, s: ExpertSizes) -> Price:
         p = self.calibration.get("moe_bf16", MoeParameters)
-        shape = (
-            s.tokens, s.experts, s.top_k, s.hidden, s.inter, s.tp, s.ep,
-            self.skew,
+        layer = ExpertLayer(
+            s.tokens, s.experts, s.top_k, s.hidden, s.inter, s.tp, s.ep, self.skew,
+            element=element_bytes(s.w_bits, self.dtype), gated=s.gated,
         )  # fmt: skip
-        size: Any = element_bytes(s.w_bits, self.dtype)
-        terms = moe_terms(*shape, self.chip, p, bytes_per_element=size, gated=s.gated)
+        terms = moe_terms(layer, self.chip, p)
         streamed: Any = sum(
             t for name, t in terms.items() if name.rpartition(", ")[2] in EXPERTS_STREAM
         )

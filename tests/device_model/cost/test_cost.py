@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from device_model.chips.chip import device
 from device_model.cost.attention import (
+    Attention,
     DecodeParameters,
     PrefillParameters,
     attention_seconds,
@@ -24,8 +25,8 @@ from device_model.cost.collective import (
     CollectiveParameters,
     collective,
 )
-from device_model.cost.gemm import GemmParameters, gemm_seconds, gemm_terms
-from device_model.cost.moe import MoeParameters, moe_seconds, moe_terms, routing
+from device_model.cost.gemm import GemmParameters, Product, gemm_seconds, gemm_terms
+from device_model.cost.moe import ExpertLayer, MoeParameters, moe_seconds, moe_terms, routing
 from device_model.cost.rates import rates
 from device_model.cost.vector import VectorParameters, vector_seconds, vector_terms
 
@@ -67,7 +68,7 @@ def never_slower_on_a_better_chip(price: Price) -> None:
 
 
 def product(m: Number, n: Number, k: Number, chip: Chip) -> Array:
-    return gemm_seconds(gemm_terms(m, n, k, chip, GEMM))
+    return gemm_seconds(gemm_terms(Product(m, n, k), chip, GEMM))
 
 
 @given(size, size, size)
@@ -82,10 +83,10 @@ def test_products(m: float, n: float, k: float) -> None:
     few, few, st.integers(0, 9000).map(float), heads, heads, st.sampled_from([64.0, 128.0, 256.0])
 )
 def test_prefill(b: float, new: float, context: float, kv: float, group: float, e: float) -> None:
-    shape = (b, new, context, kv * group, kv, e)
+    shape = Attention(b, new, context, kv * group, kv, e)
 
     def price(chip: Chip) -> float:
-        return float(attention_seconds(prefill_terms(*shape, chip, PREFILL)))
+        return float(attention_seconds(prefill_terms(shape, chip, PREFILL)))
 
     flops = 4 * e * kv * group * b * float(visible_pairs(new, context))
     assert price(H100) * SLACK >= flops / H100.peak
@@ -94,10 +95,10 @@ def test_prefill(b: float, new: float, context: float, kv: float, group: float, 
 
 @given(few, st.integers(1, 200000).map(float), heads, heads, st.sampled_from([64.0, 128.0, 256.0]))
 def test_decode(b: float, context: float, kv: float, group: float, e: float) -> None:
-    shape = (b, 1.0, context, kv * group, kv, e)
+    shape = Attention(b, 1.0, context, kv * group, kv, e)
 
     def price(chip: Chip) -> float:
-        return float(attention_seconds(decode_terms(*shape, chip, DECODE, warm=0.0)))
+        return float(attention_seconds(decode_terms(shape, chip, DECODE, warm=0.0)))
 
     cache = 4 * b * kv * (context + 1) * e
     assert price(H100) * SLACK >= cache / H100.bandwidth
@@ -125,11 +126,11 @@ def test_experts(
 ) -> None:
     experts, top = layout
     hidden, inter = 4096.0, 2048.0
-    shape = (tokens, experts, top, hidden, inter, tp, ep, skew)
+    layer = ExpertLayer(tokens, experts, top, hidden, inter, tp, ep, skew)
     found = routing(tokens, experts, top, ep, skew)
 
     def price(chip: Chip) -> float:
-        return float(moe_seconds(moe_terms(*shape, chip, MOE)))
+        return float(moe_seconds(moe_terms(layer, chip, MOE)))
 
     flops = 6 * float(found.pairs()) * hidden * inter / tp
     weights = 6 * float(found.hit()) * hidden * inter / tp
