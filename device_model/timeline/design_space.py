@@ -6,7 +6,7 @@ not depend on it is not computed for, so that a hundred thousand points take sec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -31,8 +31,8 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Grid:
-    """Every point of a design as columns of equal length, and which sizes some meshes do not divide, with how often."""
+class DesignSpace:
+    """Every point of a design with its answers as columns, and how often a mesh does not divide a size."""
 
     design: Design
     columns: Mapping[str, NDArray[Any]]
@@ -56,7 +56,7 @@ def evaluate_design(
     known: Calibration,
     design: Design,
     progress: Progress | None = None,
-) -> Grid:
+) -> DesignSpace:
     """Return the answer at every point of a design; raises `Refused` for what the chip's description lacks."""
     work = _Work(graph, device, known, design)
     parts = []
@@ -68,7 +68,7 @@ def evaluate_design(
             count = int(np.count_nonzero(design.flat(split.broken)))
             undivided[split.text] = undivided.get(split.text, 0) + count
     joined = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
-    return Grid(design, joined, undivided)
+    return DesignSpace(design, joined, undivided)
 
 
 class _Work:
@@ -115,16 +115,15 @@ class _Work:
         design = self.design
         blocks = list(design.blocks(BLOCK))
         total = len(design.numerics) * len(blocks)
-        steps: dict[str, list[Step]] = {name: [] for name in self.stages}
+        steps = {name: Step.over(design.shape) for name in self.stages}
         for at, block in enumerate(blocks):
-            for name, found in self.stages.items():
-                steps[name].append(self._step(found, numerics, block))
+            for name, tasks in self.stages.items():
+                steps[name].put(block, self._step(tasks, numerics, block))
             progress(number * len(blocks) + at + 1, total)
-        whole = {name: _joined(design.shape, blocks, found) for name, found in steps.items()}
         splits = tuple(self.loads.splits(self.decode))
         divides = ~np.any([np.broadcast_to(s.broken, design.shape) for s in splits], axis=0)
         columns = {NUMERICS: numerics, **self._inputs()}
-        columns |= self._outcome(numerics, whole, np.broadcast_to(divides, design.shape))
+        columns |= self._outcome(numerics, steps, np.broadcast_to(divides, design.shape))
         return {name: design.flat(value) for name, value in columns.items()}, splits
 
     def _inputs(self) -> dict[str, Any]:
@@ -143,25 +142,18 @@ class _Work:
         host = self.design.value("host", 0.0)
         seconds = np.where(divides, decode.seconds + host, np.nan)
         interval = np.where(divides, decode.interval + host, np.nan)
-        waits = {**decode.waits, LATENCY: decode.waits[LATENCY] + host}
-        found = {
+        answers = {
             "step_s": seconds,
             "tokens_per_s_user": 1.0 / seconds,
             "tokens_per_s_chip": self.batch / (interval * self.chips),
-            **_bound("bound", waits),
+            **_bound("bound", decode, host),
         }
         if self.prefills:
-            found |= self._requests(steps["prefill"], interval, divides)
+            answers |= self._requests(steps["prefill"], interval, divides)
         # However much of a transfer is said to be hidden, a step lasts as long as its transfers.
-        found["overlaps"] = np.all(
-            [
-                np.broadcast_to(s.links <= s.seconds * (1 + 1e-9), divides.shape)
-                for s in steps.values()
-            ],
-            axis=0,
-        )
-        found |= self._memory(numerics, divides)
-        return found | self._energy(decode, interval)
+        lasts = [s.links <= s.seconds * (1 + 1e-9) for s in steps.values()]
+        answers["overlaps"] = np.all(lasts, axis=0)
+        return answers | self._memory(numerics, divides) | self._energy(decode, interval)
 
     def _requests(self, prefill: Step, interval: Any, divides: NDArray[np.bool_]) -> dict[str, Any]:
         """Return the time to prefill the whole batch, step after step, and the rates of requests in a full pipeline."""
@@ -169,18 +161,17 @@ class _Work:
         rounds = self.batch / self.prompts
         first = np.where(divides, prefill.seconds + host, np.nan)
         each = np.where(divides, prefill.interval + host, np.nan)
-        waits = {**prefill.waits, LATENCY: prefill.waits[LATENCY] + host}
-        found = {
+        answers = {
             "prefill_s": first + (rounds - 1) * each,
             "prefill_tokens_per_s_chip": self.prompts * self.seq / (each * self.chips),
-            **_bound("prefill_bound", waits),
+            **_bound("prefill_bound", prefill, host),
         }
         if "answer" in self.design.numbers:
             answer = self.design.value("answer", 0)
             whole = rounds * each + answer * interval
-            found["out_tokens_per_s"] = self.batch * answer / whole
-            found["in_out_tokens_per_s"] = self.batch * (self.seq + answer) / whole
-        return found
+            answers["out_tokens_per_s"] = self.batch * answer / whole
+            answers["in_out_tokens_per_s"] = self.batch * (self.seq + answer) / whole
+        return answers
 
     def _memory(self, numerics: str, divides: NDArray[np.bool_]) -> dict[str, Any]:
         graph, loads = self.graph, self.loads
@@ -216,12 +207,12 @@ class _Work:
         joules = idle * interval + flop * step.flops + byte * step.bytes
         return {"joules_per_token": joules * self.chips / self.batch}
 
-    def _step(self, found: Sequence[Stage], numerics: str, block: tuple[slice, ...]) -> Step:
+    def _step(self, tasks: Sequence[Stage], numerics: str, block: tuple[slice, ...]) -> Step:
         """Return the time of a step in one block of points."""
         changes = {name: cut(value, block) for name, value in self.design.changes().items()}
         skew = cut(self.design.value("skew", 0.0), block)
         prices = Prices(self.device, numerics, self.known, skew, changes or None)
-        return add_up(charges([_cut_stage(stage, block) for stage in found], prices))
+        return add_up(charges([_cut_stage(stage, block) for stage in tasks], prices))
 
 
 def _cut_stage(stage: Stage, block: tuple[slice, ...]) -> Stage:
@@ -235,29 +226,9 @@ def _cut_task(task: Task, block: tuple[slice, ...]) -> Task:
     return replace(task, sizes=sizes, flops=cut(task.flops, block), bytes=cut(task.bytes, block))
 
 
-def _joined(
-    shape: tuple[int, ...], blocks: Sequence[tuple[slice, ...]], found: Sequence[Step]
-) -> Step:
-    """Return the blocks of a step as one."""
-
-    def whole(parts: Iterable[Any]) -> NDArray[np.float64]:
-        values = np.empty(shape)
-        for block, part in zip(blocks, parts, strict=True):
-            values[block] = part
-        return values
-
-    return Step(
-        whole(s.seconds for s in found),
-        whole(s.interval for s in found),
-        {kind: whole([s.waits[kind] for s in found]) for kind in WAITS},
-        whole(s.flops for s in found),
-        whole(s.bytes for s in found),
-        whole(s.links for s in found),
-    )
-
-
-def _bound(name: str, waits: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what most of the time goes to, and its share."""
+def _bound(name: str, step: Step, host: Any) -> dict[str, Any]:
+    """Return what most of the time of a step goes to, and its share; what the host does between steps is latency."""
+    waits = {**step.waits, LATENCY: step.waits[LATENCY] + host}
     stacked = np.stack(np.broadcast_arrays(*(waits[kind] for kind in WAITS)))
     total = np.maximum(stacked.sum(axis=0), np.finfo(np.float64).tiny)
     kinds = np.asarray(WAITS)[np.argmax(stacked, axis=0)]

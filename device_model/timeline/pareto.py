@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def front(x: NDArray[np.float64], y: NDArray[np.float64], among: NDArray[np.bool_]) -> list[int]:
+def pareto_front(
+    x: NDArray[np.float64], y: NDArray[np.float64], among: NDArray[np.bool_]
+) -> list[int]:
     """Return the indices of the points of which no other has more of one rate and at least as much of the other.
 
     They come with rising `x`; of equal points the first stands for all.

@@ -74,6 +74,19 @@ class Step:
     bytes: Any = 0.0
     links: Any = 0.0
 
+    @classmethod
+    def over(cls, shape: tuple[int, ...]) -> Step:
+        """Return sums at so many points along each axis, to be put in block by block."""
+        waits = {kind: np.empty(shape) for kind in WAITS}
+        return cls(np.empty(shape), np.empty(shape), waits, *(np.empty(shape) for _ in range(3)))
+
+    def put(self, block: tuple[slice, ...], part: Step) -> None:
+        """Put in the sums of a block of points."""
+        for name in ("seconds", "interval", "flops", "bytes", "links"):
+            getattr(self, name)[block] = getattr(part, name)
+        for kind in WAITS:
+            self.waits[kind][block] = part.waits[kind]
+
     def add(self, charge: Charge) -> None:
         """Add what all layers pay for a task."""
         layers, pipeline, price = charge.layers, charge.pipeline, charge.price

@@ -21,7 +21,7 @@ from dsl.diagnostics import refuse
 from porting.planning.bound import bound_graph
 from porting.planning.library import write_text
 from sohu.performance.sweeps.axes import parse_design
-from sohu.performance.sweeps.sweep import Study
+from sohu.performance.sweeps.sweep import Sweep
 from sohu.terminal import console, tables
 
 OK, FAILED = 0, 1
@@ -32,24 +32,24 @@ def sweep(options: argparse.Namespace) -> int:
     """Run the command."""
     if options.out is not None and options.out.suffix not in tables.SUFFIXES:
         raise refuse("S610", f"{options.out} is neither .parquet nor .csv")
-    found = study(options)
+    swept = sweep_of(options)
     if options.out is not None:
-        tables.write_table(table_of(found.columns), options.out)
+        tables.write_table(table_of(swept.columns), options.out)
     if options.html is not None:
         from sohu.performance.sweeps.page import render_sweep  # noqa: PLC0415 - needs the page's libraries
 
-        write_text(options.html, render_sweep(found))
+        write_text(options.html, render_sweep(swept))
     if options.json:
-        console.emit(found.as_dict())
+        console.emit(swept.as_dict())
     else:
-        show(found)
+        show(swept)
         for path in filter(None, (options.out, options.html)):
             print(path)
-    return OK if found.usable.any() else FAILED
+    return OK if swept.usable.any() else FAILED
 
 
-def study(options: argparse.Namespace) -> Study:
-    """Return what a sweep's options ask for; raises `Refused`."""
+def sweep_of(options: argparse.Namespace) -> Sweep:
+    """Return what the options ask for; raises `Refused`."""
     graph = bound_graph(options.path)
     chip = device_named(options.device)
     given = {"batch": options.batch, "seq": options.seq, "context": options.context}
@@ -58,10 +58,10 @@ def study(options: argparse.Namespace) -> Study:
     design = parse_design(graph, chip, given, options.numerics, options.vary)
     start = time.perf_counter()
     with console.bars(quiet=options.json or not sys.stderr.isatty()) as progress:
-        grid = evaluate_design(
+        space = evaluate_design(
             graph, chip, calibration(chip), design, lambda done, of: progress(STAGE, done, of)
         )
-    return Study(options.path.resolve().stem, chip, grid, time.perf_counter() - start)
+    return Sweep(options.path.resolve().stem, chip, space, time.perf_counter() - start)
 
 
 def table_of(columns: Mapping[str, NDArray[Any]]) -> pa.Table:
@@ -77,34 +77,34 @@ def _column(values: NDArray[Any]) -> pa.Array:
     return pa.array(values)
 
 
-def show(found: Study) -> None:
+def show(swept: Sweep) -> None:
     """Print the points or their front, the best by value, and what was left out and why."""
-    grid = found.grid
-    print(f"{found.name} on {found.device.name}")
-    print("fixed:", ", ".join(f"{name} {value}" for name, value in found.fixed))
-    title = f"all {grid.points:,} points"
-    if not found.whole:
-        title = f"front of {grid.points:,} points: {len(found.shown)} of its {len(found.front):,}"
-    if found.shown:
-        console.table(title, found.heads, [found.row(i) for i in found.shown])
-    if not found.whole:
+    space = swept.space
+    print(f"{swept.name} on {swept.device.name}")
+    print("fixed:", ", ".join(f"{name} {value}" for name, value in swept.fixed))
+    title = f"all {space.points:,} points"
+    if not swept.whole:
+        title = f"front of {space.points:,} points: {len(swept.shown)} of its {len(swept.front):,}"
+    if swept.shown:
+        console.table(title, swept.heads, [swept.row(i) for i in swept.shown])
+    if not swept.whole:
         rows = [
             (name if number == 0 else "", b.value, f"{b.usable:,} of {b.points:,}",
              _number(b.user), _number(b.chip))
-            for name, values in found.best()
+            for name, values in swept.best()
             for number, b in enumerate(values)
         ]  # fmt: skip
         heads = ("the best with", "", "usable", "tokens/s a user", "tokens/s a chip")
         console.table("the best that each value allows", heads, rows)
-    print(f"{grid.points:,} points, {int(found.usable.sum()):,} usable, in {found.seconds:.2f} s")
-    for reason, count in found.reasons.items():
+    print(f"{space.points:,} points, {int(swept.usable.sum()):,} usable, in {swept.seconds:.2f} s")
+    for reason, count in swept.reasons.items():
         print(f"{count:,} {reason}")
-    for text, count in grid.undivided.items():
+    for text, count in space.undivided.items():
         print(f"{count:,} not divided by the mesh: {text}")
-    guesses = [n for n in found.names if n in QUANTITIES and n in found.device.quantities]
+    guesses = [n for n in swept.names if n in QUANTITIES and n in swept.device.quantities]
     for name in guesses:
-        print(f"{name}: {found.device.quantities[name].source}")
-    print(f"verdict: {'pass' if found.usable.any() else 'no point is usable'}")
+        print(f"{name}: {swept.device.quantities[name].source}")
+    print(f"verdict: {'pass' if swept.usable.any() else 'no point is usable'}")
 
 
 def _number(value: float) -> str:

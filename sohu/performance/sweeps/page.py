@@ -14,7 +14,7 @@ from device_model.chips.chip import QUANTITIES
 from device_model.timeline.design import read_by
 from porting.pages import frame
 from sohu.performance.sweeps.plot import plot_front
-from sohu.performance.sweeps.sweep import CHIP, USER, Best, Study, shown
+from sohu.performance.sweeps.sweep import CHIP, USER, Best, Sweep, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +37,19 @@ class Share:
     chip: float
 
 
-def render_sweep(study: Study) -> str:
+def render_sweep(sweep: Sweep) -> str:
     """Return the page that shows a sweep."""
-    by, series = study.series()
+    by, series = sweep.series()
     values = {
-        "study": study,
-        "headline": "Swept" if study.usable.any() else "Nothing fits",
-        "facts": facts(study),
-        "plot": plot_front(study),
+        "sweep": sweep,
+        "headline": "Swept" if sweep.usable.any() else "Nothing fits",
+        "facts": facts(sweep),
+        "plot": plot_front(sweep),
         "by": by,
         "series": [label for label, _ in series],
-        "rows": [study.row(i) for i in study.shown],
-        "best": [(name, shares(values)) for name, values in study.best()],
-        "sources": list(sources(study)),
+        "rows": [sweep.row(i) for i in sweep.shown],
+        "best": [(name, shares(values)) for name, values in sweep.best()],
+        "sources": list(sources(sweep)),
     }
     filters: dict[str, Callable[..., object]] = {"rate": rate, "words": _words}
     return frame.render(
@@ -57,11 +57,11 @@ def render_sweep(study: Study) -> str:
     )
 
 
-def facts(study: Study) -> list[tuple[str, str, str]]:
+def facts(sweep: Sweep) -> list[tuple[str, str, str]]:
     """Return the numbers for the head of the page: title, value, remark."""
-    columns, usable = study.columns, study.usable
+    columns, usable = sweep.columns, sweep.usable
     found = [
-        ("Points", f"{study.grid.points:,}", f"in {study.seconds:.2f} s"),
+        ("Points", f"{sweep.space.points:,}", f"in {sweep.seconds:.2f} s"),
         ("Usable", f"{int(usable.sum()):,}", "of them"),
     ]
     if usable.any():
@@ -83,10 +83,10 @@ def shares(values: list[Best]) -> list[Share]:
     return [Share(b, percent(user, i), percent(chip, i)) for i, b in enumerate(values)]
 
 
-def sources(study: Study) -> Iterator[Source]:
+def sources(sweep: Sweep) -> Iterator[Source]:
     """Yield what the answer depends on in the chip, with its sources."""
-    device, numbers = study.device, study.grid.design.numbers
-    for name in sorted(read_by(device, study.grid.design.numerics)):
+    device, numbers = sweep.device, sweep.space.design.numbers
+    for name in sorted(read_by(device, sweep.space.design.numerics)):
         given = numbers.get(name)
         known = device.quantities.get(name)
         if given is None and known is None:

@@ -12,8 +12,8 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from device_model.timeline.pareto import front, thinned
-from sohu.performance.sweeps.sweep import CHIP, USER, Study
+from device_model.timeline.pareto import pareto_front, thinned
+from sohu.performance.sweeps.sweep import CHIP, USER, Sweep
 
 WIDTH, HEIGHT = 880, 430
 LEFT, RIGHT, TOP, BOTTOM = 72, 20, 14, 46
@@ -24,9 +24,9 @@ MAX_TICKS = 9
 Pixels = NDArray[np.float64]
 
 
-def plot_front(study: Study) -> Markup:
+def plot_front(sweep: Sweep) -> Markup:
     """Return the plot, or nothing where no point has rates."""
-    x, y = study.columns[USER], study.columns[CHIP]
+    x, y = sweep.columns[USER], sweep.columns[CHIP]
     drawn = np.isfinite(x) & np.isfinite(y)
     if not drawn.any():
         return Markup()
@@ -34,14 +34,14 @@ def plot_front(study: Study) -> Markup:
     up = Axis(y[drawn], HEIGHT - BOTTOM, TOP)
     parts = [*_grid(across, up)]
     px, py = across.at(x), up.at(y)
-    parts.append(_cloud("cloud none", px, py, drawn & ~study.usable))
-    parts.append(_cloud("cloud", px, py, study.usable))
-    _, series = study.series()
+    parts.append(_cloud("cloud none", px, py, drawn & ~sweep.usable))
+    parts.append(_cloud("cloud", px, py, sweep.usable))
+    _, series = sweep.series()
     lines = []
     for number, (label, rows) in enumerate(series):
-        indices = front(x, y, rows & study.usable)
+        indices = pareto_front(x, y, rows & sweep.usable)
         if indices:
-            lines += _front(study, number, label, indices, (px, py))
+            lines += _front(sweep, number, label, indices, (px, py))
     return _svg([*parts, *lines])
 
 
@@ -101,14 +101,14 @@ def _cloud(tone: str, px: Pixels, py: Pixels, rows: NDArray[np.bool_]) -> Markup
 
 
 def _front(
-    study: Study, number: int, label: str, indices: Sequence[int], pixels: tuple[Pixels, Pixels]
+    sweep: Sweep, number: int, label: str, indices: Sequence[int], pixels: tuple[Pixels, Pixels]
 ) -> list[Markup]:
     px, py = pixels
     path = " ".join(f"{px[i]:.1f},{py[i]:.1f}" for i in indices)
     parts = [Markup('<polyline class="c-{}" points="{}"/>').format(number, path)]
     mark = Markup('<circle class="c-{}" cx="{:.1f}" cy="{:.1f}" r="3.4"><title>{}</title></circle>')
     for i in thinned(list(indices), MARKS):
-        cells = zip(study.heads, study.row(i), strict=True)
+        cells = zip(sweep.heads, sweep.row(i), strict=True)
         words = ", ".join(f"{h.replace(chr(10), ' ')} {c}" for h, c in cells if h)
         parts.append(mark.format(number, px[i], py[i], words or label))
     return parts

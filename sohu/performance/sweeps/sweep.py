@@ -1,6 +1,6 @@
 """What came of a sweep: its front, its best points by value, and how numbers are written for people.
 
-Numbers come from the grid as they are; layout is the command's and the page's.
+Numbers come from the space of designs as they are; layout is the command's and the page's.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from device_model.chips.chip import QUANTITIES, Device
 from device_model.timeline.design import NUMERICS
-from device_model.timeline.design_space import Grid
-from device_model.timeline.pareto import front, thinned
+from device_model.timeline.design_space import DesignSpace
+from device_model.timeline.pareto import pareto_front, thinned
 
 USER, CHIP = "tokens_per_s_user", "tokens_per_s_chip"
 SHOWN_FRONT = 12
@@ -52,39 +52,39 @@ class Best:
 
 
 @dataclass(frozen=True)
-class Study:
-    """A grid with the names of what was asked: the program, the chip, and how long the answer took."""
+class Sweep:
+    """A space of designs with the names of what was asked: the program, the chip, and how long the answer took."""
 
     name: str
     device: Device
-    grid: Grid
+    space: DesignSpace
     seconds: float
 
     @cached_property
     def columns(self) -> Mapping[str, NDArray[Any]]:
-        """Return the columns of the grid."""
-        return self.grid.columns
+        """Return the columns of the space."""
+        return self.space.columns
 
     @cached_property
     def usable(self) -> NDArray[np.bool_]:
         """Return which points are possible."""
-        return self.grid.usable
+        return self.space.usable
 
     @cached_property
     def front(self) -> list[int]:
         """Return the points that no usable one beats in tokens/s a user and a chip, the slowest user first."""
-        return front(self.columns[USER], self.columns[CHIP], self.usable)
+        return pareto_front(self.columns[USER], self.columns[CHIP], self.usable)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Return the names that take several values."""
-        formats = (NUMERICS,) if len(self.grid.design.numerics) > 1 else ()
-        return (*self.grid.design.varied, *formats)
+        formats = (NUMERICS,) if len(self.space.design.numerics) > 1 else ()
+        return (*self.space.design.varied, *formats)
 
     @property
     def fixed(self) -> tuple[tuple[str, str], ...]:
         """Return the names with one value, and that value."""
-        design = self.grid.design
+        design = self.space.design
         found = [(n, shown(n, v[0])) for n, v in design.numbers.items() if len(v) == 1]
         formats = [(NUMERICS, design.numerics[0])] if len(design.numerics) == 1 else []
         return (*found, *formats)
@@ -93,13 +93,13 @@ class Study:
     def shown(self) -> list[int]:
         """Return the rows that a table shows: all of a few points, else the front, thinned."""
         if self.whole:
-            return list(range(self.grid.points))
+            return list(range(self.space.points))
         return thinned(self.front, SHOWN_FRONT)
 
     @property
     def whole(self) -> bool:
         """Tell whether the table shows every point."""
-        return self.grid.points <= FEW
+        return self.space.points <= FEW
 
     @cached_property
     def heads(self) -> tuple[str, ...]:
@@ -140,18 +140,18 @@ class Study:
     def series(self) -> tuple[str, list[tuple[str, NDArray[np.bool_]]]]:
         """Return the name that points are told apart by, and for each of its values which points have it."""
         sizes = {
-            n: len(self.grid.design.numbers.get(n, self.grid.design.numerics)) for n in self.names
+            n: len(self.space.design.numbers.get(n, self.space.design.numerics)) for n in self.names
         }
         few = [n for n in self.names if sizes[n] <= MAX_SERIES]
         order = sorted(few, key=lambda n: (n not in QUANTITIES, n != NUMERICS))
         if not order:
-            return "", [("all points", np.ones(self.grid.points, bool))]
+            return "", [("all points", np.ones(self.space.points, bool))]
         name = order[0]
         column = self.columns[name]
         return name, [(shown(name, v), column == v) for v in self._values(name)]
 
     def _values(self, name: str) -> Sequence[Any]:
-        design = self.grid.design
+        design = self.space.design
         return design.numerics if name == NUMERICS else design.numbers[name]
 
     def best(self) -> Iterator[tuple[str, list[Best]]]:
@@ -176,14 +176,14 @@ class Study:
             "verdict": "pass" if self.usable.any() else "fail",
             "program": self.name,
             "device": self.device.id,
-            "points": self.grid.points,
+            "points": self.space.points,
             "usable": int(self.usable.sum()),
             "not_usable": dict(self.reasons),
-            "not_divided": dict(self.grid.undivided),
+            "not_divided": dict(self.space.undivided),
             "seconds": round(self.seconds, 3),
             "varied": {name: [_json(v) for v in self._values(name)] for name in self.names},
             "front": [self._record(i) for i in self.front],
-            **({"rows": [self._record(i) for i in range(self.grid.points)]} if self.whole else {}),
+            **({"rows": [self._record(i) for i in range(self.space.points)]} if self.whole else {}),
         }
 
     def _record(self, index: int) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""A grid of designs: equal to the timeline at every point, monotonous in the chip, never faster than light."""
+"""A space of designs: equal to the timeline at every point, monotonous in the chip, never faster than light."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from device_model.chips.chip import device
 from device_model.cost.calibration import calibration
 from device_model.memory.capacity import Capacity
 from device_model.timeline.design import Design, cut
-from device_model.timeline.design_space import BLOCK, Grid, evaluate_design
+from device_model.timeline.design_space import BLOCK, DesignSpace, evaluate_design
 from device_model.timeline.kinds import Kind
-from device_model.timeline.pareto import front, thinned
+from device_model.timeline.pareto import pareto_front, thinned
 from device_model.timeline.pricing import Prices
 from device_model.timeline.schedule import timeline
 from dsl.diagnostics import Refused
@@ -38,7 +38,9 @@ def port(name: str) -> Graph:
     return graph
 
 
-def grid(name: str, chip: str, numerics: tuple[str, ...] = ("bf16",), **numbers: object) -> Grid:
+def space(
+    name: str, chip: str, numerics: tuple[str, ...] = ("bf16",), **numbers: object
+) -> DesignSpace:
     values = {k: tuple(map(float, np.atleast_1d(v))) for k, v in numbers.items()}
     found = device(chip)
     return evaluate_design(port(name), found, calibration(found), Design(values, numerics))
@@ -51,7 +53,7 @@ def grid(name: str, chip: str, numerics: tuple[str, ...] = ("bf16",), **numbers:
 def test_each_point_is_the_timeline(name, chip):
     graph, found = port(name), device(chip)
     axes = dict.fromkeys(graph.mesh, (1, 2))
-    result = grid(
+    result = space(
         name, chip, ("bf16", "f8e4m3"), batch=(1, 33), seq=(1, 700), context=(0, 4100), skew=(0, 1.01),
         hbm_bw=(3e12, 7e12), host=0.002, **axes,
     )  # fmt: skip
@@ -77,7 +79,7 @@ def test_each_point_is_the_timeline(name, chip):
 def test_memory_is_the_capacity_where_products_keep_their_format():
     graph = port("mixtral-8x7b")
     capacity = Capacity(graph)
-    found = grid("mixtral-8x7b", "h100", batch=(1, 8), context=(1, 3000), tp=(1, 4), ep=(1, 2))
+    found = space("mixtral-8x7b", "h100", batch=(1, 8), context=(1, 3000), tp=(1, 4), ep=(1, 2))
     for i in range(found.points):
         at = {key: column[i] for key, column in found.columns.items()}
         mesh = {axis: int(at[axis]) for axis in graph.mesh}
@@ -89,14 +91,14 @@ def test_memory_is_the_capacity_where_products_keep_their_format():
 
 
 def test_a_low_precision_halves_the_weights_of_products_alone():
-    found = grid("llama-3.1-8b", "h100", ("bf16", "f8e4m3"))
+    found = space("llama-3.1-8b", "h100", ("bf16", "f8e4m3"))
     wide, narrow = found.columns["weights_bytes"]
     kept = 2 * (128256 * 4096 + 65 * 4096)  # the table of embeddings, the norms
     assert narrow - kept == (wide - kept) / 2
 
 
 def test_a_mesh_that_does_not_divide_is_reported_and_has_no_time():
-    found = grid("llama-3.1-8b", "sohu", tp=(1, 3, 4))
+    found = space("llama-3.1-8b", "sohu", tp=(1, 3, 4))
     assert found.columns["divides"].tolist() == [True, False, True]
     assert np.isnan(found.columns["step_s"]).tolist() == [False, True, False]
     assert found.undivided["8 is not a multiple of tp"] == 1
@@ -105,7 +107,7 @@ def test_a_mesh_that_does_not_divide_is_reported_and_has_no_time():
 
 def test_energy_adds_up():
     graph, chip = port("llama-3.1-8b"), device("h100")
-    found = grid("llama-3.1-8b", "h100", batch=16, context=3000, tp=2)
+    found = space("llama-3.1-8b", "h100", batch=16, context=3000, tp=2)
     prices = Prices(chip, "bf16", calibration(chip))
     point = {"tp": 2, graph.batch: 16, graph.seq: 1, graph.context: 3000}
     step = timeline(graph, point, prices)
@@ -126,16 +128,16 @@ def test_energy_adds_up():
 
 
 def test_no_energy_is_claimed_where_the_description_has_none():
-    assert "joules_per_token" not in grid("llama-3.1-8b", "sohu").columns
+    assert "joules_per_token" not in space("llama-3.1-8b", "sohu").columns
     known = {"idle_w": 100, "flop_joule": 4e-13, "hbm_joule_per_byte": 4e-11}
-    assert grid("llama-3.1-8b", "sohu", **known).columns["joules_per_token"][0] > 0
+    assert space("llama-3.1-8b", "sohu", **known).columns["joules_per_token"][0] > 0
 
 
 def test_blocks_change_nothing(monkeypatch):
     numbers = {"batch": (1, 5, 9, 64), "tp": (1, 2, 4), "hbm_bw": (4e12, 5e12, 6e12)}
-    whole = grid("llama-3.1-8b", "sohu", ("bf16", "f8e4m3"), **numbers)
+    whole = space("llama-3.1-8b", "sohu", ("bf16", "f8e4m3"), **numbers)
     monkeypatch.setattr("device_model.timeline.design_space.BLOCK", 5)
-    pieces = grid("llama-3.1-8b", "sohu", ("bf16", "f8e4m3"), **numbers)
+    pieces = space("llama-3.1-8b", "sohu", ("bf16", "f8e4m3"), **numbers)
     for name, column in whole.columns.items():
         assert column.tolist() == pieces.columns[name].tolist()
 
@@ -153,13 +155,13 @@ def test_blocks_cover_every_point_once(sizes, most):
 
 
 def test_prompts_are_prefilled_in_rounds():
-    one = grid("llama-3.1-8b", "sohu", batch=1, seq=512).columns["prefill_s"]
-    many = grid("llama-3.1-8b", "sohu", batch=8, seq=512, prompts=1).columns["prefill_s"]
+    one = space("llama-3.1-8b", "sohu", batch=1, seq=512).columns["prefill_s"]
+    many = space("llama-3.1-8b", "sohu", batch=8, seq=512, prompts=1).columns["prefill_s"]
     assert many == pytest.approx(8 * one, rel=1e-12)
 
 
 def test_whole_requests_count_tokens_in_and_out():
-    found = grid("llama-3.1-8b", "sohu", batch=8, seq=512, context=520, answer=16).columns
+    found = space("llama-3.1-8b", "sohu", batch=8, seq=512, context=520, answer=16).columns
     whole = found["prefill_s"] + 16 * found["step_s"]
     assert found["out_tokens_per_s"] == pytest.approx(8 * 16 / whole)
     assert found["in_out_tokens_per_s"] == pytest.approx(8 * (512 + 16) / whole)
@@ -167,7 +169,7 @@ def test_whole_requests_count_tokens_in_and_out():
 
 def test_a_chip_without_the_links_that_a_mesh_needs_is_refused():
     with pytest.raises(Refused) as caught:
-        grid("mixtral-8x7b", "sohu", tp=8, ep=2)
+        space("mixtral-8x7b", "sohu", tp=8, ep=2)
     (diagnostic,) = caught.value.diagnostics
     assert diagnostic.code == "S603"
     assert "scaleout_bw" in diagnostic.help
@@ -175,10 +177,10 @@ def test_a_chip_without_the_links_that_a_mesh_needs_is_refused():
 
 def test_links_hide_no_longer_than_other_work_lasts():
     overlap = (0.0, 0.5, 1.0)
-    slow = grid("llama-3.1-8b", "sohu", batch=64, tp=8, link_bw=1e10, link_overlap=overlap)
+    slow = space("llama-3.1-8b", "sohu", batch=64, tp=8, link_bw=1e10, link_overlap=overlap)
     assert slow.columns["overlaps"].tolist() == [True, False, False]
     assert slow.usable.tolist() == [True, False, False]
-    fast = grid(
+    fast = space(
         "llama-3.1-8b", "sohu", batch=512, context=8000, tp=8, link_bw=9e12, link_overlap=overlap
     )
     assert fast.usable.all()
@@ -197,7 +199,7 @@ def test_links_hide_no_longer_than_other_work_lasts():
 def test_a_better_chip_is_never_slower(quantity, name, batch, seq, context, tp, factor):
     known = device("sohu").quantities.get(quantity)
     pair = (known.value, known.value * factor) if known else (0.0, 1 - 1 / factor)
-    found = grid(
+    found = space(
         name, "sohu", ("bf16", "f8e4m3"), batch=batch, seq=seq, context=context, tp=tp, **{quantity: pair}
     ).columns  # fmt: skip
     for answer in ("step_s", "prefill_s"):
@@ -212,7 +214,7 @@ def test_a_better_chip_is_never_slower(quantity, name, batch, seq, context, tp, 
 )  # fmt: skip
 def test_nothing_is_faster_than_light(chip, batch, seq, context, tp):
     name = "llama-3.1-8b"
-    found = grid(name, chip, batch=batch, seq=seq, context=context, tp=tp).columns
+    found = space(name, chip, batch=batch, seq=seq, context=context, tp=tp).columns
     graph, known = port(name), device(chip)
     prices = Prices(known, "bf16", calibration(known))
     peak, bandwidth = float(prices.chip.peak), float(prices.chip.bandwidth)
@@ -234,7 +236,7 @@ def test_nothing_is_faster_than_light(chip, batch, seq, context, tp):
 def test_the_front_is_what_nothing_beats(points):
     x, y = (np.asarray([p[i] for p in points], float) for i in (0, 1))
     among = np.asarray([p[2] for p in points], bool)
-    found = front(x, y, among)
+    found = pareto_front(x, y, among)
     inside = [(a, b) for a, b, used in points if used]
     beaten = {p for p in inside for q in inside if q[0] >= p[0] and q[1] >= p[1] and q != p}
     assert {(x[i], y[i]) for i in found} == set(inside) - beaten
