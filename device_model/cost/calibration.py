@@ -65,22 +65,22 @@ class Calibration:
 
     def get(self, section: str, kind: type[Wanted]) -> Wanted:
         """Return the parameters of one formula; raises `Refused` where the family has none."""
-        found = self.sections.get(section)
-        if found is None or not isinstance(found.parameters, kind):
+        own = self.sections.get(section)
+        if own is None or not isinstance(own.parameters, kind):
             known = ", ".join(self.sections) or "nothing"
             message = f"the calibration `{self.name}` has no `{section}`"
             raise refuse("S611", message, help=f"it has {known}")
-        return found.parameters
+        return own.parameters
 
 
 def host_of(known: Calibration, framework: str) -> HostParameters:
     """Return the constants of a serving framework; raises `Refused` where the calibration has none."""
-    found = known.serving.get(framework)
-    if found is None or not isinstance(found.parameters, HostParameters):
+    own = known.serving.get(framework)
+    if own is None or not isinstance(own.parameters, HostParameters):
         message = f"no constants for the backend {framework!r}"
         help_ = f"known are {', '.join(known.serving) or 'none'}"
         raise refuse("S611", message, help=help_)
-    return found.parameters
+    return own.parameters
 
 
 def calibration(device: Device) -> Calibration:

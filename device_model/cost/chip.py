@@ -51,10 +51,10 @@ class Chip:
 
 def least(*times: Number) -> Array:
     """Return the least of some times, element by element."""
-    found = np.asarray(times[0], np.float64)
+    smallest = np.asarray(times[0], np.float64)
     for time in times[1:]:
-        found = np.minimum(found, time)
-    return found
+        smallest = np.minimum(smallest, time)
+    return smallest
 
 
 def overlapped(sharpness: float, *times: Number) -> Array:

@@ -62,7 +62,7 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What a fit found: the section, and errors by rows seen (all) and not seen (half of the groups, each way)."""
+    """What a fit gave: the section, and errors by rows seen (all) and not seen (half of the groups, each way)."""
 
     section: Section
     seen: Score
@@ -88,11 +88,11 @@ def fit(
     groups = group_of(columns, what.group)
     errors: list[Score] = []
     for seed, seen in halves(groups):
-        found = _search(what, rows_of(columns, seen), device, known, seed)
-        errors.append(_score(what, rows_of(columns, ~seen), device, found))
+        best = _search(what, rows_of(columns, seen), device, known, seed)
+        errors.append(_score(what, rows_of(columns, ~seen), device, best))
         progress(what.section, len(errors), HALVES + 1)
-    found = _search(what, columns, device, known, SEEDS[0])
-    seen_error = _score(what, columns, device, found)
+    best = _search(what, columns, device, known, SEEDS[0])
+    seen_error = _score(what, columns, device, best)
     progress(what.section, HALVES + 1, HALVES + 1)
     count = int(groups.max()) + 1
     mean = float(np.mean([e.mape for e in errors]))
@@ -104,7 +104,7 @@ def fit(
         "mape": round(seen_error.mape, 2),
         "mape_held_out": round(mean, 2),
     }
-    section = Section(found.sections[what.section].parameters, fitted, known.name)
+    section = Section(best.sections[what.section].parameters, fitted, known.name)
     return Fitted(section, seen_error, tuple(errors), count)
 
 
@@ -124,8 +124,8 @@ def _require_times(what: Fit, columns: Columns, source: str) -> None:
 def group_of(columns: Columns, names: Sequence[str]) -> NDArray[np.int64]:
     """Return the number of each row's group."""
     keys = np.stack([np.unique(np.asarray(columns[n]), return_inverse=True)[1] for n in names])
-    found: NDArray[np.int64] = np.unique(keys, axis=1, return_inverse=True)[1].reshape(-1)
-    return found
+    numbers: NDArray[np.int64] = np.unique(keys, axis=1, return_inverse=True)[1].reshape(-1)
+    return numbers
 
 
 def halves(groups: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.bool_]]]:
@@ -144,8 +144,8 @@ def rows_of(columns: Columns, which: NDArray[Any]) -> Columns:
 
 
 def _score(what: Fit, columns: Columns, device: Device, known: Calibration) -> Score:
-    found = predict(what.op, columns, device, what.dtype, known)
-    return score(found.seconds, np.asarray(columns[TIME], np.float64) / 1e3)
+    prediction = predict(what.op, columns, device, what.dtype, known)
+    return score(prediction.seconds, np.asarray(columns[TIME], np.float64) / 1e3)
 
 
 def _minimize() -> Callable[..., Any]:

@@ -121,23 +121,23 @@ def _task(entry: Entry) -> dict[str, object]:
     }
 
 
-def _explained(found: Explained) -> dict[str, object]:
+def _explained(task: Explained) -> dict[str, object]:
     return {
-        "phase": found.phase.name,
-        "layers": found.where,
-        "task": _task(found.entry),
-        "composition": found.formula.composition,
+        "phase": task.phase.name,
+        "layers": task.where,
+        "task": _task(task.entry),
+        "composition": task.formula.composition,
         "terms": [
             {"name": name, "seconds": seconds, "words": words}
-            for name, seconds, words in found.terms
+            for name, seconds, words in task.terms
         ],
-        "menu": dict(found.menu),
-        "quantities": {key: asdict(q) for key, q in found.quantities.items()},
+        "menu": dict(task.menu),
+        "quantities": {key: asdict(q) for key, q in task.quantities.items()},
         "parameters": {
-            "section": found.name,
-            "family": found.section.family,
-            "fitted": dict(found.section.fitted),
-            "values": asdict(found.section.parameters),
+            "section": task.name,
+            "family": task.section.family,
+            "fitted": dict(task.section.fitted),
+            "values": asdict(task.section.parameters),
         },
     }
 

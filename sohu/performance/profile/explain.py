@@ -47,7 +47,7 @@ class Explained:
 
 def explained(profile: Profile, wanted: str) -> tuple[Explained, ...]:
     """Return the tasks whose name or operations contain a text, alike ones once a step; raises `Refused`."""
-    found = []
+    tasks = []
     for phase in profile.phases:
         seen: list[tuple[object, ...]] = []
         for part in phase.parts:
@@ -57,14 +57,14 @@ def explained(profile: Profile, wanted: str) -> tuple[Explained, ...]:
                 if key in seen or not any(wanted.lower() in name.lower() for name in names):
                     continue
                 seen.append(key)
-                found.append(_explained(profile, phase, part.name, entry))
-    if not found:
+                tasks.append(_explained(profile, phase, part.name, entry))
+    if not tasks:
         names = tuple(
             dict.fromkeys(e.task.name for p in profile.phases for e in p.timeline.entries)
         )
         help_ = did_you_mean(wanted, names) or f"there are {', '.join(names)}"
         raise refuse("S615", f"no task is called `{wanted}`", place="--explain", help=help_)
-    return tuple(found)
+    return tuple(tasks)
 
 
 def _explained(profile: Profile, phase: Phase, where: str, entry: Entry) -> Explained:
@@ -108,12 +108,27 @@ def show_explained(profile: Profile, tasks: tuple[Explained, ...]) -> None:
         print(f"note: {sentence}")
 
 
-def lines(found: Explained) -> Iterator[str]:
+def lines(answer: Explained) -> Iterator[str]:
     """Yield the lines about a task."""
-    entry, phase = found.entry, found.phase
+    yield from _task_lines(answer)
+    yield from _time_lines(answer)
+    yield "  the chip:"
+    swept = answer.phase.timeline.prices.changes or {}
+    for key, value in answer.quantities.items():
+        at = quantity(key, float(swept.get(key, value.value)))
+        yield f"    {key} = {at} ({value.confidence} confidence: {value.source})"
+    yield f"  parameters {fitted_words(answer.section)}"
+    meanings = parameter_words(answer.name)
+    for name, number in asdict(answer.section.parameters).items():
+        yield f"    {name} = {number:.4g}: {meanings[name]}"
+
+
+def _task_lines(answer: Explained) -> Iterator[str]:
+    """Yield what a task is, and its part of the step."""
+    entry, phase = answer.entry, answer.phase
     task = entry.task
     inside = f", in {' / '.join(task.path)}" if task.path else ""
-    yield f"{task.name}: {step(phase)}, {found.where}{inside}"
+    yield f"{task.name}: {step(phase)}, {answer.where}{inside}"
     one = "send" if entry.stage == BETWEEN else "layer"
     layers = f" a {one}, {duration(entry.total)} in {entry.layers} {one}s"
     every = layers if entry.layers > 1 else ""
@@ -126,22 +141,18 @@ def lines(found: Explained) -> Iterator[str]:
     yield f"  sizes on one chip: {_sizes(named(task.sizes))}"
     intensity = f", {entry.flops / entry.bytes:,.3g} FLOP a byte" if entry.bytes else ""
     yield f"  {scaled(entry.flops, 'FLOP')}, {scaled(entry.bytes, 'B')} as the operations move{intensity}"
-    yield f"  {found.name}: {found.formula.composition}"
-    for name, seconds, words in found.terms:
+
+
+def _time_lines(answer: Explained) -> Iterator[str]:
+    """Yield the formula with its terms, and what it chose from."""
+    entry = answer.entry
+    yield f"  {answer.name}: {answer.formula.composition}"
+    for name, seconds, words in answer.terms:
         yield f"    {duration(seconds):>9}  {name}: {words}"
     if entry.seconds != entry.alone:
         yield f"    {duration(entry.seconds):>9}  in the layer: its launch is that of the next layer's first pass"
-    for name, seconds in found.menu.items():
+    for name, seconds in answer.menu.items():
         yield f"    {duration(seconds):>9}  {name}"
-    yield "  the chip:"
-    for key, value in found.quantities.items():
-        swept = phase.timeline.prices.changes or {}
-        at = quantity(key, float(swept.get(key, value.value)))
-        yield f"    {key} = {at} ({value.confidence} confidence: {value.source})"
-    yield f"  parameters {fitted_words(found.section)}"
-    meanings = parameter_words(found.name)
-    for name, number in asdict(found.section.parameters).items():
-        yield f"    {name} = {number:.4g}: {meanings[name]}"
 
 
 def _sizes(sizes: Mapping[str, float]) -> str:

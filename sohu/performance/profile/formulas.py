@@ -163,11 +163,11 @@ def parameter_words(section: str) -> Mapping[str, str]:
     """Return what each parameter of a section means, as its class says it."""
     tree = ast.parse(dedent(inspect.getsource(SECTIONS[section])))
     (made,) = tree.body
-    found = {}
+    meanings = {}
     body = made.body if isinstance(made, ast.ClassDef) else []
     for field, words in pairwise(body):
         if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
             continue
         if isinstance(words, ast.Expr) and isinstance(words.value, ast.Constant):
-            found[field.target.id] = " ".join(str(words.value.value).split())
-    return found
+            meanings[field.target.id] = " ".join(str(words.value.value).split())
+    return meanings

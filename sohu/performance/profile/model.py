@@ -148,12 +148,12 @@ def profile_of(
     phases = []
     for name, (new, cached) in points.items():
         point = {**sizes, graph.batch: batch, graph.seq: new, graph.context: cached}
-        found = stages(graph, point, last_logits=True)
-        _reach(chip, prices[0], found)
+        tasks = stages(graph, point, last_logits=True)
+        _reach(chip, prices[0], tasks)
         chips = chips_of(graph, point)
-        lines = tuple(priced(found, chips, p, host) for p in prices)
-        use = memory.use(point, found, dtype)
-        parts = tuple(_parts(graph, found, lines[0], use))
+        lines = tuple(priced(tasks, chips, p, host) for p in prices)
+        use = memory.use(point, tasks, dtype)
+        parts = tuple(_parts(graph, tasks, lines[0], use))
         phases.append(Phase(name, batch, new, cached, lines, use, parts))
     name = path.name if path.is_dir() else path.stem
     return Profile(name, graph, chip, dtype, skew, known, sizes, swept, tuple(phases))
@@ -167,9 +167,9 @@ def sweep_of(chip: Device) -> tuple[Mapping[str, float], ...]:
     return tuple(dict(zip(several, values, strict=True)) for values in product(*several.values()))
 
 
-def _reach(chip: Device, prices: Prices, found: Sequence[Stage]) -> None:
+def _reach(chip: Device, prices: Prices, tasks: Sequence[Stage]) -> None:
     """Refuse a mesh whose collectives the chip's links do not reach."""
-    most = reach(found)
+    most = reach(tasks)
     if most > 1 and float(prices.chip.link) <= 0:
         chip.quantity("link_bw")
     if most > float(prices.chip.domain) and float(prices.chip.scaleout) <= 0:
@@ -180,11 +180,11 @@ def _reach(chip: Device, prices: Prices, found: Sequence[Stage]) -> None:
 
 
 def _parts(
-    graph: Graph, found: Sequence[Stage], line: Timeline, use: MemoryUse
+    graph: Graph, tasks: Sequence[Stage], line: Timeline, use: MemoryUse
 ) -> Iterator[Layers]:
     classes = [c.layers for s in graph.body.steps if isinstance(s, Repeat) for c in s.classes]
     rest = iter(classes)
-    for stage in found:
+    for stage in tasks:
         outside = stage.name in OUTSIDE
         layers = () if outside else next(rest)
         name = stage.name if outside else layer_names(layers)

@@ -162,11 +162,11 @@ def _chip(profile: Profile) -> list[dict[str, str]]:
         {
             "key": key,
             "meaning": QUANTITIES.get(key, ""),
-            "value": ", ".join(quantity(key, value) for value in found.values),
-            "confidence": found.confidence,
-            "source": found.source,
+            "value": ", ".join(quantity(key, value) for value in known.values),
+            "confidence": known.confidence,
+            "source": known.source,
         }
-        for key, found in profile.device.quantities.items()
+        for key, known in profile.device.quantities.items()
     ]
 
 

@@ -41,15 +41,15 @@ class Point:
 
 def points(phase: Phase) -> list[Point]:
     """Return the tasks that compute and move something, those with the most time first."""
-    line, found = phase.timeline, []
+    line, tasks = phase.timeline, []
     for entry in line.entries:
         flops, moved = useful_flops(entry.task), _moved(entry, line)
         if entry.task.kind is Kind.COLLECTIVE or min(flops, moved, entry.seconds) <= 0:
             continue
         part = entry.total / line.seconds
         point = Point(entry.task.name, flops / moved, flops / entry.seconds, part, entry.bound)
-        found.append(point)
-    return sorted(found, key=lambda p: -p.part)
+        tasks.append(point)
+    return sorted(tasks, key=lambda p: -p.part)
 
 
 def _moved(entry: Entry, line: Timeline) -> float:
@@ -74,15 +74,15 @@ def _cached(s: AttentionSizes) -> float:
 
 def roofline(profile: Profile, phase: Phase) -> Markup:
     """Return the roofline: tasks against the chip's bandwidth and peak."""
-    found = points(phase)
-    if not found:
+    tasks = points(phase)
+    if not tasks:
         return Markup()
     height = 380
     chip = phase.timeline.prices.chip
     peak, slow = float(chip.peak), float(chip.bandwidth)
     ridge = peak / slow
-    x = _log([*(p.intensity for p in found), ridge / 4, ridge * 4], LEFT, WIDTH - RIGHT)
-    y = _log([*(p.rate for p in found), peak, peak * 1.6], height - BOTTOM, TOP)
+    x = _log([*(p.intensity for p in tasks), ridge / 4, ridge * 4], LEFT, WIDTH - RIGHT)
+    y = _log([*(p.rate for p in tasks), peak, peak * 1.6], height - BOTTOM, TOP)
     parts = [*_log_grid(x, y, height)]
     rates = [float(t.prices.chip.bandwidth) for t in phase.timelines]
     parts += [
@@ -95,7 +95,7 @@ def roofline(profile: Profile, phase: Phase) -> Markup:
     across, down = x.at(middle) - 10, y.at(middle * slow) - 8
     parts.append(text_at(across, down, f"{scaled(slow, 'B/s')}", "end", "roof-label"))
     taken = ((x.at(ridge) - 8 - WIDE * len(label), WIDE * len(label), y.at(peak) + 4),)
-    parts += _dots(found, x, y, taken)
+    parts += _dots(tasks, x, y, taken)
     parts.append(text_at((LEFT + WIDTH - RIGHT) / 2, height - 6, "FLOPs a byte", "middle", "axis"))
     return svg(height, parts, f"Roofline, {phase.name}")
 
@@ -109,22 +109,22 @@ def _roof(x: Axis, y: Axis, peak: float, slow: float, tone: str) -> Markup:
 
 
 def _dots(
-    found: Sequence[Point], x: Axis, y: Axis, taken: Sequence[tuple[float, float, float]]
+    tasks: Sequence[Point], x: Axis, y: Axis, taken: Sequence[tuple[float, float, float]]
 ) -> Iterator[Markup]:
     """Yield the points and their names; what is taken has a start, a width and a baseline."""
-    radius = {p: 3 + 14 * p.part**0.5 for p in found}
+    radius = {p: 3 + 14 * p.part**0.5 for p in tasks}
     placed = list(taken)
-    placed += [(x.at(p.intensity) - radius[p], 2 * radius[p], y.at(p.rate) + 4) for p in found]
+    placed += [(x.at(p.intensity) - radius[p], 2 * radius[p], y.at(p.rate) + 4) for p in tasks]
     dot = Markup(
         '<circle class="b-{}" cx="{:.1f}" cy="{:.1f}" r="{:.1f}"><title>{}</title></circle>'
     )
-    for p in reversed(found):
+    for p in reversed(tasks):
         words = (
             f"{p.name}: {scaled(p.rate, 'FLOP/s')} at {p.intensity:.3g} FLOPs a byte, "
             f"{share(p.part, 1)} of the step, bound by {p.bound}"
         )
         yield dot.format(p.bound, x.at(p.intensity), y.at(p.rate), radius[p], words)
-    for names, first in _clusters(found, x, y):
+    for names, first in _clusters(tasks, x, y):
         across, down = x.at(first.intensity), y.at(first.rate)
         gap = 4 + radius[first]
         width = LETTER * len(names)
@@ -139,10 +139,10 @@ def _dots(
         yield text_at(at, row, names, anchor, "label")
 
 
-def _clusters(found: Sequence[Point], x: Axis, y: Axis) -> list[tuple[str, Point]]:
+def _clusters(tasks: Sequence[Point], x: Axis, y: Axis) -> list[tuple[str, Point]]:
     """Return the points that are named, those near each other by the first of them and a count."""
     groups: list[list[Point]] = []
-    for point in found:
+    for point in tasks:
         at = x.at(point.intensity), y.at(point.rate)
         near = (g for g in groups if dist(at, (x.at(g[0].intensity), y.at(g[0].rate))) < NEAR)
         group = next(near, None)

@@ -184,8 +184,8 @@ class _Writer:
 
     def content(self) -> bytes:
         """Return the trace."""
-        found: bytes = self.builder.serialize()
-        return found
+        content: bytes = self.builder.serialize()
+        return content
 
     @staticmethod
     def _uuid(number: int, track: str) -> int:

@@ -92,26 +92,26 @@ def setting(profile: Profile) -> str:
 
 def trust(profile: Profile) -> tuple[str, ...]:
     """Return sentences on what the numbers rest on: swept guesses, values of low confidence, the calibration."""
-    found = []
+    sentences = []
     device = profile.device
     if len(profile.swept) > 1:
         keys = ", ".join(f"{key} ({swept_values(device, key)})" for key in profile.swept[0])
         first = ", ".join(quantity(k, v) for k, v in profile.swept[0].items())
-        found.append(
+        sentences.append(
             f"the chip's {keys} is not known: results are given over all of it, "
             f"task by task at {first}"
         )
     if profile.uncertain:
         names = ", ".join(profile.uncertain)
-        found.append(
+        sentences.append(
             f"{len(profile.uncertain)} of {len(device.quantities)} values of this chip are of "
             f"low confidence: {names}"
         )
     if device.note:
-        found.append(device.note)
+        sentences.append(device.note)
     known = profile.calibration
-    found.append(f"calibration {known.name}" + (f": {known.title}" if known.title else ""))
-    return tuple(found)
+    sentences.append(f"calibration {known.name}" + (f": {known.title}" if known.title else ""))
+    return tuple(sentences)
 
 
 def swept_values(device: Device, key: str) -> str:

@@ -69,18 +69,18 @@ def _check(design: Design) -> None:
 
 
 def _entries(vary: Sequence[str]) -> tuple[dict[str, str], list[Diagnostic]]:
-    found: dict[str, str] = {}
+    entries: dict[str, str] = {}
     faults = []
     for text in vary:
         name, sign, values = (part.strip() for part in text.partition("="))
         if not (name and sign and values):
             fault = f"`{text[:80]}` is not NAME=VALUES"
             faults.append(Diagnostic(CODE, fault, place="--vary", help=FORMS))
-        elif name in found:
+        elif name in entries:
             faults.append(Diagnostic(CODE, f"`{name}` is varied twice", place="--vary"))
         else:
-            found[name] = values
-    return found, faults
+            entries[name] = values
+    return entries, faults
 
 
 def _numerics(text: str, device: Device, faults: list[Diagnostic]) -> tuple[str, ...]:
@@ -110,14 +110,14 @@ def _unknown(name: str, place: str, known: set[str]) -> Diagnostic:
 
 def _values(name: str, text: str, device: Device) -> list[float]:
     """Return the values that a text lists; raises `ValueError` with what is wrong."""
-    found: list[float] = []
+    values: list[float] = []
     for part in (p.strip() for p in text.split(",")):
         if not part:
             raise ValueError("a value is missing between commas")
-        found += _range(part, name, device) if ":" in part else [_number(part, name, device)]
-        if len(found) > MAX_POINTS:
+        values += _range(part, name, device) if ":" in part else [_number(part, name, device)]
+        if len(values) > MAX_POINTS:
             raise ValueError(f"more than {MAX_POINTS:,} values")
-    return found
+    return values
 
 
 def _number(text: str, name: str, device: Device) -> float:

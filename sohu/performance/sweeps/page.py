@@ -60,16 +60,16 @@ def render_sweep(sweep: Sweep) -> str:
 def facts(sweep: Sweep) -> list[tuple[str, str, str]]:
     """Return the numbers for the head of the page: title, value, remark."""
     columns, usable = sweep.columns, sweep.usable
-    found = [
+    numbers = [
         ("Points", f"{sweep.space.points:,}", f"in {sweep.seconds:.2f} s"),
         ("Usable", f"{int(usable.sum()):,}", "of them"),
     ]
     if usable.any():
-        found += [
+        numbers += [
             ("Best for a user", rate(float(columns[USER][usable].max())), "tokens/s"),
             ("Best of a chip", rate(float(columns[CHIP][usable].max())), "tokens/s"),
         ]
-    return found
+    return numbers
 
 
 def shares(values: list[Best]) -> list[Share]:

@@ -63,8 +63,8 @@ class Axis:
         decades = range(math.floor(self.low) - 1, math.ceil(self.high) + 1)
         for steps in (tuple(range(10, 100)), tuple(range(10, 100, 5)), tuple(range(10, 100, 10)),
                       (10, 20, 50), (10, 30), (10,)):  # fmt: skip
-            found = [s * 10.0 ** (d - 1) for d in decades for s in steps]
-            kept = [v for v in found if self.low <= math.log10(v) <= self.high]
+            marks = [s * 10.0 ** (d - 1) for d in decades for s in steps]
+            kept = [v for v in marks if self.low <= math.log10(v) <= self.high]
             if len(kept) <= MAX_TICKS:
                 return kept
         return kept[:: -(-len(kept) // MAX_TICKS)]

@@ -85,9 +85,9 @@ class Sweep:
     def fixed(self) -> tuple[tuple[str, str], ...]:
         """Return the names with one value, and that value."""
         design = self.space.design
-        found = [(n, shown(n, v[0])) for n, v in design.numbers.items() if len(v) == 1]
+        numbers = [(n, shown(n, v[0])) for n, v in design.numbers.items() if len(v) == 1]
         formats = [(NUMERICS, design.numerics[0])] if len(design.numerics) == 1 else []
-        return (*found, *formats)
+        return (*numbers, *formats)
 
     @property
     def shown(self) -> list[int]:
