@@ -229,13 +229,13 @@ def _store(s: Product, chip: Chip, p: GemmParameters) -> Number:
 def _memory(s: Product, chip: Chip, p: GemmParameters) -> Array:
     """Return the time of the operands' bytes: from main memory, or from the chip's own where they are still there."""
     # On the chip: the activations were just made; of the weights what their last turn left (fitted: `resident`).
-    share = p.resident * chip.onchip
-    kept = np.clip(EDGE * (1.0 - s.x / share), 0.0, 1.0)
-    again = np.clip(EDGE * (1.0 - s.w * TURNS / share), 0.0, 1.0) * s.repeated
-    held = kept * s.x + again * s.w
+    x, w, share = s.x, s.w, p.resident * chip.onchip
+    kept = np.clip(EDGE * (1.0 - x / share), 0.0, 1.0)
+    again = np.clip(EDGE * (1.0 - w * TURNS / share), 0.0, 1.0) * s.repeated
+    held = kept * x + again * w
     near = held / _feed(s, chip, p)
     # From main memory: the rest, the result, and the wait for the first byte (fitted: `memory`, `latency`).
-    far = (s.x + s.w - held) / (chip.bandwidth * p.memory)
+    far = (x + w - held) / (chip.bandwidth * p.memory)
     return np.asarray(near + far + _store(s, chip, p) + p.latency / chip.clock)
 
 

@@ -127,10 +127,6 @@ class Timeline:
             waits[LATENCY] = waits.get(LATENCY, 0.0) + self.host
         return dict(sorted(waits.items(), key=lambda item: -item[1]))
 
-    def stage_names(self) -> tuple[str, ...]:
-        """Return the stages in order."""
-        return tuple(dict.fromkeys(e.stage for e in self.entries))
-
     def bottleneck(self, stage: str | None = None) -> str:
         """Return in words what holds a stage, or the whole, up."""
         waits = self.waits(stage)

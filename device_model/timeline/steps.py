@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import numpy as np
@@ -121,19 +123,19 @@ def add_up(paid: Iterable[Charge]) -> Step:
 
 def _joins_next(tasks: Sequence[Task], layers: Number) -> list[Any]:
     """Return at which points a task and the first of the next layer are one kernel: both element-wise, both there."""
-    absent = [_absent(task) for task in tasks]
-    first: Any = False
-    free: Any = True
-    for task, gone in zip(tasks, absent, strict=True):
-        first = first | (free & ~gone & (task.kind is Kind.VECTOR))
+    count: Any = sum(np.where(_absent(task), 0, 1) for task in tasks)
+    first = reduce(or_, _leads(tasks), np.zeros((), bool))
+    both = first & (np.asarray(layers) > 1) & (np.asarray(count) > 1)
+    return [both & last for last in _leads(tasks[::-1])][::-1]
+
+
+def _leads(tasks: Sequence[Task]) -> Iterator[Any]:
+    """Yield at which points each task is the first that is there, and element-wise."""
+    free: Any = np.ones((), bool)
+    for task in tasks:
+        gone = _absent(task)
+        yield free & ~gone & (task.kind is Kind.VECTOR)
         free = free & gone
-    count = sum(np.where(gone, 0, 1) for gone in absent)
-    joins: list[Any] = []
-    free = (np.asarray(layers) > 1) & (np.asarray(count) > 1) & first
-    for task, gone in zip(reversed(tasks), reversed(absent), strict=True):
-        joins.append(free & ~gone & (task.kind is Kind.VECTOR))
-        free = free & gone
-    return joins[::-1]
 
 
 def _absent(task: Task) -> NDArray[np.bool_]:

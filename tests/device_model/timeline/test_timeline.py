@@ -69,11 +69,23 @@ def test_engines_and_waits_add_up_to_the_step(name, mesh, step):
     engines = {k: v for k, v in line.engines().items() if k != "memory"}
     assert sum(engines.values()) + line.host == pytest.approx(line.seconds, rel=1e-12)
     assert sum(line.waits().values()) == pytest.approx(line.seconds, rel=1e-12)
-    by_stage = sum(sum(line.waits(s).values()) for s in line.stage_names())
+    by_stage = sum(sum(line.waits(s).values()) for s in {e.stage for e in line.entries})
     assert by_stage + line.host == pytest.approx(line.seconds, rel=1e-12)
     assert line.engines()["memory"] <= line.seconds
     assert 0 < line.mfu < 1
     assert 0 < line.bandwidth_use <= 1
+
+
+@pytest.mark.parametrize("step", STEPS, ids=["decode", "prefill"])
+def test_the_last_pass_of_a_layer_and_the_first_of_the_next_are_one_kernel(step):
+    graph = graph_of("llama-3.1-70b")
+    line = timeline(graph, point_of(graph, {"tp": 8}, step), prices())
+    layers = [e for e in line.entries if e.layers > 1]
+    assert layers[0].task.kind is layers[-1].task.kind is Kind.VECTOR
+    assert [e for e in line.entries if e.seconds != e.alone] == layers[-1:]
+    saved = layers[-1].alone - layers[-1].seconds
+    assert saved == pytest.approx(layers[-1].terms["launch"])
+    assert line.seconds == pytest.approx(sum(e.layers * e.seconds for e in line.entries))
 
 
 @pytest.mark.parametrize("name", ["llama-3.1-70b", "mixtral-8x22b"])
