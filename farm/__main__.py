@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dsl.diagnostics import Refused
-from farm.cells import Result
-from farm.matrix import QUICK, cells, run
-from farm.registry import family_types
-from farm.store import DEFAULT, Store
+from farm.matrix.cells import Result
+from farm.matrix.matrix import QUICK, cells, run
+from farm.matrix.registry import family_types
+from farm.matrix.store import DEFAULT, Store
 from porting.validate import MODES, NUMERICS
 from sohu.terminal.console import bars, diagnostics
 
@@ -86,7 +86,7 @@ def line(result: Result) -> str:
 
 
 def _status(options: argparse.Namespace) -> int:
-    from farm.status import write_status
+    from farm.matrix.status import write_status
 
     for path in write_status(Store(options.store), options.out):
         print(path)
@@ -94,7 +94,7 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _strength(options: argparse.Namespace) -> int:
-    from farm.strength import LEAST_CAUGHT, PAGE, gaps, run, share_caught, write
+    from farm.mutants.campaign import LEAST_CAUGHT, PAGE, gaps, run, share_caught, write
 
     if _unknown(options.types):
         return 2

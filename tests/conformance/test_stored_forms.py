@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dsl.diagnostics import Refused, render_all
-from farm.oracles import tiny
+from farm.oracles.tiny import tiny
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import read_config
 from porting.origin.resolve import resolve

@@ -9,7 +9,7 @@ import pytest
 
 from dsl.graph import Node
 from dsl.inference.inference import infer
-from farm.oracles import tiny
+from farm.oracles.tiny import tiny
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import parse_config, read_config
 from porting.config.text_part import text_part

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from farm.cells import Result
+from farm.matrix.cells import Result
 from porting.files.atomic import replace_file
 
 DEFAULT = Path(".farm/results.jsonl")

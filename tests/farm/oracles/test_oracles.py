@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from dsl.diagnostics import Refused
-from farm.describe import describe
-from farm.examine import examine
-from farm.oracles import main, tiny
-from farm.shrink import causal_types, outside, shrunk, table
+from farm.oracles.describe import describe
+from farm.oracles.examine import examine
+from farm.oracles.shrink import causal_types, outside, shrunk, table
+from farm.oracles.tiny import main, tiny
 from porting.checkpoint.tensors import Checkpoint
 from porting.validate import ROW_LENGTHS, sample_rows
 

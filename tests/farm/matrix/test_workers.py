@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from farm import workers
-from farm.workers import outcomes
+from farm.matrix import workers
+from farm.matrix.workers import outcomes
 
 
 def doubled(number: int) -> int:

@@ -7,7 +7,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from farm.oracles import tiny
+from farm.oracles.tiny import tiny
 from porting.checkpoint.tensors import Checkpoint
 from porting.original.reference import libraries
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from farm import strength
-from farm.flips import DEAD, SILENT, Flip
-from farm.power import Finding
-from farm.strength import Measured, as_markdown, gaps, share_caught
+from farm.mutants import campaign
+from farm.mutants.campaign import Measured, as_markdown, gaps, share_caught
+from farm.mutants.config_flips import DEAD, SILENT, Flip
+from farm.mutants.detection import Finding
 
 CAUGHT = Finding("llama", "theta lost", "prefill", 0.1, 0.999, "rope", True)
 SURVIVOR = Finding("llama", "norm forgotten", "", 1e-7, 1.0, "", False)
@@ -24,7 +24,7 @@ def test_gaps_are_survivors_without_a_reason_and_keys_ignored_in_silence() -> No
 
 
 def test_a_reason_explains_a_survivor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strength, "_reasons", lambda: {"norm forgotten": {"llama": "it has none"}})
+    monkeypatch.setattr(campaign, "_reasons", lambda: {"norm forgotten": {"llama": "it has none"}})
     assert list(gaps(MEASURED)) == ["llama: eps = 1.0: silent"]
     assert "it has none" in as_markdown(MEASURED, {})
 

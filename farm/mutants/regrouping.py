@@ -11,7 +11,14 @@ from dataclasses import replace
 from dsl.graph import Graph, Node, Value
 from dsl.symbolic import Dim
 from dsl.types import Axis, TensorType
-from farm.surgery import Site, sites, with_attrs, with_inserted, with_operand, with_types
+from farm.mutants.graph_edits import (
+    Site,
+    sites,
+    with_attrs,
+    with_inserted,
+    with_operand,
+    with_types,
+)
 
 ALONG = frozenset({"heads", "rope", "rms_norm", "layer_norm", "multiply", "position_scale"})
 """What may stand between the flat queries and attention, a head at a time."""

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from dsl.diagnostics import Refused
-from farm.oracles import tiny
-from farm.shrink import runs_in
+from farm.oracles.shrink import runs_in
+from farm.oracles.tiny import tiny
 from porting.checkpoint.tensors import Checkpoint
 from porting.original.reference import Precision, Reference, refusing
 from porting.validate import relative_rmse, sample_rows

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from farm.bugs import OPERATORS, bugs
-from farm.power import CACHE_OFFSET, examine
+from farm.mutants.bugs import OPERATORS, bugs
+from farm.mutants.detection import CACHE_OFFSET, examine
 from tests.dsl.snippets import graph
 
 SMALL = """sohu 1.0

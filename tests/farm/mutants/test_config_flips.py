@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from farm.flips import DEAD, FOLLOWED, flips
+from farm.mutants.config_flips import DEAD, FOLLOWED, flips
 
 
 @pytest.mark.f32

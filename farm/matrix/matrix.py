@@ -1,17 +1,17 @@
 """Run the cells of the matrix on worker processes that load torch once, and keep each result as it comes.
 
-Decides nothing about a cell: `farm.cells` judges.
+Decides nothing about a cell: `cells` judges.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from farm.cells import Cell, Result, judge, key_of
-from farm.registry import family_types
-from farm.shrink import runs_in
-from farm.store import Store
-from farm.workers import outcomes
+from farm.matrix.cells import Cell, Result, judge, key_of
+from farm.matrix.registry import family_types
+from farm.matrix.store import Store
+from farm.matrix.workers import outcomes
+from farm.oracles.shrink import runs_in
 from porting.validate import MODES, NUMERICS, compile_kernels
 
 ALL_MODES = tuple(mode.name for mode in MODES)

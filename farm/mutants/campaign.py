@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from farm.flips import Flip, flips
-from farm.markdown import table
-from farm.power import CACHE_OFFSET, CORRELATION, Finding, examine
-from farm.shrink import runs_in
-from farm.workers import outcomes
+from farm.matrix.markdown import table
+from farm.matrix.workers import outcomes
+from farm.mutants.config_flips import Flip, flips
+from farm.mutants.detection import CACHE_OFFSET, CORRELATION, Finding, examine
+from farm.oracles.shrink import runs_in
 from porting.planning.library import write_text
 
 REASONS = Path(__file__).with_name("survivors.toml")

@@ -1,6 +1,6 @@
 """Measure the harness: how many of the bugs that ports have had the rule notices and `sohu diff` names.
 
-`python -m farm.power TYPE …` seeds every operator of `farm.bugs` into each type. A bug is caught when a mode
+`python -m farm.mutants.detection TYPE …` seeds every operator of `bugs` into each type. A bug is caught when a mode
 fails the rule in f32. Beside it stands what a correlation of 0.99, as others use it, would have noticed.
 """
 
@@ -23,8 +23,8 @@ from device_model.numbers.catalogue import numerics_named
 from device_model.weights.reading import TensorReader
 from dsl.diagnostics import Refused
 from dsl.graph import Graph
-from farm.bugs import Bug, bugs
-from farm.oracles import tiny
+from farm.mutants.bugs import Bug, bugs
+from farm.oracles.tiny import tiny
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import read_config
 from porting.diff.search import Search
@@ -172,7 +172,7 @@ def _correlation(got: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any]) -> flo
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Examine types and print a line for every bug, as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m farm.power", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m farm.mutants.detection", description=__doc__)
     parser.add_argument("types", nargs="+", metavar="TYPE")
     parser.add_argument("--each", type=int, default=1, help="lines of a type per operator")
     options = parser.parse_args(arguments)

@@ -11,18 +11,18 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from farm.cells import Result, key_of
-from farm.markdown import table
-from farm.matrix import whole
-from farm.registry import family_types, spec_lines, uncovered_types
-from farm.shrink import causal_types
-from farm.store import Store, newest
+from farm.matrix.cells import Result, key_of
+from farm.matrix.markdown import table
+from farm.matrix.matrix import whole
+from farm.matrix.registry import family_types, spec_lines, uncovered_types
+from farm.matrix.store import Store, newest
+from farm.oracles.shrink import causal_types
 from porting.planning.library import families, write_text
 from porting.planning.missing_family import lacking
 from porting.validate import F32_LIMIT, LOWER_PRECISION_FACTOR
 
 HERE = Path(__file__).parent
-STYLE = HERE.parent / "porting" / "pages" / "templates" / "page.css"
+STYLE = HERE.parents[1] / "porting" / "pages" / "templates" / "page.css"
 HEADS = (
     "type", "family", "verdict", "f32 error", "bf16 error", "÷ reference's", "PCC f32", "PCC bf16", "modes",
     "tokens", "weights", "a token of context", "lines",

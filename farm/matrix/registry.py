@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dsl.linking.program import Program
-from farm.shrink import causal_types
+from farm.oracles.shrink import causal_types
 from porting.planning.library import families, load_program
 
 

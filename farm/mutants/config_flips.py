@@ -1,7 +1,7 @@
 """Flip every key of a tiny model's config: what changes the original must change the port alike, or be refused.
 
-`python -m farm.flips TYPE …` prints one JSON line per flip. The weights stay the same, so a flip that asks for other
-tensors is no case.
+`python -m farm.mutants.config_flips TYPE …` prints one JSON line per flip. The weights stay the same, so a flip that
+asks for other tensors is no case.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from device_model.engine.engine import Engine
 from dsl.diagnostics import Refused
-from farm.oracles import tiny
+from farm.oracles.tiny import tiny
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import NAME, read_config
 from porting.origin.resolve import resolve
@@ -150,7 +150,9 @@ def _with(config: Mapping[str, Any], path: Sequence[str], value: object) -> dict
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Flip the keys of types; the status is 1 where a family is wrong about one."""
-    parser = argparse.ArgumentParser(prog="python -m farm.flips", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m farm.mutants.config_flips", description=__doc__
+    )
     parser.add_argument("types", nargs="+", metavar="TYPE")
     faulty = False
     for model_type in parser.parse_args(arguments).types:

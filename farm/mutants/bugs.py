@@ -1,7 +1,7 @@
 """Bugs that ports have had, as changes of a graph: a table of operators, each applied wherever it applies.
 
 What is changed is what people get wrong by hand: a key misread, an operation forgotten, operands exchanged. Whether a
-bug is noticed is `farm.power`'s question.
+bug is noticed is `farm.mutants.detection`'s question.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from dsl.graph import Attr, Graph, TensorRef, Transform, Weight
 from dsl.source import Span
 from dsl.types import Axis
-from farm.regrouping import heads_interleaved, other_top
-from farm.surgery import (
+from farm.mutants.graph_edits import (
     Site,
     sites,
     skipped,
@@ -25,6 +24,7 @@ from farm.surgery import (
     with_types,
     without_operand,
 )
+from farm.mutants.regrouping import heads_interleaved, other_top
 
 Change = Callable[[Site], Graph | None]
 

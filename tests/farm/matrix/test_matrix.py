@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from farm import cells as farm_cells
 from farm.__main__ import line, main
-from farm.cells import Cell, Result, key_of
-from farm.matrix import QUICK, cells, run, whole
-from farm.registry import family_types, spec_lines, uncovered_types
-from farm.shrink import causal_types
-from farm.status import as_html, as_markdown, status_of
-from farm.store import Store, newest
+from farm.matrix import cells as farm_cells
+from farm.matrix.cells import Cell, Result, key_of
+from farm.matrix.matrix import QUICK, cells, run, whole
+from farm.matrix.registry import family_types, spec_lines, uncovered_types
+from farm.matrix.status import as_html, as_markdown, status_of
+from farm.matrix.store import Store, newest
+from farm.oracles.shrink import causal_types
 from porting.planning.library import families
 from porting.planning.missing_family import lacking
 from porting.validate import MODES
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CASE = {
     "mode": "prefill", "numerics": "bf16", "rmse": 1e-2, "reference_rmse": 8e-3, "limit": 1.2e-2, "top1": 1.0,
     "pcc": 0.9999, "pass": True,

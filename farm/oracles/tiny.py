@@ -1,6 +1,6 @@
 """Write a tiny random checkpoint of any causal model type, as save_pretrained does.
 
-`python -m farm.oracles MODEL_TYPE DIR`, `--all DIR`, `--describe MODEL_TYPE`.
+`python -m farm.oracles.tiny MODEL_TYPE DIR`, `--all DIR`, `--describe MODEL_TYPE`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from farm.shrink import causal_types, outside, shrunk, table
+from farm.oracles.shrink import causal_types, outside, shrunk, table
 from porting.original.reference import libraries
 from sohu.terminal.console import bars
 
@@ -115,14 +115,14 @@ def _experts(config: Any) -> frozenset[int]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the status is 1 where a type that should run does not."""
-    parser = argparse.ArgumentParser(prog="python -m farm.oracles", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m farm.oracles.tiny", description=__doc__)
     parser.add_argument("model_type", nargs="?", metavar="MODEL_TYPE")
     parser.add_argument("directory", nargs="?", type=Path, metavar="DIR")
     parser.add_argument("--all", type=Path, metavar="DIR", help="every type, each in a folder here")
     parser.add_argument("--describe", metavar="MODEL_TYPE", help="keys, tensors, code of a type")
     options = parser.parse_args(arguments)
     if options.describe:
-        from farm.describe import describe
+        from farm.oracles.describe import describe
 
         print(describe(options.describe))
         return 0
@@ -135,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _examine_all(directory: Path) -> int:
-    from farm.examine import examine
+    from farm.oracles.examine import examine
 
     torch, _ = libraries()
     torch.set_num_threads(1)

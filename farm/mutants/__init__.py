@@ -1,0 +1,1 @@
+"""What measures the harness: bugs seeded into graphs, config keys flipped, and what the rule notices."""

@@ -1,0 +1,1 @@
+"""Tiny random checkpoints of transformers' causal types, and what they hold."""
