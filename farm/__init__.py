@@ -1,1 +1,5 @@
-"""The conformance farm: a tiny random oracle of every causal type of transformers, and the matrix of ports."""
+"""The conformance farm: tiny random oracles of every causal type of transformers, the matrix of ports, the mutants.
+
+`python -m farm COMMAND`. `oracles` makes and shows tiny checkpoints, `matrix` ports and judges them, `mutants` measures
+the judge.
+"""

@@ -1,10 +1,15 @@
-"""The farm's command line: `python -m farm run`, `python -m farm status`, `python -m farm strength`."""
+"""The farm's command line: `python -m farm COMMAND`, one for each question that the rooms answer.
+
+Parses and prints; what is measured, and how, is decided in the rooms.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dsl.diagnostics import Refused
@@ -12,6 +17,7 @@ from farm.matrix.cells import Result
 from farm.matrix.matrix import QUICK, cells, run
 from farm.matrix.registry import family_types
 from farm.matrix.store import DEFAULT, Store
+from farm.oracles.shrink import causal_types, outside
 from porting.validate import MODES, NUMERICS
 from sohu.terminal.console import bars, diagnostics
 
@@ -19,11 +25,20 @@ MODE_NAMES = {mode.name.split()[0]: mode.name for mode in MODES}
 """The modes by the first word of their names."""
 
 
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command: what it does in a line, its arguments, and the function that returns the exit status."""
+
+    help: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the status is 1 where a cell does not pass, 2 where the command makes no sense."""
+    """Run the command line; the status is 1 where something does not pass, 2 where the command makes no sense."""
     options = _parser().parse_args(arguments)
     try:
-        return COMMANDS[options.command](options)
+        return COMMANDS[options.command].run(options)
     except Refused as refused:
         diagnostics(refused.diagnostics)
         return 2
@@ -32,28 +47,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m farm", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    run_ = commands.add_parser(
-        "run", help="port and validate the tiny oracle of every covered type"
-    )
-    run_.add_argument("--types", nargs="+", default=[], metavar="TYPE")
-    run_.add_argument("--families", nargs="+", default=[], metavar="FAMILY")
-    run_.add_argument("--numerics", nargs="+", default=list(NUMERICS), choices=NUMERICS)
-    run_.add_argument("--modes", nargs="+", default=list(MODE_NAMES), choices=list(MODE_NAMES))
-    run_.add_argument("--quick", action="store_true", help="f32, in one go and as a ragged batch")
-    run_.add_argument("--jobs", type=int, default=2, metavar="N", help="worker processes")
-    run_.add_argument("--store", type=Path, default=DEFAULT, metavar="FILE")
-    status = commands.add_parser("status", help="write the page of what is covered, and how well")
-    status.add_argument("--store", type=Path, default=DEFAULT, metavar="FILE")
-    status.add_argument("--out", type=Path, default=Path("docs"), metavar="DIR")
-    strength = commands.add_parser("strength", help="measure which bugs the harness notices")
-    strength.add_argument("--types", nargs="+", default=[], metavar="TYPE")
-    strength.add_argument("--jobs", type=int, default=2, metavar="N", help="worker processes")
-    strength.add_argument("--out", type=Path, default=None, metavar="FILE")
+    for name, command in COMMANDS.items():
+        command.arguments(commands.add_parser(name, help=command.help, description=command.help))
     return parser
 
 
+def _run_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--types", nargs="+", default=[], metavar="TYPE")
+    parser.add_argument("--families", nargs="+", default=[], metavar="FAMILY")
+    parser.add_argument("--numerics", nargs="+", default=list(NUMERICS), choices=NUMERICS)
+    parser.add_argument("--modes", nargs="+", default=list(MODE_NAMES), choices=list(MODE_NAMES))
+    parser.add_argument("--quick", action="store_true", help="f32, in one go and as a ragged batch")
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="worker processes")
+    parser.add_argument("--store", type=Path, default=DEFAULT, metavar="FILE")
+
+
 def _run(options: argparse.Namespace) -> int:
-    if _unknown(options.types):
+    if _uncovered(options.types):
         return 2
     modes = QUICK if options.quick else [MODE_NAMES[name] for name in options.modes]
     numerics = ("f32",) if options.quick else options.numerics
@@ -85,6 +95,11 @@ def line(result: Result) -> str:
     return "  ".join(parts)
 
 
+def _status_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--store", type=Path, default=DEFAULT, metavar="FILE")
+    parser.add_argument("--out", type=Path, default=Path("docs"), metavar="DIR")
+
+
 def _status(options: argparse.Namespace) -> int:
     from farm.matrix.status import write_status
 
@@ -93,10 +108,16 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
+def _strength_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--types", nargs="+", default=[], metavar="TYPE")
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="worker processes")
+    parser.add_argument("--out", type=Path, default=None, metavar="FILE")
+
+
 def _strength(options: argparse.Namespace) -> int:
     from farm.mutants.campaign import LEAST_CAUGHT, PAGE, gaps, run, share_caught, write
 
-    if _unknown(options.types):
+    if _uncovered(options.types):
         return 2
     types = options.types or list(family_types())
     with bars(quiet=not sys.stderr.isatty()) as progress:
@@ -111,20 +132,117 @@ def _strength(options: argparse.Namespace) -> int:
         write(measured, broken, page)
         print(page)
     caught = share_caught(measured)
-    found = [*gaps(measured), *(f"{name}: {what}" for name, what in broken.items())]
-    print("\n".join([*found, f"the rule catches {caught:.1%} of the seeded bugs"]))
-    return 1 if found or caught < LEAST_CAUGHT else 0
+    faults = [*gaps(measured), *(f"{name}: {what}" for name, what in broken.items())]
+    print("\n".join([*faults, f"the rule catches {caught:.1%} of the seeded bugs"]))
+    return 1 if faults or caught < LEAST_CAUGHT else 0
 
 
-def _unknown(types: Sequence[str]) -> bool:
+def _bugs_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("types", nargs="+", metavar="TYPE")
+    parser.add_argument("--each", type=int, default=1, metavar="N", help="lines a bug is seeded at")
+
+
+def _bugs(options: argparse.Namespace) -> int:
+    from farm.mutants.detection import findings
+
+    if _uncovered(options.types):
+        return 2
+    for model_type in options.types:
+        for finding in findings(model_type, options.each):
+            print(json.dumps(asdict(finding)), flush=True)
+    return 0
+
+
+def _flips_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("types", nargs="+", metavar="TYPE")
+
+
+def _flips(options: argparse.Namespace) -> int:
+    from farm.mutants.config_flips import flips
+
+    if _uncovered(options.types):
+        return 2
+    faulty = False
+    for model_type in options.types:
+        for flip in flips(model_type):
+            print(json.dumps(asdict(flip)), flush=True)
+            faulty |= flip.faulty
+    return int(faulty)
+
+
+def _describe_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("type", metavar="TYPE")
+
+
+def _describe(options: argparse.Namespace) -> int:
+    from farm.oracles.describe import describe
+
+    if _unknown(options.type):
+        return 2
+    print(describe(options.type))
+    return 0
+
+
+def _oracle_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("type", metavar="TYPE")
+    parser.add_argument("directory", type=Path, metavar="DIR")
+
+
+def _oracle(options: argparse.Namespace) -> int:
+    from farm.oracles.tiny import tiny
+
+    if _unknown(options.type):
+        return 2
+    print(tiny(options.directory, options.type))
+    return 0
+
+
+def _examine_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("directory", type=Path, metavar="DIR", help="each oracle in a folder here")
+
+
+def _examine(options: argparse.Namespace) -> int:
+    from farm.oracles.examine import examine_all
+
+    with bars(quiet=False) as progress:
+        outcomes = examine_all(options.directory, progress)
+    print("\n".join(outcome.line() for outcome in outcomes))
+    print("\n".join(f"{name:<26} outside: {why}" for name, why in outside().items()))
+    failed = [outcome for outcome in outcomes if outcome.problem]
+    print(f"{len(outcomes) - len(failed)} of {len(outcomes)} run, {len(outside())} are outside")
+    return 1 if failed else 0
+
+
+def _uncovered(types: Sequence[str]) -> bool:
     """Tell whether a type is covered by no family, and say so."""
-    unknown = sorted(set(types) - set(family_types()))
+    uncovered = sorted(set(types) - set(family_types()))
+    if uncovered:
+        print(f"no family covers {', '.join(uncovered)}", file=sys.stderr)
+    return bool(uncovered)
+
+
+def _unknown(model_type: str) -> bool:
+    """Tell whether a type is none of transformers' causal types, and say so."""
+    unknown = model_type not in causal_types()
     if unknown:
-        print(f"no family covers {', '.join(unknown)}", file=sys.stderr)
-    return bool(unknown)
+        print(f"{model_type} is no causal type of transformers", file=sys.stderr)
+    return unknown
 
 
-COMMANDS = {"run": _run, "status": _status, "strength": _strength}
+COMMANDS = {
+    "run": Command("port and validate the tiny oracle of every covered type", _run_arguments, _run),
+    "status": Command(
+        "write the page of what is covered, and how well", _status_arguments, _status
+    ),
+    "strength": Command("measure which bugs the harness notices", _strength_arguments, _strength),
+    "bugs": Command("seed bugs into types, one JSON line each", _bugs_arguments, _bugs),
+    "flips": Command(
+        "flip every config key of types, one JSON line each", _flips_arguments, _flips
+    ),
+    "describe": Command("show a type's keys, tensors and code", _describe_arguments, _describe),
+    "oracle": Command("write the tiny oracle of a type", _oracle_arguments, _oracle),
+    "examine": Command("write every oracle and see if it runs", _examine_arguments, _examine),
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -93,9 +93,9 @@ def key_of(cell: Cell) -> str:
 def code_digest() -> str:
     """Return the digest of the code that makes results, and of the libraries beneath it."""
     digest = hashlib.sha256()
-    found = versions()
+    known = versions()
     for name in COUNTED_VERSIONS:
-        digest.update(f"{name} {found.get(name, '')}\n".encode())
+        digest.update(f"{name} {known.get(name, '')}\n".encode())
     for path in sorted(path for package in CODE for path in (ROOT / package).rglob("*")):
         name = path.relative_to(ROOT).as_posix()
         if path.suffix in SUFFIXES and not name.startswith(APART):
@@ -107,7 +107,7 @@ def judge(cell: Cell) -> Result:
     """Port and validate the cell's oracle; what the oracle does wrong is a result too."""
     start = time.perf_counter()
     family = family_types()[cell.model_type].stem
-    found = {name: version for name, version in versions().items() if name in COUNTED_VERSIONS}
+    counted = {name: version for name, version in versions().items() if name in COUNTED_VERSIONS}
     common: dict[str, Any] = {
         "key": key_of(cell),
         "model_type": cell.model_type,
@@ -120,7 +120,7 @@ def judge(cell: Cell) -> Result:
             problem = "\n".join(render(d) for d in refused.diagnostics)
             figures = {"verdict": "refused", "problem": problem}
     seconds = round(time.perf_counter() - start, 3)
-    return Result(**common, **figures, seconds=seconds, versions=found)
+    return Result(**common, **figures, seconds=seconds, versions=counted)
 
 
 def _validated(cell: Cell, directory: Path) -> dict[str, Any]:
@@ -129,10 +129,10 @@ def _validated(cell: Cell, directory: Path) -> dict[str, Any]:
     checkpoint = Checkpoint.open(directory)
     planned = plan(resolve(str(directory)), read_config(directory), checkpoint)
     modes = tuple(mode for mode in MODES if mode.name in cell.modes)
-    found = validate(planned.graph, checkpoint, directory, numerics=cell.numerics, modes=modes)
+    validation = validate(planned.graph, checkpoint, directory, numerics=cell.numerics, modes=modes)
     return {
-        "verdict": "pass" if passed(found) else "fail",
-        "cases": tuple(case.to_dict() for case in found.cases),
+        "verdict": "pass" if passed(validation) else "fail",
+        "cases": tuple(case.to_dict() for case in validation.cases),
         "tokens": sum(ROW_LENGTHS),
         "weights_bytes": planned.memory.weights_bytes or 0,
         "state_bytes_per_token": planned.memory.state_bytes_per_token or 0,

@@ -56,8 +56,8 @@ class Status:
 def write_status(store: Store, directory: Path) -> tuple[Path, Path]:
     """Write `status.md` and `status.html` from the current results of whole cells."""
     covered = family_types()
-    found = newest(store.load(), [key_of(whole(model_type)) for model_type in covered])
-    status = status_of(found)
+    results = newest(store.load(), [key_of(whole(model_type)) for model_type in covered])
+    status = status_of(results)
     markdown, page = directory / "status.md", directory / "status.html"
     write_text(markdown, as_markdown(status))
     write_text(page, as_html(status))

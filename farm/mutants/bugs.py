@@ -1,7 +1,7 @@
 """Bugs that ports have had, as changes of a graph: a table of operators, each applied wherever it applies.
 
 What is changed is what people get wrong by hand: a key misread, an operation forgotten, operands exchanged. Whether a
-bug is noticed is `farm.mutants.detection`'s question.
+bug is noticed is `detection`'s question.
 """
 
 from __future__ import annotations

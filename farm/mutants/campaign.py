@@ -16,7 +16,7 @@ from pathlib import Path
 from farm.matrix.markdown import table
 from farm.matrix.workers import outcomes
 from farm.mutants.config_flips import Flip, flips
-from farm.mutants.detection import CACHE_OFFSET, CORRELATION, Finding, examine
+from farm.mutants.detection import CACHE_OFFSET, CORRELATION, Finding, findings
 from farm.oracles.shrink import runs_in
 from porting.planning.library import write_text
 
@@ -47,23 +47,23 @@ class Measured:
 
 def measure(model_type: str) -> Measured:
     """Seed every bug into a type and flip every key of its config."""
-    findings = tuple(examine(model_type)) if runs_in(model_type, "f32") else ()
-    return Measured(model_type, findings, tuple(flips(model_type)))
+    made = tuple(findings(model_type)) if runs_in(model_type, "f32") else ()
+    return Measured(model_type, made, tuple(flips(model_type)))
 
 
 def run(
     types: Sequence[str], jobs: int, told: Callable[[str, int, int], None]
 ) -> tuple[list[Measured], dict[str, str]]:
     """Return what each type shows, in the order of the types, and the types that broke with the reason."""
-    found: dict[str, Measured] = {}
+    measured: dict[str, Measured] = {}
     broken: dict[str, str] = {}
     for name, outcome in outcomes(measure, types, jobs):
         if isinstance(outcome, BaseException):
             broken[name] = f"{type(outcome).__name__}: {outcome}"
         else:
-            found[name] = outcome
-        told(name, len(found) + len(broken), len(types))
-    return [found[name] for name in types if name in found], broken
+            measured[name] = outcome
+        told(name, len(measured) + len(broken), len(types))
+    return [measured[name] for name in types if name in measured], broken
 
 
 def write(measured: Sequence[Measured], broken: Mapping[str, str], page: Path) -> None:
@@ -87,8 +87,8 @@ def gaps(measured: Sequence[Measured]) -> Iterator[str]:
 
 def share_caught(measured: Sequence[Measured]) -> float:
     """Return the share of the seeded bugs that the rule notices."""
-    found = _findings(measured)
-    return sum(f.caught for f in found) / len(found) if found else 0.0
+    seeded = _findings(measured)
+    return sum(f.caught for f in seeded) / len(seeded) if seeded else 0.0
 
 
 def reason(finding: Finding) -> str:
@@ -105,16 +105,16 @@ def _reasons() -> Mapping[str, Mapping[str, str]]:
 
 def as_markdown(measured: Sequence[Measured], broken: Mapping[str, str]) -> str:
     """Return the page."""
-    found = _findings(measured)
-    caught = sum(f.caught for f in found)
-    blamed = [f for f in found if f.caught and f.operator != CACHE_OFFSET]
+    seeded = _findings(measured)
+    caught = sum(f.caught for f in seeded)
+    blamed = [f for f in seeded if f.caught and f.operator != CACHE_OFFSET]
     named = sum(f.right for f in blamed)
-    correlated = sum(f.seen_by_correlation for f in found)
-    operators = dict.fromkeys(f.operator for f in found)
+    correlated = sum(f.seen_by_correlation for f in seeded)
+    operators = dict.fromkeys(f.operator for f in seeded)
     summary = (
-        f"{len(operators)} operators, {len(measured)} types, {len(found)} bugs: the rule catches {caught} "
-        f"({_share(caught, len(found))}), a correlation below {CORRELATION} would show {correlated} "
-        f"({_share(correlated, len(found))}); `sohu diff` names the line of {named} of {len(blamed)} "
+        f"{len(operators)} operators, {len(measured)} types, {len(seeded)} bugs: the rule catches {caught} "
+        f"({_share(caught, len(seeded))}), a correlation below {CORRELATION} would show {correlated} "
+        f"({_share(correlated, len(seeded))}); `sohu diff` names the line of {named} of {len(blamed)} "
         f"({_share(named, len(blamed))})."
     )
     parts = [
@@ -124,11 +124,11 @@ def as_markdown(measured: Sequence[Measured], broken: Mapping[str, str]) -> str:
         "## Seeded bugs",
         table(
             ("operator", "seeded", "caught", "PCC shows", "diff names"),
-            [_row(name, [f for f in found if f.operator == name]) for name in operators],
+            [_row(name, [f for f in seeded if f.operator == name]) for name in operators],
             left=1,
         ),
         "## Survivors",
-        _survivors(found),
+        _survivors(seeded),
         "## Flipped keys",
         FLIPS,
         _flipped(measured),
@@ -142,16 +142,22 @@ def _findings(measured: Sequence[Measured]) -> list[Finding]:
     return [finding for m in measured for finding in m.findings]
 
 
-def _row(name: str, found: Sequence[Finding]) -> tuple[str, ...]:
-    caught = sum(f.caught for f in found)
-    named = "–" if name == CACHE_OFFSET else str(sum(f.right for f in found))
-    return name, str(len(found)), str(caught), str(sum(f.seen_by_correlation for f in found)), named
+def _row(name: str, seeded: Sequence[Finding]) -> tuple[str, ...]:
+    caught = sum(f.caught for f in seeded)
+    named = "–" if name == CACHE_OFFSET else str(sum(f.right for f in seeded))
+    return (
+        name,
+        str(len(seeded)),
+        str(caught),
+        str(sum(f.seen_by_correlation for f in seeded)),
+        named,
+    )
 
 
-def _survivors(found: Sequence[Finding]) -> str:
+def _survivors(seeded: Sequence[Finding]) -> str:
     rows = [
         (f.operator, f.model_type, f"{f.error:.1e}", reason(f) or "**not explained**")
-        for f in sorted(found, key=lambda f: (f.operator, f.model_type))
+        for f in sorted(seeded, key=lambda f: (f.operator, f.model_type))
         if not f.caught
     ]
     return table(("operator", "type", "error", "why"), rows, left=2) if rows else "None."

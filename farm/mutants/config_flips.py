@@ -1,17 +1,14 @@
 """Flip every key of a tiny model's config: what changes the original must change the port alike, or be refused.
 
-`python -m farm.mutants.config_flips TYPE …` prints one JSON line per flip. The weights stay the same, so a flip that
-asks for other tensors is no case.
+The weights stay the same, so a flip that asks for other tensors is no case.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -146,21 +143,3 @@ def _others(key: str, value: Any) -> Iterator[Any]:
 def _with(config: Mapping[str, Any], path: Sequence[str], value: object) -> dict[str, Any]:
     first, *rest = path
     return {**config, first: _with(config[first], rest, value) if rest else value}
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Flip the keys of types; the status is 1 where a family is wrong about one."""
-    parser = argparse.ArgumentParser(
-        prog="python -m farm.mutants.config_flips", description=__doc__
-    )
-    parser.add_argument("types", nargs="+", metavar="TYPE")
-    faulty = False
-    for model_type in parser.parse_args(arguments).types:
-        for flip in flips(model_type):
-            print(json.dumps(asdict(flip)), flush=True)
-            faulty |= flip.faulty
-    return int(faulty)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

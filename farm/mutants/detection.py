@@ -1,17 +1,14 @@
 """Measure the harness: how many of the bugs that ports have had the rule notices and `sohu diff` names.
 
-`python -m farm.mutants.detection TYPE …` seeds every operator of `bugs` into each type. A bug is caught when a mode
-fails the rule in f32. Beside it stands what a correlation of 0.99, as others use it, would have noticed.
+Every operator of `bugs` is seeded into a type; a bug is caught when a mode fails the rule in f32. Beside it stands what
+a correlation of 0.99, as others use it, would have noticed. What that means over all types is `campaign`'s question.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +99,7 @@ class _Repeating:
         ]
 
 
-def examine(model_type: str, each: int = 1) -> Iterator[Finding]:
+def findings(model_type: str, each: int = 1) -> Iterator[Finding]:
     """Yield what becomes of every bug in one type."""
     with tempfile.TemporaryDirectory() as folder:
         subject = _subject(model_type, Path(folder))
@@ -168,19 +165,3 @@ def _correlation(got: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any]) -> flo
     if not np.isfinite(got).all():
         return 0.0
     return float(np.corrcoef(got.ravel(), wanted.ravel())[0, 1])
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Examine types and print a line for every bug, as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m farm.mutants.detection", description=__doc__)
-    parser.add_argument("types", nargs="+", metavar="TYPE")
-    parser.add_argument("--each", type=int, default=1, help="lines of a type per operator")
-    options = parser.parse_args(arguments)
-    for model_type in options.types:
-        for finding in examine(model_type, options.each):
-            print(json.dumps(asdict(finding)), flush=True)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -65,8 +65,8 @@ def other_top(site: Site) -> Graph | None:
     return with_attrs(replace(site, graph=with_types(site.graph, types)), top=other)
 
 
-def _heads(found: TensorType | None) -> int:
-    count = found.dims[1] if found is not None and found.rank == 4 else 0
+def _heads(type_: TensorType | None) -> int:
+    count = type_.dims[1] if type_ is not None and type_.rank == 4 else 0
     return count if isinstance(count, int) else 0
 
 
@@ -101,11 +101,11 @@ def _reordered(graph: Graph, user: Site, value: int, order: Sequence[int]) -> Gr
     return with_operand(again, name, joined.id)
 
 
-def _whole(found: TensorType) -> tuple[Axis, ...]:
-    return (*found.axes[:-1], Axis(found.axes[-1].dim))
+def _whole(type_: TensorType) -> tuple[Axis, ...]:
+    return (*type_.axes[:-1], Axis(type_.axes[-1].dim))
 
 
-def _with_dim(found: TensorType, at: int, dim: int) -> TensorType:
-    axes = list(found.axes)
+def _with_dim(type_: TensorType, at: int, dim: int) -> TensorType:
+    axes = list(type_.axes)
     axes[at] = replace(axes[at], dim=dim)
-    return replace(found, axes=tuple(axes))
+    return replace(type_, axes=tuple(axes))

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from dsl.diagnostics import Refused
-from farm.oracles.shrink import runs_in
+from farm.oracles.shrink import causal_types, outside, runs_in
 from farm.oracles.tiny import tiny
 from porting.checkpoint.tensors import Checkpoint
-from porting.original.reference import Precision, Reference, refusing
+from porting.files.progress import Progress
+from porting.original.reference import Precision, Reference, libraries, refusing
 from porting.validate import relative_rmse, sample_rows
 
 PREFIX = 20
@@ -49,6 +50,19 @@ def examine(model_type: str, directory: Path | None = None) -> Outcome:
         return _examine(model_type, directory)
     except Refused as refused:
         return Outcome(model_type, "; ".join(d.message for d in refused.diagnostics))
+
+
+def examine_all(directory: Path, progress: Progress) -> list[Outcome]:
+    """Return the outcome of every type that an oracle can be made of, each in a folder of its own."""
+    torch, _ = libraries()
+    torch.set_num_threads(1)
+    types = [name for name in causal_types() if name not in outside()]
+    outcomes = []
+    for number, model_type in enumerate(types):
+        progress("oracles", number, len(types))
+        outcomes.append(examine(model_type, directory / model_type))
+    progress("oracles", len(types), len(types))
+    return outcomes
 
 
 def _examine(model_type: str, directory: Path) -> Outcome:

@@ -1,20 +1,17 @@
 """Write a tiny random checkpoint of any causal model type, as save_pretrained does.
 
-`python -m farm.oracles.tiny MODEL_TYPE DIR`, `--all DIR`, `--describe MODEL_TYPE`.
+Whether transformers runs what is written is `examine`'s question.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from farm.oracles.shrink import causal_types, outside, shrunk, table
+from farm.oracles.shrink import shrunk, table
 from porting.original.reference import libraries
-from sohu.terminal.console import bars
 
 MAX_PARAMETERS = 4_000_000
 SOFTMAX_GAIN = 12.0
@@ -111,47 +108,3 @@ def _is_router(name: str, weight: Any, experts: frozenset[int]) -> bool:
 def _experts(config: Any) -> frozenset[int]:
     keys: Mapping[str, Any] = config.get_text_config().to_dict()
     return frozenset(keys[k] for k in COUNTS_OF_EXPERTS if isinstance(keys.get(k), int))
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the status is 1 where a type that should run does not."""
-    parser = argparse.ArgumentParser(prog="python -m farm.oracles.tiny", description=__doc__)
-    parser.add_argument("model_type", nargs="?", metavar="MODEL_TYPE")
-    parser.add_argument("directory", nargs="?", type=Path, metavar="DIR")
-    parser.add_argument("--all", type=Path, metavar="DIR", help="every type, each in a folder here")
-    parser.add_argument("--describe", metavar="MODEL_TYPE", help="keys, tensors, code of a type")
-    options = parser.parse_args(arguments)
-    if options.describe:
-        from farm.oracles.describe import describe
-
-        print(describe(options.describe))
-        return 0
-    if options.all:
-        return _examine_all(options.all)
-    if options.directory is None:
-        parser.error("give MODEL_TYPE and DIR, or --all DIR, or --describe MODEL_TYPE")
-    print(tiny(options.directory, options.model_type))
-    return 0
-
-
-def _examine_all(directory: Path) -> int:
-    from farm.oracles.examine import examine
-
-    torch, _ = libraries()
-    torch.set_num_threads(1)
-    types = [name for name in causal_types() if name not in outside()]
-    with bars(quiet=False) as progress:
-        outcomes = []
-        for number, model_type in enumerate(types):
-            progress("oracles", number, len(types))
-            outcomes.append(examine(model_type, directory / model_type))
-        progress("oracles", len(types), len(types))
-    print("\n".join(outcome.line() for outcome in outcomes))
-    print("\n".join(f"{name:<26} outside: {why}" for name, why in outside().items()))
-    failed = [outcome for outcome in outcomes if outcome.problem]
-    print(f"{len(types) - len(failed)} of {len(types)} run, {len(outside())} are outside")
-    return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

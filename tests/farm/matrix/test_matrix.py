@@ -75,9 +75,29 @@ def test_a_damaged_line_counts_as_not_there(tmp_path: Path) -> None:
     assert list(newest(store.load(), ["a", "z"])) == ["llama"]
 
 
-def test_a_type_without_a_family_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", "--types", "no_such_type"]) == 2
+@pytest.mark.parametrize("command", ["run --types", "strength --types", "bugs", "flips"])
+def test_a_type_without_a_family_is_refused(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command.split(), "no_such_type"]) == 2
+    assert "no family covers no_such_type" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["describe no_such_type", "oracle no_such_type nowhere"])
+def test_a_type_that_transformers_lacks_is_refused(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command.split()) == 2
     assert "no_such_type" in capsys.readouterr().err
+
+
+def test_a_type_is_described(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["describe", "llama"]) == 0
+    assert "num_key_value_heads = 2" in capsys.readouterr().out
+
+
+def test_what_does_not_make_results_exists() -> None:
+    assert [name for name in farm_cells.APART if not (farm_cells.ROOT / name).exists()] == []
 
 
 def test_a_failure_ends_with_status_1(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from farm.mutants.bugs import OPERATORS, bugs
-from farm.mutants.detection import CACHE_OFFSET, examine
+from farm.mutants.detection import CACHE_OFFSET, findings
 from tests.dsl.snippets import graph
 
 SMALL = """sohu 1.0
@@ -27,7 +27,7 @@ family demo for "Demo" {
   output y: f32[B, S, V] = matmul(x, embed, dtype="f32")
 }
 """
-FOUND = {
+APPLYING = {
     "norm forgotten",
     "1+w and w exchanged",
     "epsilon of another model",
@@ -47,15 +47,15 @@ def test_there_are_thirty_operators_of_different_names() -> None:
 def test_operators_apply_where_they_can() -> None:
     sound = graph(SMALL, hidden_size=8, vocab_size=11)
     made = list(bugs(sound))
-    assert {bug.operator for bug in made} == FOUND
+    assert {bug.operator for bug in made} == APPLYING
     assert all(bug.graph != sound and bug.places for bug in made)
 
 
 @pytest.mark.f32
 def test_every_bug_of_a_type_is_caught_and_named() -> None:
-    found = list(examine("qwen3"))
-    assert len(found) >= 12
-    assert [f.operator for f in found if not f.caught] == []
-    blamed = [f for f in found if f.operator != CACHE_OFFSET]
-    assert len(blamed) == len(found) - 1
+    seeded = list(findings("qwen3"))
+    assert len(seeded) >= 12
+    assert [f.operator for f in seeded if not f.caught] == []
+    blamed = [f for f in seeded if f.operator != CACHE_OFFSET]
+    assert len(blamed) == len(seeded) - 1
     assert [(f.operator, f.named) for f in blamed if not f.right] == []

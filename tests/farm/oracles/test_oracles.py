@@ -11,7 +11,7 @@ from dsl.diagnostics import Refused
 from farm.oracles.describe import describe
 from farm.oracles.examine import examine
 from farm.oracles.shrink import causal_types, outside, shrunk, table
-from farm.oracles.tiny import main, tiny
+from farm.oracles.tiny import tiny
 from porting.checkpoint.tensors import Checkpoint
 from porting.validate import ROW_LENGTHS, sample_rows
 
@@ -73,7 +73,6 @@ def test_a_described_type_shows_keys_tensors_and_code() -> None:
     assert "model.layers.3.self_attn.q_proj.weight" in text
 
 
-def test_an_unknown_type_is_refused(tmp_path: Path) -> None:
-    assert main([str(tmp_path / "x"), "--describe", "llama"]) == 0
+def test_an_unknown_type_cannot_be_made(tmp_path: Path) -> None:
     with pytest.raises((KeyError, ValueError, Refused)):
         tiny(tmp_path, "no_such_type")
