@@ -268,12 +268,12 @@ def main() -> None:
 
 def long_context(directory: str) -> str:
     """Return how decoding slows with context, beside the bytes that a step reads."""
-    found = child("ours", "context", directory)
+    decoding = child("ours", "context", directory)
     stored = sum(path.stat().st_size for path in Path(directory).glob("*.safetensors"))
     lines = [("context", "ms/token", "time", "bytes")]
     base = None
-    for length, seconds in found["seconds"].items():
-        size = stored + int(length) * found["state_bytes_per_token"]
+    for length, seconds in decoding["seconds"].items():
+        size = stored + int(length) * decoding["state_bytes_per_token"]
         base = base or (seconds, size)
         lines.append(
             (length, f"{seconds * 1e3:.2f}", f"{seconds / base[0]:.3f}x", f"{size / base[1]:.3f}x")

@@ -23,5 +23,5 @@ def run(command: Sequence[str]) -> str:
 def child(module: str, name: str, *arguments: str, python: str = sys.executable) -> dict[str, Any]:
     """Run one measurement in its own process."""
     printed = run([python, "-m", f"benchmarks.{module}", name, *arguments])
-    found: dict[str, Any] = json.loads(printed.splitlines()[-1])
-    return found
+    measured: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    return measured

@@ -16,10 +16,10 @@ from benchmarks.process import Result, each, report
 
 @njit(nogil=True)
 def _total(x: Any) -> Any:
-    found = np.uint64(0)
+    total = np.uint64(0)
     for i in range(len(x)):
-        found += x[i]
-    return found
+        total += x[i]
+    return total
 
 
 def limits() -> Result:

@@ -75,9 +75,9 @@ class Exported:
         }
         feeds = self._past | {name: _value(array) for name, array in given.items()}
         results = self._session.run_with_ort_values(self._names, feeds)
-        found = dict(zip(self._names, results, strict=True))
-        logits: np.ndarray = found.pop("logits").numpy()[0]
-        self._past = {n.replace("present", "past_key_values"): kept for n, kept in found.items()}
+        outputs = dict(zip(self._names, results, strict=True))
+        logits: np.ndarray = outputs.pop("logits").numpy()[0]
+        self._past = {n.replace("present", "past_key_values"): kept for n, kept in outputs.items()}
         self._length += len(ids)
         return logits
 

@@ -46,16 +46,16 @@ def prefill(directory: str, numerics: str) -> Result:
 
 def context(directory: str) -> Result:
     """Decode behind contexts of growing length: seconds a token by context."""
-    run, found = engine(directory, "bf16").session(), {}
+    run, seconds = engine(directory, "bf16").session(), {}
     ids = tokens(4200)
     for length in (64, 512, 1024, 2048, 4096):
         while run.lengths[0] < length:
             more = min(512, length - run.lengths[0])
             run.step([ids[:more]], logits="last")
         times = each(lambda i: run.step([ids[i : i + 1]], logits="last"), 0, 12)
-        found[str(length)] = float(np.median(times))
+        seconds[str(length)] = float(np.median(times))
     kept = run.cache.kept_bytes / run.lengths[0]
-    return {"seconds": found, "state_bytes_per_token": kept}
+    return {"seconds": seconds, "state_bytes_per_token": kept}
 
 
 if __name__ == "__main__":

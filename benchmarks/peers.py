@@ -40,8 +40,8 @@ class Peer:
     def label(self, package: str = "") -> str | None:
         """Return a name with its version, None where it is not installed."""
         package = package or self.package
-        found = self.versions().get(package)
-        return None if found is None else f"{package} {found}"
+        installed = self.versions().get(package)
+        return None if installed is None else f"{package} {installed}"
 
     def measure(self, name: str, *arguments: str) -> dict[str, Any]:
         """Run one measurement with the peers' Python."""

@@ -224,21 +224,21 @@ def _layer_errors(
     truth: RowOutput,
     own: Sequence[RowOutput] | None,
 ) -> list[LayerError]:
-    found: dict[int, Array] = {}
+    ours: dict[int, Array] = {}
 
     def observe(layer: int, carried: tuple[npt.NDArray[np.float32], ...]) -> None:
-        found[layer] = carried[0].astype(np.float64)
+        ours[layer] = carried[0].astype(np.float64)
 
     engine.session(sequences=1).step([row], observe=observe)
     errors = []
     for layer, wanted in enumerate(truth.hidden):
-        if layer not in found or found[layer].shape != wanted.shape:
+        if layer not in ours or ours[layer].shape != wanted.shape:
             continue
         exact = wanted.astype(np.float64)
         reference = (
             None if own is None else relative_rmse(own[0].hidden[layer].astype(np.float64), exact)
         )
-        errors.append(LayerError(numerics, layer, relative_rmse(found[layer], exact), reference))
+        errors.append(LayerError(numerics, layer, relative_rmse(ours[layer], exact), reference))
     return errors
 
 

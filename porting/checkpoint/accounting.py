@@ -59,13 +59,13 @@ def account(
     missing: dict[str, Diagnostic] = {}
     casts: Counter[str] = Counter()
     for weight, layer in _weights(graph):
-        found = [Use(name, weight, ref) for name, ref in tensors_of(weight.source, layer)]
-        uses += found
-        absent = [use for use in found if use.name not in tensors]
+        reads = [Use(name, weight, ref) for name, ref in tensors_of(weight.source, layer)]
+        uses += reads
+        absent = [use for use in reads if use.name not in tensors]
         for use in absent:
             missing.setdefault(use.name, _missing(use, tensors))
-        problems += _compare([use for use in found if use.name in tensors], tensors)
-        casts.update(_casts(found, tensors))
+        problems += _compare([use for use in reads if use.name in tensors], tensors)
+        casts.update(_casts(reads, tensors))
     consumed = tuple(sorted({u.name for u in uses} & set(tensors)))
     left = _left(graph, tensors, consumed, equal)
     accounted = {*consumed, *(name for names in left.values() for name in names)}

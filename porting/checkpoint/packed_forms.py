@@ -86,8 +86,8 @@ class Form:
 def form_of(config: ModelConfig, tensors: Mapping[str, TensorInfo]) -> Form | None:
     """Return the form that a config says its weights are stored in, None where it is the usual one or not known."""
     method = config.values.get(f"{SECTION}quant_method")
-    found = FORMS.get(method) if isinstance(method, str) else None
-    return None if found is None else found(config, tensors)
+    form = FORMS.get(method) if isinstance(method, str) else None
+    return None if form is None else form(config, tensors)
 
 
 def _fp8(config: ModelConfig, tensors: Mapping[str, TensorInfo]) -> Form:
@@ -175,10 +175,10 @@ def _scales(tensors: Mapping[str, TensorInfo]) -> str:
 
 
 def _allowed(values: Values, key: str, value: object) -> bool:
-    found = values.get(key, ())
-    if found == ():
+    setting = values.get(key, ())
+    if setting == ():
         return any(key.startswith(name) for name in values if name.endswith("."))
-    return found is None or value in found
+    return setting is None or value in setting
 
 
 def _call(function: str, span: Span, *arguments: str | int) -> sx.Call:

@@ -117,10 +117,10 @@ def _fits(parts: Sequence[str], name: str) -> bool:
         return name == first
     at = len(first)
     for part in others[:-1]:
-        found = name.find(part, at)
-        if found < 0:
+        start = name.find(part, at)
+        if start < 0:
             return False
-        at = found + len(part)
+        at = start + len(part)
     last = others[-1]
     return name.startswith(first) and name.endswith(last) and len(name) - len(last) >= at
 

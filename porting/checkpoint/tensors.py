@@ -180,10 +180,10 @@ def _disagreements(
     for shard, header in headers.items():
         for tensor in header.tensors:
             shards.setdefault(tensor.name, []).append(shard)
-    twice = [name for name, found in shards.items() if len(found) > 1]
+    twice = [name for name, files in shards.items() if len(files) > 1]
     missing = [name for name in weight_map if name not in shards]
     unlisted = [name for name in shards if name not in weight_map]
-    moved = [n for n, found in shards.items() if weight_map.get(n, found[0]) not in found]
+    moved = [n for n, files in shards.items() if weight_map.get(n, files[0]) not in files]
     problems = (
         (twice, "more than one file has"),
         (missing, f"{INDEX} lists, but no file has"),

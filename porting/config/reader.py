@@ -66,22 +66,22 @@ def parse_config(data: bytes) -> ModelConfig:
     source = Source(NAME, decode(data, name=NAME, code="S421"))
     places = key_places(source.text)
     _check_depth(raw)
-    found = _Found(source, places)
-    entries = _flat(_normalised(raw, "", found), "", found)
+    account = _Account(source, places)
+    entries = _flat(_normalised(raw, "", account), "", account)
     origins = {key: entry.origin for key, entry in entries.items()}
     return ModelConfig(
         source=source,
         values={key: entry.value for key, entry in entries.items()},
-        architecture=_architecture(raw, found),
-        model_type=_model_type(raw, found),
+        architecture=_architecture(raw, account),
+        model_type=_model_type(raw, account),
         origins=origins,
-        dropped=found.dropped,
-        nulls=frozenset(found.nulls),
+        dropped=account.dropped,
+        nulls=frozenset(account.nulls),
         places=places,
     )
 
 
-class _Found:
+class _Account:
     """What reading a config turns up besides its values."""
 
     def __init__(self, source: Source, places: Mapping[str, tuple[int, int]]) -> None:
@@ -109,41 +109,41 @@ def _check_depth(value: object, depth: int = 0) -> None:
             _check_depth(item, depth + 1)
 
 
-def _architecture(raw: Mapping[str, object], found: _Found) -> str:
+def _architecture(raw: Mapping[str, object], account: _Account) -> str:
     names = raw.get("architectures")
     if isinstance(names, list) and len(names) == 1 and isinstance(names[0], str) and names[0]:
         return names[0]
     was = "is missing" if "architectures" not in raw else f"is {shown(names)}"
     message = f"`architectures` {was}; it must be a list of one class name"
     hint = 'for example "architectures": ["LlamaForCausalLM"]'
-    raise found.refusal("S422", message, "architectures", hint)
+    raise account.refusal("S422", message, "architectures", hint)
 
 
-def _model_type(raw: Mapping[str, object], found: _Found) -> str:
+def _model_type(raw: Mapping[str, object], account: _Account) -> str:
     name = raw.get("model_type")
     if isinstance(name, str) and name:
         return name
     was = "is missing" if "model_type" not in raw else f"is {shown(name)}"
     message = f"`model_type` {was}; it must name transformers' model type"
-    raise found.refusal("S422", message, "model_type", 'for example "model_type": "llama"')
+    raise account.refusal("S422", message, "model_type", 'for example "model_type": "llama"')
 
 
-def _normalised(raw: Mapping[str, object], prefix: str, found: _Found) -> dict[str, Entry]:
+def _normalised(raw: Mapping[str, object], prefix: str, account: _Account) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
     for key, value in raw.items():
         origin = dotted(prefix, key)
         if reason := _reason_to_drop(key):
-            found.dropped[origin] = reason
+            account.dropped[origin] = reason
         else:
             entries[key] = Entry(value, origin)
     try:
         entries = _renamed(normalise_rope(entries), "torch_dtype", "dtype")
     except Conflict as conflict:
-        raise _conflict(conflict, found) from conflict
+        raise _conflict(conflict, account) from conflict
     nested = entries.get("text_config")
     if nested is not None and isinstance(nested.value, dict):
         entries["text_config"] = Entry(
-            _normalised(nested.value, nested.origin, found), nested.origin
+            _normalised(nested.value, nested.origin, account), nested.origin
         )
     return entries
 
@@ -170,42 +170,42 @@ def _renamed(entries: dict[str, Entry], old: str, new: str) -> dict[str, Entry]:
     return entries | {new: now}
 
 
-def _conflict(conflict: Conflict, found: _Found) -> Refused:
+def _conflict(conflict: Conflict, account: _Account) -> Refused:
     old, new = conflict.old, conflict.new
     message = (
         f"`{old.origin}` and `{new.origin}` disagree about {conflict.what}: "
         f"{shown(old.value, 40)} and {shown(new.value, 40)}"
     )
-    span, other = found.span(old.origin), found.span(new.origin)
+    span, other = account.span(old.origin), account.span(new.origin)
     labels = (Label(other, "says otherwise"),) if other and other != span else ()
     hint = "keep the one that the model was trained with"
     return Refused((Diagnostic("S423", message, span, labels=labels, place=NAME, help=hint),))
 
 
-def _flat(entries: Mapping[str, Entry], prefix: str, found: _Found) -> dict[str, Entry]:
+def _flat(entries: Mapping[str, Entry], prefix: str, account: _Account) -> dict[str, Entry]:
     flat: dict[str, Entry] = {}
     for key, entry in entries.items():
         name = dotted(prefix, key)
-        for leaf, value in _leaves(name, entry, found).items():
+        for leaf, value in _leaves(name, entry, account).items():
             if leaf in flat:
                 message = f"two keys amount to `{shown(leaf)}`"
-                raise found.refusal("S421", message, value.origin)
+                raise account.refusal("S421", message, value.origin)
             flat[leaf] = value
     return flat
 
 
-def _leaves(name: str, entry: Entry, found: _Found) -> dict[str, Entry]:
+def _leaves(name: str, entry: Entry, account: _Account) -> dict[str, Entry]:
     if entry.value is None:
-        found.dropped[entry.origin] = NULL
-        found.nulls.add(name)
+        account.dropped[entry.origin] = NULL
+        account.nulls.add(name)
         return {}
     if not isinstance(entry.value, dict):
         return {name: entry}
     if not entry.value:
-        found.dropped[entry.origin] = EMPTY
+        account.dropped[entry.origin] = EMPTY
         return {}
     inner = {
         key: item if isinstance(item, Entry) else Entry(item, dotted(entry.origin, key))
         for key, item in entry.value.items()
     }
-    return _flat(inner, name, found)
+    return _flat(inner, name, account)

@@ -123,17 +123,17 @@ def _filled(
     entry: Entry | None, shared: Mapping[str, Entry], rest: Mapping[str, Entry]
 ) -> dict[str, Entry]:
     """Return one set of rotary parameters with the type and the keys that may stand beside it."""
-    found = _own(entry) if entry is not None else {}
+    parameters = _own(entry) if entry is not None else {}
     for key, value in shared.items():
-        own = found.setdefault(key, Entry(_real(key, value.value), value.origin))
+        own = parameters.setdefault(key, Entry(_real(key, value.value), value.origin))
         if own.value != _real(key, value.value):
             raise Conflict(f"`{key}`", value, own)
     origin = entry.origin if entry is not None else next(iter(shared.values())).origin
-    rope_type = found.setdefault("rope_type", Entry("default", origin)).value
+    rope_type = parameters.setdefault("rope_type", Entry("default", origin)).value
     if isinstance(rope_type, str) and rope_type in TYPES_WITH_ORIGINAL_LENGTH:
-        _original_length(found, rest)
+        _original_length(parameters, rest)
     nulls = _nulls(entry) if entry is not None else {}
-    return dict(sorted((nulls | found).items()))
+    return dict(sorted((nulls | parameters).items()))
 
 
 def _nulls(entry: Entry) -> dict[str, Entry]:
@@ -145,28 +145,28 @@ def _nulls(entry: Entry) -> dict[str, Entry]:
 
 
 def _own(entry: Entry) -> dict[str, Entry]:
-    found = {
+    parameters = {
         key: Entry(_real(key, value), f"{entry.origin}.{key}")
         for key, value in _object(entry).items()
         if value is not None
     }
-    former = found.pop("type", None)
+    former = parameters.pop("type", None)
     if former is not None:
-        now = found.setdefault("rope_type", former)
+        now = parameters.setdefault("rope_type", former)
         if now.value != former.value:
             raise Conflict("`rope_type`", former, now)
-    return found
+    return parameters
 
 
-def _original_length(found: dict[str, Entry], rest: Mapping[str, Entry]) -> None:
+def _original_length(parameters: dict[str, Entry], rest: Mapping[str, Entry]) -> None:
     top = rest.get(ORIGINAL_LENGTH)
     if top is not None and top.value is not None:
-        own = found.setdefault(ORIGINAL_LENGTH, top)
+        own = parameters.setdefault(ORIGINAL_LENGTH, top)
         if own.value != top.value:
             raise Conflict(f"`{ORIGINAL_LENGTH}`", top, own)
     longest = rest.get("max_position_embeddings")
     if longest is not None and longest.value is not None:
-        found.setdefault(ORIGINAL_LENGTH, longest)
+        parameters.setdefault(ORIGINAL_LENGTH, longest)
 
 
 def _real(key: str, value: object) -> object:

@@ -96,13 +96,13 @@ def place_of(guilty: Guilty) -> str:
     return f"{guilty.span.source.name}:{row + 1}:{column + 1}"
 
 
-def reproduced(found: Departure, folder: Path) -> Departure:
+def reproduced(departure: Departure, folder: Path) -> Departure:
     """Write the first guilty operation beside the port, where it can be written."""
-    first: Sequence[Guilty] = [p.guilty for p in found.sources if p.guilty is not None][:1]
+    first: Sequence[Guilty] = [p.guilty for p in departure.sources if p.guilty is not None][:1]
     target = folder / FOLDER
     if first and reproduction.write(target, first[0], line_of(first[0])):
-        return Departure(found.parts, target)
-    return found
+        return Departure(departure.parts, target)
+    return departure
 
 
 def _described(guilty: Guilty) -> dict[str, object]:

@@ -53,9 +53,9 @@ class Golden:
     def nearest(self, value: Array) -> float:
         """Return the distance of a value to the nearest value of its size, relative to that; inf if there is none."""
         flat = np.asarray(value, np.float64).ravel()
-        found = [v.ravel() for v in self._values if v.size == flat.size]
+        candidates = [v.ravel() for v in self._values if v.size == flat.size]
         return min(
-            (float(_length(v - flat) / max(_length(v), 1e-300)) for v in found), default=np.inf
+            (float(_length(v - flat) / max(_length(v), 1e-300)) for v in candidates), default=np.inf
         )
 
     def _table(self, width: int, ordered: bool) -> _Table | None:

@@ -261,12 +261,12 @@ class Search:
         # What is the same for every token was made from no token: finding it says nothing about its operands.
         plain = {at for at, made in flow.results.items() if not any(map(_varies, made))}
         sound = self._upstream_of_known(number, known, plain)
-        found = [at for at in range(first, last) if flow.results.get(at) and at not in sound]
+        wrong = [at for at in range(first, last) if flow.results.get(at) and at not in sound]
         ops = self._plan.operations
         return (
-            [at for at in found if ops[at].op not in MOVING | ABSORBED]
-            or [at for at in found if ops[at].op not in MOVING]
-            or found
+            [at for at in wrong if ops[at].op not in MOVING | ABSORBED]
+            or [at for at in wrong if ops[at].op not in MOVING]
+            or wrong
         )
 
     def _upstream_of_known(

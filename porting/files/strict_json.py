@@ -83,15 +83,15 @@ class _Unacceptable(Exception):
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) == len(pairs):
-        return found
+    members = dict(pairs)
+    if len(members) == len(pairs):
+        return members
     seen: set[str] = set()
     for key, _ in pairs:
         if key in seen:
             raise _Unacceptable(f"the key `{shown(key)}` stands twice in one object")
         seen.add(key)
-    return found
+    return members
 
 
 def _constant(word: str) -> object:

@@ -53,7 +53,7 @@ def _lift(torch: Any) -> Any:
 @contextmanager
 def watch(torch: Any) -> Iterator[set[str]]:
     """Collect the operations that give a float tensor smaller than float64."""
-    found: set[str] = set()
+    lower: set[str] = set()
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):  # type: ignore[misc]  # noqa: SLF001 - its only home
         def __torch_dispatch__(
@@ -64,11 +64,11 @@ def watch(torch: Any) -> Iterator[set[str]]:
                 if not isinstance(result, torch.Tensor) or not result.is_floating_point():
                     continue
                 if result.dtype is not torch.float64:
-                    found.add(f"{func} gives {str(result.dtype).removeprefix('torch.')}")
+                    lower.add(f"{func} gives {str(result.dtype).removeprefix('torch.')}")
             return results
 
     with Watch():
-        yield found
+        yield lower
 
 
 def recorder(torch: Any, held: Collection[int]) -> Any:

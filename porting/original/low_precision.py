@@ -40,14 +40,14 @@ def products(torch: Any, layers: Any, product: Product, kept: dict[int, Any]) ->
 
 def _weights(layers: Any) -> frozenset[int]:
     """Return the addresses of the layers' matrices, each expert's by itself."""
-    found: set[int] = set()
+    pointers: set[int] = set()
     for layer in layers:
         for name, parameter in layer.named_parameters():
             if ROUTERS & set(name.split(".")) or parameter.dim() not in (2, 3):
                 continue
             matrices = parameter if parameter.dim() == 3 else (parameter,)
-            found.update(matrix.data_ptr() for matrix in matrices)
-    return frozenset(found)
+            pointers.update(matrix.data_ptr() for matrix in matrices)
+    return frozenset(pointers)
 
 
 def _linear(

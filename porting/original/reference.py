@@ -191,11 +191,11 @@ class Reference:
 
     def _row(self, row: Sequence[int], hidden: bool) -> RowOutput:
         torch, _ = libraries()
-        found: list[Array] = []
+        carried: list[Array] = []
 
         def keep(_module: Any, _inputs: Any, output: Any) -> None:
             first = output[0] if isinstance(output, tuple) else output
-            found.append(_numpy(first[0]))
+            carried.append(_numpy(first[0]))
 
         layers = _decoder_layers(torch, self._model) if hidden else ()
         handles = [layer.register_forward_hook(keep) for layer in layers]
@@ -206,7 +206,7 @@ class Reference:
         finally:
             for handle in handles:
                 handle.remove()
-        return RowOutput(_numpy(output.logits[0]), tuple(found))
+        return RowOutput(_numpy(output.logits[0]), tuple(carried))
 
     def _numerics(self, torch: Any) -> Any:
         if self.product is None:
@@ -220,12 +220,12 @@ class Reference:
         small = {
             name for name, x in state if x.is_floating_point() and x.dtype is not torch.float64
         }
-        with float64.watch(torch) as found:
+        with float64.watch(torch) as lower:
             self._row([0, 1 % self.vocab_size], hidden=False)
-        if small | found:
-            first = ", ".join(sorted(small | found)[:3])
+        if small | lower:
+            first = ", ".join(sorted(small | lower)[:3])
             message = (
-                f"the float64 reference is not float64 in {len(small | found)} places: {first}"
+                f"the float64 reference is not float64 in {len(small | lower)} places: {first}"
             )
             raise refuse("S552", message)
 

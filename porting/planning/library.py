@@ -105,8 +105,8 @@ def _claimed(mentioned: str) -> dict[str, tuple[Path, sx.File]]:
 
 def find_family(architecture: str) -> Program | None:
     """Return the program of the family that claims an architecture, None where none does."""
-    found = _claimed(architecture).get(architecture)
-    return None if found is None else _linked(*found)
+    claimed = _claimed(architecture).get(architecture)
+    return None if claimed is None else _linked(*claimed)
 
 
 def family_for(architecture: str) -> Program:

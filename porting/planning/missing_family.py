@@ -42,20 +42,23 @@ def lacking() -> dict[str, str]:
 def refusal(config: ModelConfig) -> Refused:
     """Return the refusal of an architecture that no family claims."""
     text = text_part(config)
-    found = nearest(text)
+    closest = nearest(text)
     reason = lacking().get(config.model_type)
     notes = [f"what is missing: {reason}"] if reason else []
     file = f"model_zoo/families/{config.model_type}.sohu"
     written = (ZOO.parent / file).exists()
     help_ = f"{'extend' if written else 'write'} {file}; {GUIDE} shows how"
-    if found is not None:
-        total = len(found.read) + len(found.unread)
-        unread = f"; nothing there reads {_listed(found.unread)}" if found.unread else ""
+    if closest is not None:
+        total = len(closest.read) + len(closest.unread)
+        unread = f"; nothing there reads {_listed(closest.unread)}" if closest.unread else ""
         notes.append(
-            f"the nearest family is {found.family}: it reads {len(found.read)} of the {total} keys that matter{unread}"
+            f"the nearest family is {closest.family}: it reads {len(closest.read)} of the {total} keys that matter"
+            f"{unread}"
         )
         if not written:
-            help_ = f"write {file} after model_zoo/families/{found.family}.sohu; {GUIDE} shows how"
+            help_ = (
+                f"write {file} after model_zoo/families/{closest.family}.sohu; {GUIDE} shows how"
+            )
     message = f"no family claims {config.architecture}"
     place = "config.json: architectures"
     span = config.span_of("architectures")

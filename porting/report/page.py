@@ -116,24 +116,24 @@ def summary(report: Report) -> str:
 
 def facts(report: Report) -> list[Fact]:
     """Return the numbers that a reader looks for first."""
-    found = [_worst(report, numerics) for numerics in _numerics(report)]
+    shown = [_worst(report, numerics) for numerics in _numerics(report)]
     memory, tensors, keys = report.memory, report.tensors, report.config_keys
     if memory.weights_bytes is not None:
-        found.append(
+        shown.append(
             Fact("Weights", size(memory.weights_bytes), number(memory.weights_bytes) + " bytes")
         )
     if memory.state_bytes_per_token is not None:
         per_token = memory.state_bytes_per_token
-        found.append(Fact("State per token", size(per_token), number(per_token) + " bytes"))
+        shown.append(Fact("State per token", size(per_token), number(per_token) + " bytes"))
     if tensors.total or tensors.missing:
-        found.append(
+        shown.append(
             Fact(
                 "Tensors", f"{number(len(tensors.consumed))} of {number(tensors.total)}", "consumed"
             )
         )
     read, total = len(keys.used), len(keys.used) + len(keys.ignored) + len(keys.unread)
     if total:
-        found.append(
+        shown.append(
             Fact(
                 "Config keys",
                 f"{read} of {total}",
@@ -141,8 +141,8 @@ def facts(report: Report) -> list[Fact]:
             )
         )
     if report.timing:
-        found.append(Fact("Time", seconds(sum(report.timing.values())), "all stages"))
-    return found
+        shown.append(Fact("Time", seconds(sum(report.timing.values())), "all stages"))
+    return shown
 
 
 def _numerics(report: Report) -> list[str]:

@@ -158,6 +158,6 @@ def _stop_ids(directory: Path, tokenizer: Any, eos_token: str | None) -> frozens
         value = _object(directory, name).get("eos_token_id")
         several = value if isinstance(value, list) else [value]
         ids.update(x for x in several if type(x) is int)
-    if eos_token is not None and (found := tokenizer.token_to_id(eos_token)) is not None:
-        ids.add(found)
+    if eos_token is not None and (token := tokenizer.token_to_id(eos_token)) is not None:
+        ids.add(token)
     return frozenset(ids)
