@@ -36,7 +36,6 @@ from porting.report.model import (
     Validation,
     Verdict,
     versions,
-    write,
 )
 
 MAX_REPORT_BYTES = 64 * 2**20
@@ -114,6 +113,8 @@ def port(
         verdict = Verdict.FAIL
     planned = replace(planned, memory=memory(planned.graph, placed.mesh))
     report = _report(planned, opened, validation, verdict, stages)
+    from porting.report.writing import write  # with its template engine, for this alone
+
     try:
         write(folder, planned.spec, report)
     except OSError as error:
@@ -139,8 +140,8 @@ def _validated(
 
     directory = opened.origin.directory
     chosen = numerics or NUMERICS
-    found = validate(graph, opened.checkpoint, directory, progress, stages.stage, chosen, on=on)
-    validation = replace(found, text=(*notes, *found.text))
+    compared = validate(graph, opened.checkpoint, directory, progress, stages.stage, chosen, on=on)
+    validation = replace(compared, text=(*notes, *compared.text))
     return validation, Verdict.PASS if passed(validation) else Verdict.FAIL
 
 
@@ -184,8 +185,8 @@ def read_port(folder: Path) -> Port:
     program = load_program(path)
     checked = infer(program.family(), program.blocks, None)
     data = _read_report(folder / JSON_NAME)
-    found = data.get("model")
-    model = found if isinstance(found, dict) else {}
+    entry = data.get("model")
+    model = entry if isinstance(entry, dict) else {}
     info = ModelInfo(
         **{
             name: str(model.get(name) or "")

@@ -1,6 +1,6 @@
-"""The report of a port: what was ported, what was checked, and with which result; and the files it goes into.
+"""The report of a port: what was ported, what was checked, and with which result; and the names of its files.
 
-Everything here is data that other stages computed. Judging belongs to validation, the page for people to `report_html`.
+Everything here is data that other stages computed. Judging belongs to validation, the page for people to `page`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from importlib import metadata
-from pathlib import Path
 
 from dsl.diagnostics import Diagnostic
-from porting.files.atomic import replace_directory
 
 SCHEMA = "sohu.report/1"
 SPEC_NAME, JSON_NAME, HTML_NAME = "model.sohu", "report.json", "report.html"
@@ -273,31 +271,18 @@ class Report:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that results depend on, as installed."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def to_json(report: Report) -> str:
     """Return the text of `report.json`."""
     return json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def write(directory: Path, spec_text: str, report: Report) -> None:
-    """Write spec, report and page into a directory: all three or none.
-
-    Other files there stay as they are. Raises `OSError` where the directory cannot be written, and has then changed
-    nothing.
-    """
-    # Imported here: the page needs its template engine only when one is written.
-    from porting.report.page import render_html  # noqa: PLC0415
-
-    texts = (spec_text, to_json(report), render_html(report, spec_text))
-    replace_directory(directory, dict(zip(FILES, (t.encode() for t in texts), strict=True)))
 
 
 def _finite(value: object) -> object:

@@ -29,9 +29,9 @@ from porting.report.model import (
     Verdict,
     to_json,
     versions,
-    write,
 )
 from porting.report.page import render_html
+from porting.report.writing import write
 from tests.porting.report.sample_report import SPEC, sample_report
 
 HOSTILE = '</script><img src=x onerror="alert(1)">&{{ 7*7 }}'

@@ -1,0 +1,22 @@
+"""Write a port into a directory: the text, the report as JSON, the page for people.
+
+Composes nothing itself: `model` makes the JSON, `page` the page.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from porting.files.atomic import replace_directory
+from porting.report.model import FILES, Report, to_json
+from porting.report.page import render_html
+
+
+def write(directory: Path, spec_text: str, report: Report) -> None:
+    """Write spec, report and page into a directory: all three or none.
+
+    Other files there stay as they are. Raises `OSError` where the directory cannot be written, and has then changed
+    nothing.
+    """
+    texts = (spec_text, to_json(report), render_html(report, spec_text))
+    replace_directory(directory, dict(zip(FILES, (t.encode() for t in texts), strict=True)))
