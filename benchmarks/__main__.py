@@ -111,7 +111,7 @@ def beside(peer: peers.Peer, source: str, given: Given) -> Iterator[Row]:
 
 def middle(runs: Sequence[dict[str, Any]]) -> float:
     """Return the median of the runs' seconds."""
-    return statistics.median(run["seconds"] for run in runs)
+    return float(statistics.median(run["seconds"] for run in runs))
 
 
 def wall(command: Sequence[str], repeats: int) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from tests.dsl.edits import KINDS, TYPED, Outcome, edits, outcome
+from benchmarks.seeded_edits import KINDS, TYPED, Outcome, edits, outcome
 
 EACH, SEED = 40, 7
 

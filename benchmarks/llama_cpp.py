@@ -33,7 +33,8 @@ class Packed:
     def step(self, ids: np.ndarray) -> np.ndarray:
         """Take the next tokens and return their logits, which only prefill asks for."""
         self._model.eval(ids.tolist())
-        return self._model.scores[: self._model.n_tokens]
+        scores: np.ndarray = self._model.scores
+        return scores[: self._model.n_tokens]
 
 
 def decode(path: str) -> Result:

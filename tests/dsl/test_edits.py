@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.dsl.edits import MAKERS, TYPED, Outcome, edits, outcome
+from benchmarks.seeded_edits import MAKERS, TYPED, Outcome, edits, outcome
 
 SEED, EACH = 7, 8
 BAR = 0.95

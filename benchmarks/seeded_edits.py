@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 
+from benchmarks.launch import ROOT
 from dsl.diagnostics import Diagnostic, Refused, Severity
 from dsl.inference.inference import check, check_block, infer
 from dsl.linking.program import Program, link
@@ -22,7 +22,7 @@ from dsl.text.parser import parse
 from porting.config.reader import parse_config
 from porting.planning.library import ZOO
 
-CONFIGS = Path(__file__).parents[1] / "data" / "configs"
+CONFIGS = ROOT / "tests" / "data" / "configs"
 # Kinds that change a shape, a shard, a state, a dtype, a carry or a name: the checker should catch these.
 TYPED = (
     "weights swapped",
@@ -100,14 +100,14 @@ def configs() -> Mapping[str, Mapping[str, object]]:
         for f in parse(source).families
         for a in f.architectures
     }
-    found: dict[str, Mapping[str, object]] = {}
+    bound: dict[str, Mapping[str, object]] = {}
     for path in sorted(CONFIGS.glob("*.json")):
         raw = json.loads(path.read_text(encoding="utf-8"))
         name = claimed.get(raw["architectures"][0])
         if name is not None:
             values = dict(parse_config(json.dumps(raw).encode()).values)
-            found[name] = values | {"dtype": "bf16"}
-    return found
+            bound[name] = values | {"dtype": "bf16"}
+    return bound
 
 
 @cache
@@ -152,7 +152,7 @@ Maker = Callable[
 ]
 
 
-def _pick(rng: random.Random, items: list[sx.Syntax]) -> sx.Syntax | None:
+def _pick(rng: random.Random, items: Sequence[sx.Syntax]) -> sx.Syntax | None:
     return rng.choice(items) if items else None
 
 
@@ -193,7 +193,7 @@ def _dimension_replaced(rng: random.Random, source: Source, file: sx.File) -> ob
     return ((one.span, new),), f"{one.span.text} by {new}"
 
 
-def _calls(file: sx.File, name: str) -> list[sx.Syntax]:
+def _calls(file: sx.File, name: str) -> list[sx.Call]:
     return [n for n in nodes(file) if isinstance(n, sx.Call) and n.function.id == name]
 
 
@@ -308,7 +308,7 @@ MAKERS: Mapping[str, Callable[[random.Random, Source, sx.File], object]] = {
 def edits(seed: int, each: int) -> list[Edit]:
     """Return distinct edits, up to `each` of a kind."""
     rng = random.Random(seed)  # noqa: S311 - a reproducible sample
-    found: dict[tuple[str, str], Edit] = {}
+    distinct: dict[tuple[str, str], Edit] = {}
     for kind, make in MAKERS.items():
         made = 0
         for _ in range(each * 20):
@@ -320,10 +320,10 @@ def edits(seed: int, each: int) -> list[Edit]:
             if not isinstance(result, tuple) or result[1] is None:
                 continue
             text, lines = replaced(source, *result[0])
-            if text != source.text and (name, text) not in found:
-                found[name, text] = Edit(kind, name, text, lines, result[1])
+            if text != source.text and (name, text) not in distinct:
+                distinct[name, text] = Edit(kind, name, text, lines, result[1])
                 made += 1
-    return list(found.values())
+    return list(distinct.values())
 
 
 def outcome(edit: Edit) -> Outcome:
@@ -341,18 +341,18 @@ def _errors(diagnostics: tuple[Diagnostic, ...]) -> list[Diagnostic]:
 def _generic(edit: Edit) -> list[Diagnostic]:
     try:
         file = parse(Source(edit.file, edit.text))
-        found = []
+        errors = []
         for name in users(edit.file)[:2]:
             made = program(name, edit)
             if not file.families:
                 for block in file.blocks:
-                    found += _errors(check_block(block, made.blocks).diagnostics)
-            found += _errors(check(made.family(), made.blocks).diagnostics)
-            if found:
+                    errors += _errors(check_block(block, made.blocks).diagnostics)
+            errors += _errors(check(made.family(), made.blocks).diagnostics)
+            if errors:
                 break
     except Refused as refused:
         return list(refused.diagnostics)
-    return found
+    return errors
 
 
 def _bound(edit: Edit) -> list[Diagnostic]:
@@ -361,11 +361,11 @@ def _bound(edit: Edit) -> list[Diagnostic]:
             continue
         try:
             made = program(name, edit)
-            found = _errors(infer(made.family(), made.blocks, configs()[name]).diagnostics)
+            errors = _errors(infer(made.family(), made.blocks, configs()[name]).diagnostics)
         except Refused as refused:
             return list(refused.diagnostics)
-        if found:
-            return found
+        if errors:
+            return errors
     return []
 
 
