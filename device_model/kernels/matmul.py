@@ -8,7 +8,7 @@ from __future__ import annotations
 from device_model.machine import paired, product
 from device_model.machine.deferred import compiled
 from device_model.machine.elementary import integers, read, size_of, words
-from device_model.machine.product import FEW_ROWS, clear, columns_of, row_limit, working
+from device_model.machine.product import FEW_ROWS, clear, columns_of, even, row_limit, working
 from device_model.machine.vectors import F32
 
 NUMBERS_BYTES = 8 * max(paired.BLOCK_ROWS, product.BLOCK_ROWS) // 64 * 64 + 64
@@ -54,7 +54,7 @@ def matmul(
     """Compute this part's columns of a product."""
     first, last = columns_of(n, part, parts)
     by_pairs = paired.takes(pairs, x_kind, kind, rounds)
-    block = paired.even(rows, paired.row_limit(k)) if by_pairs else row_limit(k)
+    block = even(rows, paired.row_limit(k) if by_pairs else row_limit(k))
     numbers = integers(scratch, block)
     for top in range(0, rows, block):
         count = min(block, rows - top)

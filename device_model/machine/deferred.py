@@ -59,6 +59,16 @@ def intrinsic(define: Callable[..., Any]) -> Any:
     return Deferred(make)
 
 
+def compiles_for(*features: str) -> bool:
+    """Tell whether what is compiled here may use features of the processor, by LLVM's names."""
+    import llvmlite.binding as llvm
+    from numba.core import config
+
+    chosen = config.CPU_NAME is not None or config.CPU_FEATURES is not None
+    known: dict[str, bool] = llvm.get_host_cpu_features()
+    return not chosen and all(known.get(feature, False) for feature in features)
+
+
 def signature(result: str, *arguments: str) -> Any:
     """Return numba's signature for names of its types."""
     from numba.core import types

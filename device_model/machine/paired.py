@@ -54,14 +54,6 @@ def scratch_bytes(k: int) -> int:
 
 
 @compiled
-def even(rows: int, most: int) -> int:
-    """Return how many rows to compute at a time, so that no block has few."""
-    blocks = max(1, (rows + most - 1) // most)
-    tiles = (rows + blocks * pairs.ROWS - 1) // (blocks * pairs.ROWS)
-    return max(1, tiles) * pairs.ROWS
-
-
-@compiled
 def takes(wanted: int, x_kind: int, kind: int, rounds: int) -> bool:
     """Tell whether rows and a weight are multiplied here."""
     elements = rounds if kind > F16 else kind

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from device_model.machine.deferred import compiled, intrinsic, signature
+from device_model.machine.deferred import compiled, compiles_for, intrinsic, signature
 from device_model.machine.elementary import halves
+from device_model.machine.trees import picked, trees
 from device_model.machine.vectors import FLOAT, I16, I32, I64, LANES, V8I32, Emitter
 
 ROWS, COLUMNS = 6, 8
@@ -49,16 +50,7 @@ def wanted() -> int:
 
 def _is_known() -> bool:
     """Tell whether what is compiled here can use the instruction."""
-    import llvmlite.binding as llvm
-    from numba.core import config
-
-    chosen = config.CPU_NAME is not None or config.CPU_FEATURES is not None
-    features: dict[str, bool] = llvm.get_host_cpu_features()
-    return not chosen and features.get("avx512bf16", False) and features.get("avx512bw", False)
-
-
-def _picked(order: list[int]) -> ir.Constant:
-    return ir.Constant(ir.VectorType(I32, len(order)), order)
+    return compiles_for("avx512bf16", "avx512bw")
 
 
 @intrinsic
@@ -82,7 +74,7 @@ def pack(typing: Any, source: Any, count: Any, target: Any, step: Any, seen: Any
         source_at, number, target_at, stride, seen_at = args
         whole = builder.ashr(number, ir.Constant(I64, 4))
         rest = builder.and_(number, ir.Constant(I64, STEP - 1))
-        order = _picked([lane + up for lane in range(LANES) for up in (LANES, 0)])
+        order = picked([lane + up for lane in range(LANES) for up in (LANES, 0)])
 
         def take(index: ir.Value, value: ir.Value, sizes: list[ir.Value]) -> list[ir.Value]:
             paired = builder.shuffle_vector(value, ir.Constant(V16I16, ir.Undefined), order)
@@ -126,7 +118,7 @@ def multiply(typing: Any, x: Any, w: Any, steps: Any, out: Any, stride: Any) -> 
         emit = Emitter(builder)
         x_at, w_at, count, out_at, out_stride = args
         across = COLUMNS // 2
-        both = _picked([*range(LANES), *range(LANES)])
+        both = picked([*range(LANES), *range(LANES)])
         name = "llvm.x86.avx512bf16.dpbf16ps.512"
         add = emit.external(ir.FunctionType(V16, [V16, V16PAIRS, V16PAIRS]), name)
 
@@ -150,29 +142,11 @@ def multiply(typing: Any, x: Any, w: Any, steps: Any, out: Any, stride: Any) -> 
 
         sums = emit.loop(count, [ir.Constant(V16, [0.0] * 16)] * (ROWS * across), step)
         for row in range(ROWS):
-            total = _trees(builder, *sums[row * across : (row + 1) * across])
+            total = trees(builder, *sums[row * across : (row + 1) * across])
             emit.store(total, emit.offset(out_at, ir.Constant(I64, row), out_stride))
         return context.get_dummy_value()
 
     return signature("void", *["int64"] * 5), generate
-
-
-def _trees(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value, d: ir.Value) -> ir.Value:
-    """Return the sums of eight times eight lanes: 4 apart, 2 apart, 1 apart."""
-
-    def halves_added(left: ir.Value, right: ir.Value, low: list[int], distance: int) -> ir.Value:
-        high = [place + distance for place in low]
-        first, second = (
-            builder.shuffle_vector(left, right, _picked(order)) for order in (low, high)
-        )
-        return builder.fadd(first, second)
-
-    fours = [start + i for start in (0, 8, 16, 24) for i in range(4)]
-    twos = [start + side + i for start in (0, 4, 8, 12) for side in (0, 16) for i in (0, 1)]
-    ones = [0, 4, 8, 12, 2, 6, 10, 14]
-    one, two = halves_added(a, b, fours, 4), halves_added(c, d, fours, 4)
-    both = halves_added(one, two, twos, 2)
-    return halves_added(both, both, ones, 1)
 
 
 @compiled

@@ -7,11 +7,11 @@ float16 and packed ones are always widened a panel at a time. Nothing here knows
 
 from __future__ import annotations
 
-from device_model.machine import lanes
+from device_model.machine import lanes, wide
 from device_model.machine.deferred import compiled
 from device_model.machine.elementary import floats, integers, octets, size_of, write
 from device_model.machine.panels import widen
-from device_model.machine.vectors import BF16, F32
+from device_model.machine.vectors import BF16, F32, LANES
 
 TILE_ROWS, TILE_COLUMNS = 3, 4
 STREAMS = TILE_COLUMNS
@@ -20,9 +20,11 @@ FEW_ROWS = 6
 """Up to here weights are used straight from memory; from here they are widened once per block of rows."""
 GROUP = 8
 """Columns that one thread takes at a time: a 32-byte line of float32 results at least."""
-BLOCK_BYTES = 192 * 1024
-"""Size of a block of widened rows, which should stay in a core's second-level cache."""
+BLOCK_BYTES = 1024 * 1024
+"""Size of a block of float32 rows, which should stay in a core's second-level cache; columns are widened for each."""
 BLOCK_ROWS = 510
+WIDE_ROWS = 32
+"""From here packing columns for wide registers pays."""
 PANEL = 16
 """Columns of which many rows' results are kept before they are rounded."""
 TILE_BYTES = 32 * TILE_ROWS + 4 * FEW_ROWS * STREAMS * GROUP
@@ -36,20 +38,22 @@ _f11 = lanes.dots(1, 1, F32)
 _f14 = lanes.dots(1, 4, F32)
 _f24 = lanes.dots(2, 4, F32)
 _f34 = lanes.dots(3, 4, F32)
+_w1, _w3, _w6 = wide.multiply(1), wide.multiply(3), wide.multiply(wide.ROWS)
 
 
 def limit(k: int) -> int:
     """Return how many rows are computed at a time."""
-    rows = BLOCK_BYTES // (4 * max(k, 1)) // TILE_ROWS * TILE_ROWS
-    return max(4 * TILE_ROWS, min(BLOCK_ROWS, rows))
+    rows = BLOCK_BYTES // (4 * max(k, 1)) // wide.ROWS * wide.ROWS
+    return max(2 * wide.ROWS, min(BLOCK_ROWS, rows))
 
 
 row_limit = compiled(limit)
 
 
 def working_bytes(rows: int, k: int) -> int:
-    """Return the scratch memory of a product of a block of rows: results and a panel of weights."""
-    return TILE_BYTES + 4 * PANEL * rows + 4 * TILE_COLUMNS * k
+    """Return the scratch memory of a product of a block of rows: results and a panel of weights, packed and not."""
+    packed = 4 * PANEL * (k + LANES)
+    return TILE_BYTES + 4 * PANEL * max(rows, wide.ROWS) + packed + 4 * TILE_COLUMNS * k
 
 
 working = compiled(working_bytes)
@@ -131,24 +135,19 @@ def _few_rows(
 
 
 @compiled
-def product(
+def _many_rows(
     x: int, rows: int, numbers: int, w: int, kind: int, scales: int, block_rows: int,
     block_columns: int, table: int, rounds: int, out: int, out_kind: int, n: int, k: int,
     first: int, last: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Multiply float32 rows by columns `first` to `last` of a weight; row r is row `numbers[r]` of out[.., n]."""
-    at_row = integers(numbers, rows)
-    streamed = kind in (F32, BF16)
-    out_size = size_of(out_kind)
-    if rows <= FEW_ROWS and streamed:
-        _few_rows(x, rows, numbers, w, kind, out, out_kind, n, k, first, last, scratch)
-        return
+    """Multiply many rows by columns that are widened a panel at a time, where there are no wider registers."""
+    at_row, out_size = integers(numbers, rows), size_of(out_kind)
     results = scratch + TILE_BYTES
     panel = results + 4 * PANEL * rows
     for left in range(first, last, PANEL):
-        wide = min(PANEL, last - left)
-        for column in range(0, wide, TILE_COLUMNS):
-            columns = min(TILE_COLUMNS, wide - column)
+        across = min(PANEL, last - left)
+        for column in range(0, across, TILE_COLUMNS):
+            columns = min(TILE_COLUMNS, across - column)
             at = w + (left + column) * k * size_of(kind)
             if kind != F32:
                 widen(
@@ -162,7 +161,75 @@ def product(
                 _tile(x + row * k * 4, k * 4, at, k * 4, k, to, 4 * PANEL, count, columns, F32)
         for row in range(rows):
             here = out + (at_row[row] * n + left) * out_size
-            write(results + 4 * PANEL * row, here, out_kind, wide)
+            write(results + 4 * PANEL * row, here, out_kind, across)
+
+
+@compiled
+def _many_rows_wide(
+    x: int, rows: int, numbers: int, w: int, kind: int, scales: int, block_rows: int,
+    block_columns: int, table: int, rounds: int, out: int, out_kind: int, n: int, k: int,
+    first: int, last: int, scratch: int,
+) -> None:  # fmt: skip
+    """Multiply many rows by columns that are widened and packed a group at a time."""
+    at_row, out_size = integers(numbers, rows), size_of(out_kind)
+    results = scratch + TILE_BYTES
+    packed = results + 4 * PANEL * wide.ROWS
+    panel = packed + PANEL // wide.COLUMNS * wide.STEP * ((k + LANES - 1) // LANES)
+    size = wide.STEP * ((k + LANES - 1) // LANES)
+    for left in range(first, last, PANEL):
+        across = min(PANEL, last - left)
+        groups = (across + wide.COLUMNS - 1) // wide.COLUMNS
+        for column in range(groups * wide.COLUMNS):
+            # The last column fills what is short of a group.
+            taken = min(column, across - 1)
+            if kind == F32:
+                source = w + (left + taken) * k * 4
+            else:
+                source = panel + taken % TILE_COLUMNS * k * 4
+                if taken == column and column % TILE_COLUMNS == 0:
+                    widen(
+                        w, kind, scales, block_rows, block_columns, table, rounds, left + column,
+                        min(TILE_COLUMNS, across - column), k, panel,
+                    )  # fmt: skip
+            at = column % wide.COLUMNS
+            wide.pack(source, k, packed + column // wide.COLUMNS * size + at * 4 * LANES)
+        row = 0
+        while row < rows:
+            count = rows - row
+            count = wide.ROWS if count >= wide.ROWS else 3 if count >= 3 else 1
+            for group in range(groups):
+                at, to = packed + group * size, results + 4 * wide.COLUMNS * group
+                if count == wide.ROWS:
+                    _w6(x + row * k * 4, k * 4, at, k, to, 4 * PANEL)
+                elif count == 3:
+                    _w3(x + row * k * 4, k * 4, at, k, to, 4 * PANEL)
+                else:
+                    _w1(x + row * k * 4, k * 4, at, k, to, 4 * PANEL)
+            for r in range(count):
+                here = out + (at_row[row + r] * n + left) * out_size
+                write(results + 4 * PANEL * r, here, out_kind, across)
+            row += count
+
+
+@compiled
+def product(
+    x: int, rows: int, numbers: int, w: int, kind: int, scales: int, block_rows: int,
+    block_columns: int, table: int, rounds: int, out: int, out_kind: int, n: int, k: int,
+    first: int, last: int, scratch: int,
+) -> None:  # fmt: skip
+    """Multiply float32 rows by columns `first` to `last` of a weight; row r is row `numbers[r]` of out[.., n]."""
+    if rows <= FEW_ROWS and kind in (F32, BF16):
+        _few_rows(x, rows, numbers, w, kind, out, out_kind, n, k, first, last, scratch)
+    elif rows >= WIDE_ROWS and wide.has_wide():
+        _many_rows_wide(
+            x, rows, numbers, w, kind, scales, block_rows, block_columns, table, rounds, out,
+            out_kind, n, k, first, last, scratch,
+        )  # fmt: skip
+    else:
+        _many_rows(
+            x, rows, numbers, w, kind, scales, block_rows, block_columns, table, rounds, out,
+            out_kind, n, k, first, last, scratch,
+        )  # fmt: skip
 
 
 @compiled
@@ -170,6 +237,14 @@ def columns_of(n: int, part: int, parts: int) -> tuple[int, int]:
     """Return this part's columns, whole groups but at the end."""
     groups = (n + GROUP - 1) // GROUP
     return groups * part // parts * GROUP, min(n, groups * (part + 1) // parts * GROUP)
+
+
+@compiled
+def even(rows: int, most: int) -> int:
+    """Return how many rows to compute at a time, so that no block has few."""
+    blocks = max(1, (rows + most - 1) // most)
+    tiles = (rows + blocks * wide.ROWS - 1) // (blocks * wide.ROWS)
+    return max(1, tiles) * wide.ROWS
 
 
 @compiled
