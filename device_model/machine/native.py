@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from device_model.machine.elf import Unplaceable, place
+from device_model.machine.processor import processor_facts
 
 ENTRY = "sohu_machine"
 DIGEST = 32  # bytes in front of the code: a damaged file is compiled anew
-CPU_FACTS = Path("/proc/cpuinfo")
 CPU_KEYS = (
     "vendor_id",
     "cpu family",
@@ -55,15 +55,10 @@ def _name(fingerprint: str) -> str:
 
 def _processor() -> tuple[str, ...]:
     """Return what code compiled for this processor depends on: its kind and what it can do."""
-    system = platform.system(), platform.machine()
-    try:
-        lines = CPU_FACTS.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
+    system, facts = (platform.system(), platform.machine()), processor_facts()
+    if not facts:
         llvm = _llvm()
         return (*system, llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
-    facts = {
-        key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)
-    }
     return (*system, *(facts.get(key, "") for key in CPU_KEYS))
 
 

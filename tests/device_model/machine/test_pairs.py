@@ -214,3 +214,13 @@ def test_exponents_of_what_is_packed() -> None:
     assert _harmless(-56, 0, -56, 64)
     assert not _harmless(-56, 0, -57, 0)
     assert not _harmless(0, 65, 0, 0)
+
+
+@pytest.mark.parametrize(("vendor", "default"), [("AuthenticAMD", 1), ("GenuineIntel", 0), ("", 1)])
+def test_the_instruction_is_used_where_it_is_faster(
+    monkeypatch: pytest.MonkeyPatch, vendor: str, default: int
+) -> None:
+    monkeypatch.setattr(pairs, "processor_facts", lambda: {"vendor_id": vendor})
+    for switch, wanted in (("", default), ("0", 0), ("1", 1), ("2", default)):
+        monkeypatch.setenv(pairs.SWITCH, switch)
+        assert pairs.wanted() == wanted
