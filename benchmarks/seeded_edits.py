@@ -147,11 +147,6 @@ def replaced(source: Source, *changes: tuple[Span, str]) -> tuple[str, frozenset
     return text, frozenset(lines)
 
 
-Maker = Callable[
-    [random.Random, Source, sx.File], "tuple[tuple[tuple[Span, str], ...], str] | None"
-]
-
-
 def _pick(rng: random.Random, items: Sequence[sx.Syntax]) -> sx.Syntax | None:
     return rng.choice(items) if items else None
 

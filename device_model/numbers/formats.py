@@ -126,19 +126,3 @@ def decode_blocks(scales: Array, codes: Array, of: Format) -> Array:
     return np.where((scales == E8M0_NAN)[..., None], np.float32(np.nan), values).reshape(
         codes.shape
     )
-
-
-def encode_integers(values: Array, bits: int, group: int) -> tuple[Array, Array]:
-    """Return float32 scales [..., K / group] and symmetric integers; a channel is one group of its whole width."""
-    largest_code = (1 << (bits - 1)) - 1
-    groups = np.asarray(values, np.float32).reshape(*values.shape[:-1], -1, group)
-    scales = (np.abs(groups).max(axis=-1) / np.float32(largest_code)).astype(np.float32)
-    safe = np.where(scales == 0, np.float32(1), scales)
-    codes = np.clip(np.rint(groups / safe[..., None]), -largest_code, largest_code)
-    return scales, codes.astype(np.int8).reshape(values.shape)
-
-
-def decode_integers(scales: Array, codes: Array) -> Array:
-    """Return integers times the scales of their groups, in float32."""
-    groups = codes.reshape(*scales.shape, -1).astype(np.float32)
-    return np.asarray((groups * scales[..., None]).reshape(codes.shape))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from dsl.source import Source
 from dsl.text import syntax as sx
@@ -258,8 +258,6 @@ def _param(param: sx.Param) -> str:
 
 
 # Aligned columns
-
-Cells = Callable[[sx.Syntax], tuple[str, ...]]
 
 
 def _cells(node: sx.Syntax) -> tuple[str, ...]:

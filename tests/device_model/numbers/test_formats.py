@@ -17,10 +17,8 @@ from device_model.numbers.formats import (
     ScaleRounding,
     decode,
     decode_blocks,
-    decode_integers,
     encode,
     encode_blocks,
-    encode_integers,
     table,
 )
 
@@ -142,17 +140,3 @@ def test_blocks_by_the_formula(name: str, rounding: ScaleRounding) -> None:
                 assert not tied or code % 2 == 0
     decoded = decode_blocks(scales, codes, of)
     assert np.abs(decoded - values).max(axis=-1).max() <= np.abs(values).max()
-
-
-def test_integers_by_the_formula() -> None:
-    values = np.random.default_rng(1).normal(size=(6, 128)).astype(np.float32)
-    for bits, group in ((8, 128), (4, 32)):
-        scales, codes = encode_integers(values, bits, group)
-        largest = 2 ** (bits - 1) - 1
-        for row in range(6):
-            for k in range(128):
-                part = values[row, k // group * group : k // group * group + group]
-                scale = np.float32(np.abs(part).max() / np.float32(largest))
-                assert scales[row, k // group] == scale
-                assert codes[row, k] == round(float(values[row, k] / scale))
-        assert np.abs(decode_integers(scales, codes) - values).max() <= scales.max() / 2 * 1.0001
