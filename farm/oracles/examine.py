@@ -21,7 +21,7 @@ CAUSAL_LIMIT = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class OracleRun:
     """What became of one oracle: a problem in words, or the figures of a model that runs.
 
     `errors` are relative to float64, by precision. `spread` is the deviation of a token's logit over the positions.
@@ -41,7 +41,7 @@ class Outcome:
         return f"{self.model_type:<26} {self.problem or f'{figures}  {errors}'}"
 
 
-def examine(model_type: str, directory: Path | None = None) -> Outcome:
+def examine(model_type: str, directory: Path | None = None) -> OracleRun:
     """Return the outcome of one type; its checkpoint stays where a directory is given."""
     if directory is None:
         with tempfile.TemporaryDirectory(prefix="farm-") as name:
@@ -49,10 +49,10 @@ def examine(model_type: str, directory: Path | None = None) -> Outcome:
     try:
         return _examine(model_type, directory)
     except Refused as refused:
-        return Outcome(model_type, "; ".join(d.message for d in refused.diagnostics))
+        return OracleRun(model_type, "; ".join(d.message for d in refused.diagnostics))
 
 
-def examine_all(directory: Path, progress: Progress) -> list[Outcome]:
+def examine_all(directory: Path, progress: Progress) -> list[OracleRun]:
     """Return the outcome of every type that an oracle can be made of, each in a folder of its own."""
     torch, _ = libraries()
     torch.set_num_threads(1)
@@ -65,7 +65,7 @@ def examine_all(directory: Path, progress: Progress) -> list[Outcome]:
     return outcomes
 
 
-def _examine(model_type: str, directory: Path) -> Outcome:
+def _examine(model_type: str, directory: Path) -> OracleRun:
     with refusing("S551", "build this model"):
         tiny(directory, model_type)
     checkpoint = Checkpoint.open(directory)
@@ -78,11 +78,11 @@ def _examine(model_type: str, directory: Path) -> Outcome:
     layers = model.layers
     logits = truth[0].logits.astype(np.float64)
     if not all(np.isfinite(row.logits).all() for row in truth):
-        return Outcome(model_type, "its logits are not finite", weights, layers)
+        return OracleRun(model_type, "its logits are not finite", weights, layers)
     spread = float(logits.std(axis=0).mean())
     seen = relative_rmse(start.logits.astype(np.float64), logits[:PREFIX])
     if seen > CAUSAL_LIMIT:
-        return Outcome(
+        return OracleRun(
             model_type, f"a token sees what comes after it ({seen:.1e})", weights, layers
         )
     errors: list[tuple[Precision, float]] = []
@@ -92,4 +92,4 @@ def _examine(model_type: str, directory: Path) -> Outcome:
             lower = Reference.load(directory, precision)
             (got,) = lower.logits(rows[:1])
         errors.append((precision, relative_rmse(got.logits.astype(np.float64), logits)))
-    return Outcome(model_type, "", weights, layers, spread, tuple(errors))
+    return OracleRun(model_type, "", weights, layers, spread, tuple(errors))

@@ -30,7 +30,7 @@ Matcher = Callable[[str], re.Match[str] | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class TensorUse:
     """One reading of a checkpoint tensor by a weight."""
 
     name: str
@@ -55,11 +55,11 @@ def account(
     `equal` tells whether two tensors of one shape hold the same bits; it is asked about surplus tensors alone.
     """
     problems: list[Diagnostic] = []
-    uses: list[Use] = []
+    uses: list[TensorUse] = []
     missing: dict[str, Diagnostic] = {}
     casts: Counter[str] = Counter()
     for weight, layer in _weights(graph):
-        reads = [Use(name, weight, ref) for name, ref in tensors_of(weight.source, layer)]
+        reads = [TensorUse(name, weight, ref) for name, ref in tensors_of(weight.source, layer)]
         uses += reads
         absent = [use for use in reads if use.name not in tensors]
         for use in absent:
@@ -87,7 +87,7 @@ def _weights(graph: Graph) -> Iterator[tuple[Weight, int]]:
                 yield weight, layer
 
 
-def _missing(use: Use, tensors: Mapping[str, TensorInfo]) -> Diagnostic:
+def _missing(use: TensorUse, tensors: Mapping[str, TensorInfo]) -> Diagnostic:
     message = f"the checkpoint has no tensor `{use.name}`"
     return Diagnostic(
         "S560",
@@ -98,7 +98,7 @@ def _missing(use: Use, tensors: Mapping[str, TensorInfo]) -> Diagnostic:
     )
 
 
-def _compare(uses: Sequence[Use], tensors: Mapping[str, TensorInfo]) -> Iterator[Diagnostic]:
+def _compare(uses: Sequence[TensorUse], tensors: Mapping[str, TensorInfo]) -> Iterator[Diagnostic]:
     """Yield the first tensor of a weight whose shape or format is not what the weight reads."""
     for use in uses:
         info, ref, weight = tensors[use.name], use.ref, use.weight
@@ -130,7 +130,7 @@ def _covers(size: int, region: Region) -> bool:
     return size % groups == 0 and stop <= size // groups
 
 
-def _casts(uses: Sequence[Use], tensors: Mapping[str, TensorInfo]) -> set[str]:
+def _casts(uses: Sequence[TensorUse], tensors: Mapping[str, TensorInfo]) -> set[str]:
     """Return which conversions a weight needs when it is read."""
     own = {use.weight.type.dtype for use in uses}
     stored = {tensors[u.name].dtype for u in uses if u.name in tensors and u.ref.dtype is None}
@@ -190,10 +190,10 @@ def _alike(
 
 
 def _repeated(
-    uses: Sequence[Use], tensors: Mapping[str, TensorInfo], spare: Sequence[Matcher]
+    uses: Sequence[TensorUse], tensors: Mapping[str, TensorInfo], spare: Sequence[Matcher]
 ) -> Iterator[Diagnostic]:
     """Yield a problem for each tensor that is read twice, or only in part; the rest of a `spare` one may stay."""
-    by_name: dict[str, list[Use]] = {}
+    by_name: dict[str, list[TensorUse]] = {}
     for use in uses:
         by_name.setdefault(use.name, []).append(use)
     for name, group in by_name.items():

@@ -13,7 +13,7 @@ from pathlib import Path
 from dsl.diagnostics import Diagnostic, Label, Refused, refuse
 from dsl.source import Source, Span
 from porting.config.json_places import dotted, key_places
-from porting.config.rope_keys import Conflict, Entry, normalise_rope
+from porting.config.rope_keys import ConfigEntry, Conflict, normalise_rope
 from porting.files.files import find_file
 from porting.files.strict_json import decode, parse_object, shown
 
@@ -128,21 +128,23 @@ def _model_type(raw: Mapping[str, object], account: _Account) -> str:
     raise account.refusal("S422", message, "model_type", 'for example "model_type": "llama"')
 
 
-def _normalised(raw: Mapping[str, object], prefix: str, account: _Account) -> dict[str, Entry]:
-    entries: dict[str, Entry] = {}
+def _normalised(
+    raw: Mapping[str, object], prefix: str, account: _Account
+) -> dict[str, ConfigEntry]:
+    entries: dict[str, ConfigEntry] = {}
     for key, value in raw.items():
         origin = dotted(prefix, key)
         if reason := _reason_to_drop(key):
             account.dropped[origin] = reason
         else:
-            entries[key] = Entry(value, origin)
+            entries[key] = ConfigEntry(value, origin)
     try:
         entries = _renamed(normalise_rope(entries), "torch_dtype", "dtype")
     except Conflict as conflict:
         raise _conflict(conflict, account) from conflict
     nested = entries.get("text_config")
     if nested is not None and isinstance(nested.value, dict):
-        entries["text_config"] = Entry(
+        entries["text_config"] = ConfigEntry(
             _normalised(nested.value, nested.origin, account), nested.origin
         )
     return entries
@@ -156,12 +158,12 @@ def _reason_to_drop(key: str) -> str:
     return PRIVATE if key.startswith("_") else ""
 
 
-def _renamed(entries: dict[str, Entry], old: str, new: str) -> dict[str, Entry]:
+def _renamed(entries: dict[str, ConfigEntry], old: str, new: str) -> dict[str, ConfigEntry]:
     if old not in entries:
         return entries
     was = entries.pop(old)
     if isinstance(was.value, str):
-        was = Entry(was.value.removeprefix("torch."), was.origin)
+        was = ConfigEntry(was.value.removeprefix("torch."), was.origin)
     now = entries.get(new, was)
     if now.value is None:
         now = was
@@ -182,8 +184,10 @@ def _conflict(conflict: Conflict, account: _Account) -> Refused:
     return Refused((Diagnostic("S423", message, span, labels=labels, place=NAME, help=hint),))
 
 
-def _flat(entries: Mapping[str, Entry], prefix: str, account: _Account) -> dict[str, Entry]:
-    flat: dict[str, Entry] = {}
+def _flat(
+    entries: Mapping[str, ConfigEntry], prefix: str, account: _Account
+) -> dict[str, ConfigEntry]:
+    flat: dict[str, ConfigEntry] = {}
     for key, entry in entries.items():
         name = dotted(prefix, key)
         for leaf, value in _leaves(name, entry, account).items():
@@ -194,7 +198,7 @@ def _flat(entries: Mapping[str, Entry], prefix: str, account: _Account) -> dict[
     return flat
 
 
-def _leaves(name: str, entry: Entry, account: _Account) -> dict[str, Entry]:
+def _leaves(name: str, entry: ConfigEntry, account: _Account) -> dict[str, ConfigEntry]:
     if entry.value is None:
         account.dropped[entry.origin] = NULL
         account.nulls.add(name)
@@ -205,7 +209,7 @@ def _leaves(name: str, entry: Entry, account: _Account) -> dict[str, Entry]:
         account.dropped[entry.origin] = EMPTY
         return {}
     inner = {
-        key: item if isinstance(item, Entry) else Entry(item, dotted(entry.origin, key))
+        key: item if isinstance(item, ConfigEntry) else ConfigEntry(item, dotted(entry.origin, key))
         for key, item in entry.value.items()
     }
     return _flat(inner, name, account)

@@ -29,7 +29,7 @@ REALS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ConfigEntry:
     """A value and the key that holds it, as the file spells it.
 
     Values that are objects may hold plain JSON or, once normalised, entries.
@@ -42,17 +42,17 @@ class Entry:
 class Conflict(Exception):
     """Two keys of a file say different things about one fact."""
 
-    def __init__(self, what: str, old: Entry, new: Entry) -> None:
+    def __init__(self, what: str, old: ConfigEntry, new: ConfigEntry) -> None:
         super().__init__(what)
         self.what, self.old, self.new = what, old, new
 
 
-def normalise_rope(entries: Mapping[str, Entry]) -> dict[str, Entry]:
+def normalise_rope(entries: Mapping[str, ConfigEntry]) -> dict[str, ConfigEntry]:
     """Return the entries of one config object with all that concerns rotation in `rope_parameters`."""
     rest = dict(entries)
     old = _present(rest, "rope_scaling")
     new = _present(rest, "rope_parameters")
-    shared: dict[str, Entry] = {
+    shared: dict[str, ConfigEntry] = {
         key: rest.pop(key)
         for key in ("rope_theta", "partial_rotary_factor")
         if key in rest and rest[key].value is not None
@@ -72,16 +72,16 @@ def normalise_rope(entries: Mapping[str, Entry]) -> dict[str, Entry]:
     if top is not None and merged.get(ORIGINAL_LENGTH) is top:
         rest.pop(ORIGINAL_LENGTH)
     origin = (new or old or next(iter(shared.values()))).origin
-    return rest | {"rope_parameters": Entry(merged, origin)}
+    return rest | {"rope_parameters": ConfigEntry(merged, origin)}
 
 
-def _present(rest: dict[str, Entry], key: str) -> Entry | None:
+def _present(rest: dict[str, ConfigEntry], key: str) -> ConfigEntry | None:
     if key not in rest or rest[key].value in (None, {}):
         return None
     return rest.pop(key)
 
 
-def _object(entry: Entry) -> dict[str, object]:
+def _object(entry: ConfigEntry) -> dict[str, object]:
     return entry.value if isinstance(entry.value, dict) else {}
 
 
@@ -94,59 +94,64 @@ def _is_nested(value: object) -> bool:
     )
 
 
-def _nested(new: Entry, shared: Mapping[str, Entry], rest: Mapping[str, Entry]) -> Entry:
-    layers: dict[str, Entry] = {}
+def _nested(
+    new: ConfigEntry, shared: Mapping[str, ConfigEntry], rest: Mapping[str, ConfigEntry]
+) -> ConfigEntry:
+    layers: dict[str, ConfigEntry] = {}
     for name, value in _object(new).items():
         origin = f"{new.origin}.{name}"
-        parameters = Entry(value, origin)
+        parameters = ConfigEntry(value, origin)
         if isinstance(value, dict):
-            parameters = Entry(_filled(parameters, shared, rest), origin)
+            parameters = ConfigEntry(_filled(parameters, shared, rest), origin)
         layers[name] = parameters
-    return Entry(layers, new.origin)
+    return ConfigEntry(layers, new.origin)
 
 
 def _one_layout(
-    old: Entry | None, new: Entry | None, shared: Mapping[str, Entry], rest: Mapping[str, Entry]
-) -> dict[str, Entry]:
+    old: ConfigEntry | None,
+    new: ConfigEntry | None,
+    shared: Mapping[str, ConfigEntry],
+    rest: Mapping[str, ConfigEntry],
+) -> dict[str, ConfigEntry]:
     if old is None or new is None:
         return _filled(old or new, shared, rest)
     first, second = _filled(old, shared, rest), _filled(new, shared, rest)
     for key in first.keys() | second.keys():
-        a = first.get(key, Entry(None, old.origin))
-        b = second.get(key, Entry(None, new.origin))
+        a = first.get(key, ConfigEntry(None, old.origin))
+        b = second.get(key, ConfigEntry(None, new.origin))
         if a.value != b.value:
             raise Conflict(f"`{key}`", a, b)
     return second
 
 
 def _filled(
-    entry: Entry | None, shared: Mapping[str, Entry], rest: Mapping[str, Entry]
-) -> dict[str, Entry]:
+    entry: ConfigEntry | None, shared: Mapping[str, ConfigEntry], rest: Mapping[str, ConfigEntry]
+) -> dict[str, ConfigEntry]:
     """Return one set of rotary parameters with the type and the keys that may stand beside it."""
     parameters = _own(entry) if entry is not None else {}
     for key, value in shared.items():
-        own = parameters.setdefault(key, Entry(_real(key, value.value), value.origin))
+        own = parameters.setdefault(key, ConfigEntry(_real(key, value.value), value.origin))
         if own.value != _real(key, value.value):
             raise Conflict(f"`{key}`", value, own)
     origin = entry.origin if entry is not None else next(iter(shared.values())).origin
-    rope_type = parameters.setdefault("rope_type", Entry("default", origin)).value
+    rope_type = parameters.setdefault("rope_type", ConfigEntry("default", origin)).value
     if isinstance(rope_type, str) and rope_type in TYPES_WITH_ORIGINAL_LENGTH:
         _original_length(parameters, rest)
     nulls = _nulls(entry) if entry is not None else {}
     return dict(sorted((nulls | parameters).items()))
 
 
-def _nulls(entry: Entry) -> dict[str, Entry]:
+def _nulls(entry: ConfigEntry) -> dict[str, ConfigEntry]:
     return {
-        key: Entry(None, f"{entry.origin}.{key}")
+        key: ConfigEntry(None, f"{entry.origin}.{key}")
         for key, value in _object(entry).items()
         if value is None
     }
 
 
-def _own(entry: Entry) -> dict[str, Entry]:
+def _own(entry: ConfigEntry) -> dict[str, ConfigEntry]:
     parameters = {
-        key: Entry(_real(key, value), f"{entry.origin}.{key}")
+        key: ConfigEntry(_real(key, value), f"{entry.origin}.{key}")
         for key, value in _object(entry).items()
         if value is not None
     }
@@ -158,7 +163,7 @@ def _own(entry: Entry) -> dict[str, Entry]:
     return parameters
 
 
-def _original_length(parameters: dict[str, Entry], rest: Mapping[str, Entry]) -> None:
+def _original_length(parameters: dict[str, ConfigEntry], rest: Mapping[str, ConfigEntry]) -> None:
     top = rest.get(ORIGINAL_LENGTH)
     if top is not None and top.value is not None:
         own = parameters.setdefault(ORIGINAL_LENGTH, top)

@@ -28,7 +28,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Axis:
+class PlotAxis:
     """A logarithmic axis from pixel `start` to pixel `end`, over whole decades."""
 
     low: int
@@ -129,7 +129,7 @@ def plot_modes(cases: Sequence[Case]) -> Markup:
     return svg(height, parts, "Relative error of the logits in every mode")
 
 
-def _mode_row(case: Case, x: Axis, left: float, y: float) -> list[Markup]:
+def _mode_row(case: Case, x: PlotAxis, left: float, y: float) -> list[Markup]:
     tone = f"{series(case.numerics)} {'' if case.passed else 'bad'}"
     parts = [text_at(left - 12, y + 4, f"{case.mode} · {case.numerics}", "end")]
     if usable(case.limit):
@@ -160,10 +160,10 @@ def series(numerics: str) -> str:
     return f"s-{numerics}" if numerics in {"f32", "bf16", "f8"} else "s-other"
 
 
-def _axis(values: Iterable[float], start: float, end: float) -> Axis:
+def _axis(values: Iterable[float], start: float, end: float) -> PlotAxis:
     powers = [math.log10(value) for value in values]
     low, high = math.floor(min(powers)), math.ceil(max(powers))
-    return Axis(low, max(high, low + 1), start, end)
+    return PlotAxis(low, max(high, low + 1), start, end)
 
 
 def _nice_step(span: int) -> int:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from device_model.timeline.kinds import AttentionSizes, Kind, VectorSizes
 from device_model.timeline.pricing import decodes
 from device_model.timeline.schedule import Entry, Timeline, useful_flops
-from porting.report.plots import WIDTH, Axis, grid_row, svg, text_at
+from porting.report.plots import WIDTH, PlotAxis, grid_row, svg, text_at
 from sohu.performance.profile.model import Layers, Phase, Profile
 from sohu.performance.profile.trace import memory_over_time
 from sohu.performance.profile.words import GIB, duration, scaled, share
@@ -100,7 +100,7 @@ def roofline(profile: Profile, phase: Phase) -> Markup:
     return svg(height, parts, f"Roofline, {phase.name}")
 
 
-def _roof(x: Axis, y: Axis, peak: float, slow: float, tone: str) -> Markup:
+def _roof(x: PlotAxis, y: PlotAxis, peak: float, slow: float, tone: str) -> Markup:
     low, high = 10.0**x.low, 10.0**x.high
     start = max(low, 10.0**y.low / slow)
     path = Markup('<path class="{}" d="M{:.1f} {:.1f}L{:.1f} {:.1f}H{:.1f}"/>')
@@ -109,7 +109,7 @@ def _roof(x: Axis, y: Axis, peak: float, slow: float, tone: str) -> Markup:
 
 
 def _dots(
-    tasks: Sequence[Point], x: Axis, y: Axis, taken: Sequence[tuple[float, float, float]]
+    tasks: Sequence[Point], x: PlotAxis, y: PlotAxis, taken: Sequence[tuple[float, float, float]]
 ) -> Iterator[Markup]:
     """Yield the points and their names; what is taken has a start, a width and a baseline."""
     radius = {p: 3 + 14 * p.part**0.5 for p in tasks}
@@ -139,7 +139,7 @@ def _dots(
         yield text_at(at, row, names, anchor, "label")
 
 
-def _clusters(tasks: Sequence[Point], x: Axis, y: Axis) -> list[tuple[str, Point]]:
+def _clusters(tasks: Sequence[Point], x: PlotAxis, y: PlotAxis) -> list[tuple[str, Point]]:
     """Return the points that are named, those near each other by the first of them and a count."""
     groups: list[list[Point]] = []
     for point in tasks:
@@ -170,12 +170,12 @@ def _free_row(
     return row
 
 
-def _log(values: Sequence[float], start: float, end: float) -> Axis:
+def _log(values: Sequence[float], start: float, end: float) -> PlotAxis:
     low, high = floor(log10(min(values))), ceil(log10(max(values)))
-    return Axis(low, max(high, low + 1), start, end)
+    return PlotAxis(low, max(high, low + 1), start, end)
 
 
-def _log_grid(x: Axis, y: Axis, height: float) -> Iterator[Markup]:
+def _log_grid(x: PlotAxis, y: PlotAxis, height: float) -> Iterator[Markup]:
     for pixel, power in y.ticks():
         yield grid_row(LEFT, WIDTH - RIGHT, pixel, _decade(power))
     line = Markup('<path class="grid" d="M{:.1f} {}V{}"/>')
