@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device_model.chips.chip import device
@@ -39,6 +39,7 @@ LINKS = KNOWN.get("collective", CollectiveParameters)
 VECTOR = KNOWN.get("vector", VectorParameters)
 H100 = rates(device("h100"), "bf16")
 SLACK = 1 + 1e-9
+UNTIMED = settings(deadline=None)
 
 size = st.integers(1, 70000).map(float)
 few = st.integers(1, 300).map(float)
@@ -71,6 +72,7 @@ def product(m: Number, n: Number, k: Number, chip: Chip) -> Array:
     return gemm_seconds(gemm_terms(Product(m, n, k), chip, GEMM))
 
 
+@UNTIMED
 @given(size, size, size)
 def test_products(m: float, n: float, k: float) -> None:
     seconds = float(product(m, n, k, H100))
@@ -79,6 +81,7 @@ def test_products(m: float, n: float, k: float) -> None:
     never_slower_on_a_better_chip(lambda chip: float(product(m, n, k, chip)))
 
 
+@UNTIMED
 @given(
     few, few, st.integers(0, 9000).map(float), heads, heads, st.sampled_from([64.0, 128.0, 256.0])
 )
@@ -93,6 +96,7 @@ def test_prefill(b: float, new: float, context: float, kv: float, group: float, 
     never_slower_on_a_better_chip(price)
 
 
+@UNTIMED
 @given(few, st.integers(1, 200000).map(float), heads, heads, st.sampled_from([64.0, 128.0, 256.0]))
 def test_decode(b: float, context: float, kv: float, group: float, e: float) -> None:
     shape = Attention(b, 1.0, context, kv * group, kv, e)
@@ -114,6 +118,7 @@ def test_visible_pairs_are_those_of_a_mask() -> None:
         assert float(visible_pairs(new, context, window)) == mask.sum()
 
 
+@UNTIMED
 @given(
     st.integers(1, 20000).map(float),
     st.sampled_from([(8.0, 2.0), (128.0, 8.0), (256.0, 8.0), (64.0, 1.0)]),
@@ -139,6 +144,7 @@ def test_experts(
     never_slower_on_a_better_chip(price)
 
 
+@UNTIMED
 @given(st.sampled_from(OPERATIONS), st.integers(1, 1 << 30).map(float), chips, st.booleans())
 def test_collectives(op: str, bytes_: float, count: float, switch: bool) -> None:
     def price(chip: Chip) -> float:
@@ -157,6 +163,7 @@ def test_the_algorithm_of_a_collective_is_recorded() -> None:
     assert ALGORITHMS[int(index[0])] == "none"
 
 
+@UNTIMED
 @given(size, size)
 def test_passes(moved: float, flops: float) -> None:
     def price(chip: Chip) -> float:
@@ -176,6 +183,7 @@ def test_arrays_give_what_numbers_give_over_shapes_and_over_chips() -> None:
     assert many.tolist() == [float(product(64.0, 4096.0, 4096.0, c)) for c in each]
 
 
+@UNTIMED
 @given(st.lists(st.floats(0, 1e3), min_size=1, max_size=4), st.floats(1, 64))
 def test_what_overlaps_takes_at_least_the_longest_and_at_most_the_sum(
     times: list[float], sharpness: float

@@ -11,7 +11,6 @@ import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from time import perf_counter
 
 import pytest
 
@@ -327,10 +326,9 @@ def test_page_opens_in_a_browser(sohu: Profile, scheme: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("device", "numerics"), [("h100", "bf16"), ("sohu", "f8e4m3")])
-def test_profile_is_quick_and_light(device: str, numerics: str) -> None:
+def test_profile_loads_no_heavy_library(device: str, numerics: str) -> None:
     given = arguments("llama-3.1-70b", device, "--mesh", "tp=8", "--numerics", numerics)
     command = [sys.executable, "-X", "importtime", "-m", "sohu", *given]
-    start = perf_counter()
     done = subprocess.run(
         command,
         cwd=PORTS.parents[1],
@@ -339,8 +337,6 @@ def test_profile_is_quick_and_light(device: str, numerics: str) -> None:
         text=True,
         check=False,
     )
-    seconds = perf_counter() - start
     assert done.returncode == 0, done.stderr[-2000:]
     loaded = {x.rsplit("|", 1)[-1].strip().split(".")[0] for x in done.stderr.splitlines()}
     assert loaded & {"torch", "transformers", "numba", "jinja2", "perfetto", "google"} == set()
-    assert seconds < 30  # 3 s on an idle machine; tests run beside others
