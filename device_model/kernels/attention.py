@@ -1,4 +1,6 @@
-"""Attention over a state: one fused operation, float32 inside and rounded once.
+"""Heads, the write to a state, and attention over it: one fused operation, float32 inside and rounded once.
+
+Packed values make `heads` and `merge` a change of shape only.
 
 For one query the order is declared: scores by `lanes`, the largest score, exponentials, their sum in eight lanes by
 distance from the first visible key, then values added key by key, and one division. It depends on positions alone, so
@@ -7,24 +9,44 @@ chunked, batched and token-by-token runs agree bit for bit. Paging is not here.
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from device_model.machine import opcodes, order
 from device_model.machine.deferred import compiled
-from device_model.machine.elementary import floats, integers, read, size_of, write
+from device_model.machine.elementary import floats, integers, octets, read, size_of, write
 from device_model.machine.vectors import LANES
 from device_model.machine.weighing import score, softmax, weigh
 from device_model.numbers.numerics import F32 as F32_TYPE
 from device_model.numbers.numerics import Array, wide
 from device_model.program.builder import Argument, Builder, kind_of
 from device_model.program.call import Call, integer, number, word
-from device_model.program.kernel import Kernel, as_first
+from device_model.program.kernel import Kernel, as_first, unchanged
 from device_model.program.places import Buffer, Fixed, Operation, StateRef
 
 GROUP = 3
 """Query heads of one key head that are computed together."""
 DEALT = 8
 """Pairs of token and key head for each thread, from which on a pair is computed by one thread."""
+
+
+def reference_heads(call: Call) -> tuple[Array, ...]:
+    """Split the last axis into heads."""
+    x = call.array(0)
+    count = integer(call.attrs, "count")
+    return (x.reshape(*x.shape[:-1], count, x.shape[-1] // count),)
+
+
+def reference_merge(call: Call) -> tuple[Array, ...]:
+    """Join heads into the last axis."""
+    x = call.array(0)
+    return (x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1]),)
+
+
+def reference_append(call: Call) -> tuple[Array, ...]:
+    """Append to a state; the executor of the plan owns states and does it."""
+    raise TypeError("append has no value without its state")
 
 
 def reference_attention(call: Call) -> tuple[Array, ...]:
@@ -102,6 +124,24 @@ def _attend(
 
 
 @compiled
+def append(
+    new: int, size: int, table: int, capacity: int, sequence: int, position: int, tokens: int,
+    outer: int, inner: int, part: int, parts: int, scratch: int,
+) -> None:  # fmt: skip
+    """Copy new[tokens, outer, inner] to its place in the states [outer, capacity, inner] of `size` bytes each."""
+    owner, place = integers(sequence, tokens), integers(position, tokens)
+    length = inner * size
+    for row in range(tokens * part // parts, tokens * (part + 1) // parts):
+        base = integers(table + 8 * owner[row], 1)[0]
+        room = integers(capacity + 8 * owner[row], 1)[0]
+        for o in range(outer):
+            source = octets(new + (row * outer + o) * length, length)
+            target = octets(base + (o * room + place[row]) * length, length)
+            for i in range(length):
+                target[i] = source[i]
+
+
+@compiled
 def attention(
     q: int, q_kind: int, keys: int, k_room: int, k_step: int, k_skip: int, values: int,
     v_room: int, v_step: int, v_skip: int, kind: int, sequence: int, position: int, length: int,
@@ -175,6 +215,18 @@ def attention(
                 write(out_at + row * wide, to, out_kind, v_size)
 
 
+def lower_append(target: Builder, operation: Operation) -> bool:
+    """Emit the write of the new rows to the state of their sequences."""
+    state, new = operation.inputs
+    if not (isinstance(state, StateRef) and isinstance(new, Buffer)) or state.dtype != new.dtype:
+        return False
+    target.emit(
+        opcodes.APPEND, target.at(new), new.dtype.itemsize, target.at(state), target.room(state),
+        target.sequence(), target.position(), target.tokens(), prod(state.outer), prod(state.inner),
+    )  # fmt: skip
+    return True
+
+
 def _entries(target: Builder, state: StateRef) -> tuple[Argument, ...]:
     """Return where a state's entries are: address, room, and the bytes of an entry and before its first column."""
     size = state.dtype.itemsize
@@ -215,4 +267,9 @@ def lower_attention(target: Builder, operation: Operation) -> bool:
     return True
 
 
-ATTENTION = Kernel(reference_attention, lower_attention, as_first)
+KERNELS: dict[str, Kernel] = {
+    "heads": Kernel(reference_heads, result=unchanged, view=True),
+    "merge": Kernel(reference_merge, result=unchanged, view=True),
+    "append": Kernel(reference_append, lower_append, unchanged),
+    "attention": Kernel(reference_attention, lower_attention, as_first),
+}

@@ -13,7 +13,6 @@ from typing import Any
 from llvmlite import ir
 
 from device_model.kernels import (
-    activations,
     attention,
     elementwise,
     layout,
@@ -23,9 +22,10 @@ from device_model.kernels import (
     norm,
     position,
     quantised,
-    recurrent,
     reduction,
     routing,
+    state,
+    unary,
 )
 from device_model.machine import opcodes
 from device_model.machine.deferred import compiled, intrinsic, signature
@@ -87,12 +87,12 @@ def _execute_more(a: Any, r: Any, part: int, parts: int, scratch: int) -> None:
     """Execute an operation that not every model has."""
     opcode = a[0]
     if opcode == opcodes.CAUSAL_CONV:
-        recurrent.causal_conv(
+        state.causal_conv(
             a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12],
             part, parts, scratch,
         )  # fmt: skip
     elif opcode == opcodes.LINEAR_ATTENTION:
-        recurrent.linear_attention(
+        state.linear_attention(
             a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13],
             a[14], a[15], part, parts, scratch,
         )  # fmt: skip
@@ -148,12 +148,12 @@ def _execute(a: Any, r: Any, part: int, parts: int, scratch: int) -> None:
             part, parts, scratch,
         )  # fmt: skip
     elif opcode == opcodes.ROPE:
-        layout.rope(
+        position.rope(
             a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11],
             part, parts, scratch,
         )  # fmt: skip
     elif opcode == opcodes.APPEND:
-        layout.append(a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], part, parts, scratch)
+        attention.append(a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], part, parts, scratch)
     elif opcode == opcodes.ATTENTION:
         attention.attention(
             a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13],
@@ -166,7 +166,7 @@ def _execute(a: Any, r: Any, part: int, parts: int, scratch: int) -> None:
             part, parts, scratch,
         )  # fmt: skip
     elif opcode == opcodes.UNARY:
-        activations.unary(
+        unary.unary(
             a[1], a[2], a[3], a[4], a[5], a[6], r[0], r[1], r[2], r[3], part, parts, scratch,
         )  # fmt: skip
     elif opcode == opcodes.COLUMNS:

@@ -1,4 +1,4 @@
-"""Arithmetic with broadcasting, and casts.
+"""Arithmetic with broadcasting, bounds, sums of rows, and casts.
 
 Each computes in float32 and rounds once. A second operand may have fewer axes (it repeats over the leading ones), a
 last axis of 1, or be a literal. Fusing several of them is not done here.
@@ -6,24 +6,26 @@ last axis of 1, or be a literal. Fusing several of them is not done here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
+from device_model.kernels.reduction import lower_reduction, reference_mean, reference_sum
+from device_model.kernels.unary import CLAMP
+from device_model.kernels.unary import lower as lower_function
 from device_model.machine import opcodes
 from device_model.machine.deferred import compiled
-from device_model.machine.elementary import floats, read, size_of, write
+from device_model.machine.elementary import CHUNK, floats, read, size_of, write
 from device_model.numbers.numerics import Array, wide
 from device_model.program.builder import Argument, Builder, kind_of
 from device_model.program.call import Call, number
-from device_model.program.kernel import Kernel, declared
+from device_model.program.kernel import Kernel, as_first, declared
 from device_model.program.places import Buffer, Fixed, Operation, Place
 
 ADD, SUBTRACT, MULTIPLY, DIVIDE, MAXIMUM, MINIMUM = 0, 1, 2, 3, 4, 5
-CHUNK = 2048
-"""Elements that are staged at a time, so that they stay in the first-level cache."""
 
 Binary = Callable[[Array, Array], Array]
 BINARIES: dict[str, tuple[int, Binary]] = {
@@ -54,6 +56,16 @@ def _second(call: Call) -> Array:
 def reference_cast(call: Call) -> tuple[Array, ...]:
     """Return the value; the executor rounds it to the declared format."""
     return (call.array(0),)
+
+
+def reference_clamp(call: Call) -> tuple[Array, ...]:
+    """Return min(max(x, low), high)."""
+    low, high = _bounds(call.number("low", -math.inf), call.number("high", math.inf))
+    return (np.minimum(np.maximum(wide(call.array(0)), low), high),)
+
+
+def _bounds(low: float, high: float) -> tuple[np.float32, np.float32]:
+    return np.float32(low), np.float32(high)
 
 
 @compiled
@@ -208,8 +220,19 @@ def lower_cast(target: Builder, operation: Operation) -> bool:
     return True
 
 
-ARITHMETIC = {
-    name: Kernel(_reference_binary(function), lower_binary)
-    for name, (_, function) in BINARIES.items()
+def lower_clamp(target: Builder, operation: Operation) -> bool:
+    """Emit sharp bounds; one that is absent is infinite."""
+    low, high = number(operation.attrs, "low", -math.inf), number(operation.attrs, "high", math.inf)
+    return lower_function(target, operation, CLAMP, low, high)
+
+
+KERNELS: dict[str, Kernel] = {
+    **{
+        name: Kernel(_reference_binary(function), lower_binary)
+        for name, (_, function) in BINARIES.items()
+    },
+    "clamp": Kernel(reference_clamp, lower_clamp, as_first),
+    "sum": Kernel(reference_sum, lower_reduction, as_first),
+    "mean": Kernel(reference_mean, lower_reduction, as_first),
+    "cast": Kernel(reference_cast, lower_cast, declared),
 }
-CAST = Kernel(reference_cast, lower_cast, declared)

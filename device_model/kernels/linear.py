@@ -137,6 +137,8 @@ def _as_table(inputs: DTypes, attrs: Mapping[str, Attr], numerics: Numerics) -> 
     return promoted(inputs, attrs, numerics) if is_float(inputs[0]) else inputs[:1]
 
 
-MATMUL = Kernel(reference_matmul, lower_matmul, declared)
-HEAD_MATMUL = Kernel(reference_head_matmul, result=as_first)
-GATHER = Kernel(reference_gather, lower_gather, _as_table)
+KERNELS: dict[str, Kernel] = {
+    "matmul": Kernel(reference_matmul, lower_matmul, declared),
+    "head_matmul": Kernel(reference_head_matmul, result=as_first),
+    "gather": Kernel(reference_gather, lower_gather, _as_table),
+}

@@ -1,4 +1,4 @@
-"""Experts: multiplying by the weights of those chosen, and adding up.
+"""Experts: multiplying by the weights of those chosen, and adding up. How they are chosen is in `routing`.
 
 Tokens are grouped by expert to share a weight's bytes; a row's sum is its own, in the
 order of `lanes`.
@@ -6,6 +6,7 @@ order of `lanes`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,16 +14,23 @@ import numpy as np
 from device_model.kernels.linear import can_read, entry, stored
 from device_model.kernels.matmul import scratch_bytes
 from device_model.kernels.quantised import lower, product
+from device_model.kernels.routing import (
+    lower_route,
+    reference_pick,
+    reference_route,
+    reference_within,
+)
 from device_model.machine import opcodes
 from device_model.machine.deferred import compiled
 from device_model.machine.elementary import floats, read, size_of, words, write
 from device_model.machine.pairs import wanted
-from device_model.numbers.numerics import Array, cast, wide
+from device_model.numbers.numerics import STORAGE, Array, Numerics, cast, wide
 from device_model.numbers.packed import Packed
 from device_model.program.builder import Builder, kind_of
 from device_model.program.call import Call
-from device_model.program.kernel import Kernel, as_first, declared
+from device_model.program.kernel import DTypes, Kernel, as_first, declared
 from device_model.program.places import Buffer, Fixed, Operation
+from dsl.graph import Attr
 
 
 def reference_expert_matmul(call: Call) -> tuple[Array, ...]:
@@ -168,5 +176,14 @@ def lower_combine(target: Builder, operation: Operation) -> bool:
     return True
 
 
-EXPERT_MATMUL = Kernel(reference_expert_matmul, lower_expert_matmul, declared)
-COMBINE = Kernel(reference_combine, lower_combine, as_first)
+def _routed(inputs: DTypes, attrs: Mapping[str, Attr], numerics: Numerics) -> DTypes:
+    return (STORAGE["i32"], numerics.promote(inputs[:1]))
+
+
+KERNELS: dict[str, Kernel] = {
+    "route": Kernel(reference_route, lower_route, _routed),
+    "expert_matmul": Kernel(reference_expert_matmul, lower_expert_matmul, declared),
+    "combine": Kernel(reference_combine, lower_combine, as_first),
+    "pick": Kernel(reference_pick, result=as_first),
+    "within": Kernel(reference_within, result=as_first),
+}

@@ -131,5 +131,7 @@ def lower_layer_norm(target: Builder, operation: Operation) -> bool:
     return _lower(target, operation, LAYER)
 
 
-RMS_NORM = Kernel(reference_rms_norm, lower_rms_norm, as_first)
-LAYER_NORM = Kernel(reference_layer_norm, lower_layer_norm, as_first)
+KERNELS: dict[str, Kernel] = {
+    "rms_norm": Kernel(reference_rms_norm, lower_rms_norm, as_first),
+    "layer_norm": Kernel(reference_layer_norm, lower_layer_norm, as_first),
+}

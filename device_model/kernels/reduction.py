@@ -11,7 +11,6 @@ from device_model.machine.vectors import F32
 from device_model.numbers.numerics import Array, wide
 from device_model.program.builder import Builder, kind_of
 from device_model.program.call import Call
-from device_model.program.kernel import Kernel, as_first
 from device_model.program.places import Buffer, Operation
 
 
@@ -60,7 +59,3 @@ def lower_reduction(target: Builder, operation: Operation) -> bool:
         target.tokens(x.elements // x.width), x.width, int(operation.op == "mean"),
     )  # fmt: skip
     return True
-
-
-SUM = Kernel(reference_sum, lower_reduction, as_first)
-MEAN = Kernel(reference_mean, lower_reduction, as_first)

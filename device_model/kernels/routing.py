@@ -6,7 +6,7 @@ Scores are taken in float64 and rounded once; ties go to the lowest index.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,10 @@ import numpy as np
 from device_model.machine import opcodes
 from device_model.machine.deferred import compiled
 from device_model.machine.elementary import floats, read, size_of, words, write
-from device_model.numbers.numerics import STORAGE, Array, Numerics, wide
+from device_model.numbers.numerics import Array, wide
 from device_model.program.builder import Builder, kind_of
 from device_model.program.call import Call, integer, number, word
-from device_model.program.kernel import DTypes, Kernel, as_first
 from device_model.program.places import Buffer, Fixed, Operation
-from dsl.graph import Attr
 
 
 def reference_route(call: Call) -> tuple[Array, ...]:
@@ -259,12 +257,3 @@ def lower_route(target: Builder, operation: Operation) -> bool:
         ),
     )  # fmt: skip
     return True
-
-
-def _routed(inputs: DTypes, attrs: Mapping[str, Attr], numerics: Numerics) -> DTypes:
-    return (STORAGE["i32"], numerics.promote(inputs[:1]))
-
-
-ROUTE = Kernel(reference_route, lower_route, _routed)
-PICK = Kernel(reference_pick, result=as_first)
-WITHIN = Kernel(reference_within, result=as_first)

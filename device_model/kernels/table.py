@@ -1,12 +1,15 @@
 """The table of kernels: one row per operation of the language.
 
-Adding an operation is adding a row. Nothing registers itself.
+Adding an operation is adding a row to the module of its area, which has the name of its area in `dsl.ops`. Nothing
+registers itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from device_model.kernels import (
-    activations,
+    activation,
     attention,
     collective,
     elementwise,
@@ -15,53 +18,21 @@ from device_model.kernels import (
     moe,
     norm,
     position,
-    recurrent,
-    reduction,
-    rotary,
-    routing,
+    state,
 )
 from device_model.program.kernel import Kernel
 
-KERNELS: dict[str, Kernel] = {
-    "gather": linear.GATHER,
-    "matmul": linear.MATMUL,
-    "head_matmul": linear.HEAD_MATMUL,
-    "rms_norm": norm.RMS_NORM,
-    "layer_norm": norm.LAYER_NORM,
-    "positions": position.POSITIONS,
-    "sinusoids": position.SINUSOIDS,
-    "alibi_slopes": position.ALIBI_SLOPES,
-    "position_scale": position.POSITION_SCALE,
-    "rope_frequencies": rotary.ROPE_FREQUENCIES,
-    "rope": layout.ROPE,
-    "heads": layout.HEADS,
-    "merge": layout.MERGE,
-    "split": layout.SPLIT,
-    "slice": layout.SLICE,
-    "concat": layout.CONCAT,
-    "column": layout.COLUMN,
-    "expert_heads": layout.EXPERT_HEADS,
-    "expert_merge": layout.EXPERT_MERGE,
-    "append": layout.APPEND,
-    "reuse": layout.REUSE,
-    "attention": attention.ATTENTION,
-    **elementwise.ARITHMETIC,
-    **activations.FUNCTIONS,
-    **activations.NUMBERED,
-    "sum": reduction.SUM,
-    "mean": reduction.MEAN,
-    "cast": elementwise.CAST,
-    "all_reduce": collective.ALONE,
-    "all_gather": collective.ALONE,
-    "reduce_scatter": collective.ALONE,
-    "shard": collective.ALONE,
-    "read": recurrent.READ,
-    "write": recurrent.WRITE,
-    "causal_conv": recurrent.CAUSAL_CONV,
-    "linear_attention": recurrent.LINEAR_ATTENTION,
-    "route": routing.ROUTE,
-    "expert_matmul": moe.EXPERT_MATMUL,
-    "combine": moe.COMBINE,
-    "pick": routing.PICK,
-    "within": routing.WITHIN,
+AREAS: Mapping[str, Mapping[str, Kernel]] = {
+    "linear": linear.KERNELS,
+    "norm": norm.KERNELS,
+    "position": position.KERNELS,
+    "attention": attention.KERNELS,
+    "elementwise": elementwise.KERNELS,
+    "activation": activation.KERNELS,
+    "layout": layout.KERNELS,
+    "moe": moe.KERNELS,
+    "state": state.KERNELS,
+    "collective": collective.KERNELS,
 }
+
+KERNELS: dict[str, Kernel] = {op: row for area in AREAS.values() for op, row in area.items()}

@@ -1,4 +1,4 @@
-"""Operations over states of fixed size: `read`, `write`, `causal_conv`, `linear_attention`.
+"""Operations over states of fixed size, `read`, `write`, `causal_conv`, `linear_attention`, and `reuse` of any.
 
 Tokens are taken one by one, and a product is rounded before it is added, so that a chunk has the bits of the whole and
 plain numpy those of compiled code. The recurrence is rounded to its state's format after every token, because that is
@@ -20,7 +20,7 @@ from device_model.machine.vectors import F32
 from device_model.numbers.numerics import Array, Numerics, cast, wide
 from device_model.program.builder import Builder, kind_of
 from device_model.program.call import Call
-from device_model.program.kernel import DTypes, Kernel
+from device_model.program.kernel import DTypes, Kernel, unchanged
 from device_model.program.places import Buffer, Fixed, Operation, StateRef
 from dsl.graph import Attr
 
@@ -40,6 +40,11 @@ def reference_write(call: Call) -> tuple[Array, ...]:
         kept = call.state(0)[sequence]
         kept[...] = cast(new[sequence], kept.dtype)
     return ()
+
+
+def reference_reuse(call: Call) -> tuple[Array, ...]:
+    """Use another layer's state; the executor of the plan owns states and does it."""
+    raise TypeError("reuse has no value without its state")
 
 
 def _present(call: Call) -> list[int]:
@@ -233,15 +238,14 @@ def lower_linear_attention(target: Builder, operation: Operation) -> bool:
     return True
 
 
-def _as_state(inputs: DTypes, attrs: Mapping[str, Attr], numerics: Numerics) -> DTypes:
-    return (inputs[0],)
-
-
 def _as_second(inputs: DTypes, attrs: Mapping[str, Attr], numerics: Numerics) -> DTypes:
     return (numerics.promote(inputs[1:2]),)
 
 
-READ = Kernel(reference_read, result=_as_state)
-WRITE = Kernel(reference_write, result=_as_second)
-CAUSAL_CONV = Kernel(reference_causal_conv, lower_causal_conv, _as_second)
-LINEAR_ATTENTION = Kernel(reference_linear_attention, lower_linear_attention, _as_second)
+KERNELS: dict[str, Kernel] = {
+    "read": Kernel(reference_read, result=unchanged),
+    "write": Kernel(reference_write, result=_as_second),
+    "reuse": Kernel(reference_reuse, result=unchanged, view=True),
+    "causal_conv": Kernel(reference_causal_conv, lower_causal_conv, _as_second),
+    "linear_attention": Kernel(reference_linear_attention, lower_linear_attention, _as_second),
+}
