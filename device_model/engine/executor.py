@@ -13,9 +13,9 @@ import numpy as np
 from device_model.engine import interpreter
 from device_model.engine.plan import Mark, Plan, last_uses
 from device_model.engine.states import Cache
-from device_model.kernels.dispatch import machine
-from device_model.kernels.table import KERNELS
-from device_model.machine import opcodes
+from device_model.kernels.dispatch import Progress, machine, silent
+from device_model.kernels.layout import SELECT
+from device_model.kernels.table import INSTRUCTIONS, KERNELS
 from device_model.machine.team import Team
 from device_model.numbers.numerics import Array, Numerics, wide
 from device_model.program.addresses import Addresses
@@ -115,7 +115,7 @@ class CompiledExecutor:
         self._plan, self._numerics, self._result, self._team = plan, numerics, result, team
         self._marks: list[tuple[int, Mark]] = []
         self._program = self._lower()
-        self._addresses = Addresses(self._program)
+        self._addresses = Addresses(self._program, INSTRUCTIONS)
         self._stops = {observing: self._find_stops(observing) for observing in (False, True)}
         self._arenas: dict[Segment, Array] = {}
         self.activation_bytes = 0
@@ -153,8 +153,8 @@ class CompiledExecutor:
             _declare(builder, selection.target, result)
             size = selection.source.elements * selection.source.dtype.itemsize
             builder.emit(
-                opcodes.SELECT, builder.at(selection.source), index,
-                builder.at(selection.target), size, builder.tokens(),
+                SELECT, source=builder.at(selection.source), index=index,
+                target=builder.at(selection.target), length=size, rows=builder.tokens(),
             )  # fmt: skip
 
     def step(
@@ -254,11 +254,9 @@ def _aligned(address: int) -> int:
     return -(-address // LINE) * LINE
 
 
-def warm_up(progress: Callable[[str], None] | None = None) -> None:
-    """Compile the machine, or load it from the disk cache; `progress` hears what is being done."""
-    if progress is not None:
-        progress("compiling kernels")
-    machine()
+def warm_up(progress: Progress = silent) -> None:
+    """Compile the machine, or load it from disk; `progress` hears which parts are being compiled."""
+    machine(progress)
 
 
 def _lower_operation(builder: Builder, operation: Operation, result: int) -> None:

@@ -13,15 +13,16 @@ from math import prod
 
 import numpy as np
 
-from device_model.machine import opcodes, order
+from device_model.machine import order
 from device_model.machine.deferred import compiled
 from device_model.machine.elementary import floats, integers, octets, read, size_of, write
 from device_model.machine.vectors import LANES
 from device_model.machine.weighing import score, softmax, weigh
 from device_model.numbers.numerics import F32 as F32_TYPE
 from device_model.numbers.numerics import Array, wide
-from device_model.program.builder import Argument, Builder, kind_of
+from device_model.program.builder import Builder, kind_of
 from device_model.program.call import Call, integer, number, word
+from device_model.program.instruction import Argument, Instruction
 from device_model.program.kernel import Kernel, as_first, unchanged
 from device_model.program.places import Buffer, Fixed, Operation, StateRef
 
@@ -141,6 +142,9 @@ def append(
                 target[i] = source[i]
 
 
+APPEND = Instruction.of("append", append)
+
+
 @compiled
 def attention(
     q: int, q_kind: int, keys: int, k_room: int, k_step: int, k_skip: int, values: int,
@@ -215,23 +219,30 @@ def attention(
                 write(out_at + row * wide, to, out_kind, v_size)
 
 
+ATTENTION = Instruction.of("attention", attention)
+
+
 def lower_append(target: Builder, operation: Operation) -> bool:
     """Emit the write of the new rows to the state of their sequences."""
     state, new = operation.inputs
     if not (isinstance(state, StateRef) and isinstance(new, Buffer)) or state.dtype != new.dtype:
         return False
     target.emit(
-        opcodes.APPEND, target.at(new), new.dtype.itemsize, target.at(state), target.room(state),
-        target.sequence(), target.position(), target.tokens(), prod(state.outer), prod(state.inner),
+        APPEND, new=target.at(new), size=new.dtype.itemsize, table=target.at(state),
+        capacity=target.room(state), sequence=target.sequence(), position=target.position(),
+        tokens=target.tokens(), outer=prod(state.outer), inner=prod(state.inner),
     )  # fmt: skip
     return True
 
 
-def _entries(target: Builder, state: StateRef) -> tuple[Argument, ...]:
+def _entries(target: Builder, name: str, state: StateRef) -> dict[str, Argument]:
     """Return where a state's entries are: address, room, and the bytes of an entry and before its first column."""
-    size = state.dtype.itemsize
+    size, letter = state.dtype.itemsize, name[0]
     skip = state.columns[0] if state.columns else 0
-    return target.at(state), target.room(state), state.inner[0] * size, skip * size
+    return {
+        name: target.at(state), f"{letter}_room": target.room(state),
+        f"{letter}_step": state.inner[0] * size, f"{letter}_skip": skip * size,
+    }  # fmt: skip
 
 
 def lower_attention(target: Builder, operation: Operation) -> bool:
@@ -253,16 +264,20 @@ def lower_attention(target: Builder, operation: Operation) -> bool:
     reach = 0 if bias is None else bias.width
     target.reserve(64 + GROUP * 4 * (size + v_size + LANES) + 4 * (reach + LANES) + 64)
     target.score_rows = max(target.score_rows, GROUP)
+    attrs = operation.attrs
     target.emit(
-        opcodes.ATTENTION, target.at(q), kind_of(q.dtype), *_entries(target, keys),
-        *_entries(target, values), kind_of(keys.dtype), target.sequence(), target.position(), target.lengths(),
-        0 if sinks is None else target.at(sinks),
-        0 if sinks is None else kind_of(sinks.array.dtype), target.at(out), kind_of(out.dtype),
-        target.tokens(), heads, kv_heads, size, v_size,
-        int(word(operation.attrs, "mask", "causal") == "causal"), integer(operation.attrs, "window", 0),
-        0 if slopes is None else target.at(slopes), integer(operation.attrs, "chunk", 0),
-        0 if bias is None else target.at(bias), 0 if bias is None else kind_of(bias.dtype), reach,
-        reals=(number(operation.attrs, "scale", size**-0.5), number(operation.attrs, "softcap", 0.0)),
+        ATTENTION, _entries(target, "keys", keys), _entries(target, "values", values),
+        q=target.at(q), q_kind=kind_of(q.dtype), kind=kind_of(keys.dtype),
+        sequence=target.sequence(), position=target.position(), length=target.lengths(),
+        sinks=0 if sinks is None else target.at(sinks),
+        sinks_kind=0 if sinks is None else kind_of(sinks.array.dtype),
+        out=target.at(out), out_kind=kind_of(out.dtype), tokens=target.tokens(), heads=heads,
+        kv_heads=kv_heads, size=size, v_size=v_size,
+        causal=int(word(attrs, "mask", "causal") == "causal"), window=integer(attrs, "window", 0),
+        slopes=0 if slopes is None else target.at(slopes), chunk=integer(attrs, "chunk", 0),
+        bias=0 if bias is None else target.at(bias),
+        bias_kind=0 if bias is None else kind_of(bias.dtype), reach=reach,
+        scale=number(attrs, "scale", size**-0.5), cap=number(attrs, "softcap", 0.0),
     )  # fmt: skip
     return True
 

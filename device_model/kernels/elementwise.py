@@ -16,12 +16,12 @@ import numpy as np
 from device_model.kernels.reduction import lower_reduction, reference_mean, reference_sum
 from device_model.kernels.unary import CLAMP
 from device_model.kernels.unary import lower as lower_function
-from device_model.machine import opcodes
 from device_model.machine.deferred import compiled
 from device_model.machine.elementary import CHUNK, floats, read, size_of, write
 from device_model.numbers.numerics import Array, wide
-from device_model.program.builder import Argument, Builder, kind_of
+from device_model.program.builder import Builder, kind_of
 from device_model.program.call import Call, number
+from device_model.program.instruction import Argument, Instruction
 from device_model.program.kernel import Kernel, as_first, declared
 from device_model.program.places import Buffer, Fixed, Operation, Place
 
@@ -80,6 +80,9 @@ def convert(
         read(source + first * size_of(kind), kind, scratch, size)
         write(scratch, target + first * size_of(target_kind), target_kind, size)
         first += size
+
+
+CONVERT = Instruction.of("convert", convert)
 
 
 @compiled
@@ -145,6 +148,9 @@ def binary(
         write(scratch, out + at * size_of(out_kind), out_kind, size)
 
 
+BINARY = Instruction.of("binary", binary)
+
+
 def lower_binary(target: Builder, operation: Operation) -> bool:
     """Emit arithmetic where the second operand is a literal or repeats."""
     a, *others = operation.inputs
@@ -160,15 +166,16 @@ def lower_binary(target: Builder, operation: Operation) -> bool:
         if isinstance(b, Fixed) and b.array.size == 1:
             literal = float(wide(b.array).reshape(()))
         else:
-            found = _spread(target, a, b)
-            if found is None:
+            repeated = _spread(target, a, b)
+            if repeated is None:
                 return False
-            spread = found
+            spread = repeated
     target.reserve(8 * CHUNK)
     target.emit(
-        opcodes.BINARY, BINARIES[operation.op][0], target.at(a), kind_of(a.dtype), spread.address,
-        spread.kind, target.at(out), kind_of(out.dtype), target.tokens(a.elements // spread.width),
-        spread.width, spread.period, int(reverse), reals=(literal,),
+        BINARY, function=BINARIES[operation.op][0], a=target.at(a), a_kind=kind_of(a.dtype),
+        b=spread.address, b_kind=spread.kind, out=target.at(out), out_kind=kind_of(out.dtype),
+        rows=target.tokens(a.elements // spread.width), width=spread.width, period=spread.period,
+        reverse=int(reverse), scalar=literal,
     )  # fmt: skip
     return True
 
@@ -214,8 +221,8 @@ def lower_cast(target: Builder, operation: Operation) -> bool:
         return False
     target.reserve(4 * CHUNK)
     target.emit(
-        opcodes.CONVERT, target.at(x), kind_of(x.dtype), target.at(out), kind_of(out.dtype),
-        target.tokens(x.elements),
+        CONVERT, source=target.at(x), kind=kind_of(x.dtype), target=target.at(out),
+        target_kind=kind_of(out.dtype), count=target.tokens(x.elements),
     )  # fmt: skip
     return True
 

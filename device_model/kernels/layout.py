@@ -9,13 +9,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from device_model.machine import opcodes
 from device_model.machine.deferred import compiled
 from device_model.machine.elementary import integers as longs
 from device_model.machine.elementary import octets
 from device_model.numbers.numerics import Array, Numerics
 from device_model.program.builder import Builder
 from device_model.program.call import Call, integer, integers
+from device_model.program.instruction import Instruction
 from device_model.program.kernel import DTypes, Kernel, unchanged
 from device_model.program.places import Buffer, Operation
 from dsl.graph import Attr
@@ -72,6 +72,9 @@ def columns(
             right[i] = left[i]
 
 
+COLUMNS = Instruction.of("columns", columns)
+
+
 @compiled
 def select(
     source: int, index: int, target: int, length: int, rows: int, part: int, parts: int,
@@ -93,15 +96,18 @@ def select(
             right[i] = left[i]
 
 
+SELECT = Instruction.of("select", select)
+
+
 def _copy(
     target: Builder, source: Buffer, skip: int, into: Buffer, offset: int, width: int
 ) -> None:
     """Emit a copy of `width` columns; offsets count elements of the last axis."""
     size = source.dtype.itemsize
     target.emit(
-        opcodes.COLUMNS, target.at(source, skip * size), source.width * size,
-        target.at(into, offset * size), into.width * size, width * size,
-        target.tokens(source.elements // source.width),
+        COLUMNS, source=target.at(source, skip * size), source_stride=source.width * size,
+        target=target.at(into, offset * size), target_stride=into.width * size,
+        length=width * size, rows=target.tokens(source.elements // source.width),
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from device_model.machine.deferred import compiled
 from device_model.machine.elementary import integers, read, size_of, words
 from device_model.machine.product import FEW_ROWS, clear, columns_of, even, row_limit, working
 from device_model.machine.vectors import F32
+from device_model.program.instruction import Instruction
 
 NUMBERS_BYTES = 8 * max(paired.BLOCK_ROWS, product.BLOCK_ROWS) // 64 * 64 + 64
 
@@ -66,6 +67,9 @@ def matmul(
         )  # fmt: skip
 
 
+MATMUL = Instruction.of("matmul", matmul)
+
+
 @compiled
 def expert_matmul(
     x: int, x_kind: int, repeats: int, choice: int, w: int, kind: int, entry: int, scales: int,
@@ -98,3 +102,6 @@ def expert_matmul(
                     out, out_kind, n, k, first, last, by_pairs, scratch,
                 )  # fmt: skip
                 count = 0
+
+
+EXPERT_MATMUL = Instruction.of("expert_matmul", expert_matmul)

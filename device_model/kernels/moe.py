@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from device_model.kernels.linear import can_read, entry, stored
-from device_model.kernels.matmul import scratch_bytes
+from device_model.kernels.matmul import EXPERT_MATMUL, scratch_bytes
 from device_model.kernels.quantised import lower, product
 from device_model.kernels.routing import (
     lower_route,
@@ -20,7 +20,6 @@ from device_model.kernels.routing import (
     reference_route,
     reference_within,
 )
-from device_model.machine import opcodes
 from device_model.machine.deferred import compiled
 from device_model.machine.elementary import floats, read, size_of, words, write
 from device_model.machine.pairs import wanted
@@ -28,6 +27,7 @@ from device_model.numbers.numerics import STORAGE, Array, Numerics, cast, wide
 from device_model.numbers.packed import Packed
 from device_model.program.builder import Builder, kind_of
 from device_model.program.call import Call
+from device_model.program.instruction import Instruction
 from device_model.program.kernel import DTypes, Kernel, as_first, declared
 from device_model.program.places import Buffer, Fixed, Operation
 from dsl.graph import Attr
@@ -94,6 +94,9 @@ def combine(
         write(scratch, out + (token * width + first) * size_of(out_kind), out_kind, count)
 
 
+COMBINE = Instruction.of("combine", combine)
+
+
 @compiled
 def finish(
     out: int, kind: int, share: int, share_kind: int, bias: int, bias_kind: int, choice: int,
@@ -118,6 +121,9 @@ def finish(
         write(scratch, out + index * n * size_of(kind), kind, n)
 
 
+EXPERT_FINISH = Instruction.of("expert_finish", finish)
+
+
 def lower_expert_matmul(target: Builder, operation: Operation) -> bool:
     """Emit the products of every token with its experts."""
     x, w, choice = operation.inputs[:3]
@@ -137,10 +143,12 @@ def lower_expert_matmul(target: Builder, operation: Operation) -> bool:
     if share is not None or bias is not None:
         target.reserve(8 * n + 64)
         target.emit(
-            opcodes.EXPERT_FINISH, target.at(out), kind_of(out.dtype),
-            0 if share is None else target.at(share), 0 if share is None else kind_of(share.dtype),
-            0 if bias is None else target.at(bias), 0 if bias is None else kind_of(bias.array.dtype),
-            target.at(choice), target.tokens(choice.width), experts, n,
+            EXPERT_FINISH, out=target.at(out), kind=kind_of(out.dtype),
+            share=0 if share is None else target.at(share),
+            share_kind=0 if share is None else kind_of(share.dtype),
+            bias=0 if bias is None else target.at(bias),
+            bias_kind=0 if bias is None else kind_of(bias.array.dtype),
+            choice=target.at(choice), rows=target.tokens(choice.width), experts=experts, n=n,
         )  # fmt: skip
     return True
 
@@ -150,14 +158,14 @@ def _emit_experts(
 ) -> None:
     experts, n, k = w.array.shape if isinstance(w, Fixed) else w.shape
     values = w.array if isinstance(w, Fixed) else w.values
-    scales = 0 if isinstance(w, Fixed) else w.scales.nbytes // experts
-    address, kind, *rest = stored(target, w).arguments
     target.reserve(scratch_bytes(k))
     target.emit(
-        opcodes.EXPERT_MATMUL, target.at(x), kind_of(x.dtype),
-        1 if len(x.shape) > 1 else choice.width, target.at(choice), address, kind,
-        values.nbytes // experts, rest[0], scales, *rest[1:], target.at(out),
-        kind_of(out.dtype), target.tokens(choice.width), experts, n, k, wanted(),
+        EXPERT_MATMUL, stored(target, w).operands, x=target.at(x), x_kind=kind_of(x.dtype),
+        repeats=1 if len(x.shape) > 1 else choice.width, choice=target.at(choice),
+        entry=values.nbytes // experts,
+        scales_entry=0 if isinstance(w, Fixed) else w.scales.nbytes // experts,
+        out=target.at(out), out_kind=kind_of(out.dtype), rows=target.tokens(choice.width),
+        experts=experts, n=n, k=k, pairs=wanted(),
     )  # fmt: skip
 
 
@@ -169,9 +177,10 @@ def lower_combine(target: Builder, operation: Operation) -> bool:
     top = y.elements // y.width
     target.reserve(8 * y.width + 4 * top + 64)
     target.emit(
-        opcodes.COMBINE, target.at(y), kind_of(y.dtype), 0 if share is None else target.at(share),
-        0 if share is None else kind_of(share.dtype), target.at(out), kind_of(out.dtype),
-        target.tokens(), top, y.width,
+        COMBINE, y=target.at(y), kind=kind_of(y.dtype),
+        share=0 if share is None else target.at(share),
+        share_kind=0 if share is None else kind_of(share.dtype), out=target.at(out),
+        out_kind=kind_of(out.dtype), tokens=target.tokens(), top=top, width=y.width,
     )  # fmt: skip
     return True
 

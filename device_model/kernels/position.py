@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from device_model.kernels.layout import COLUMNS
 from device_model.kernels.rotary import reference_rope_frequencies, rotation
-from device_model.machine import opcodes
 from device_model.machine.deferred import compiled
 from device_model.machine.elementary import CHUNK, floats, read, size_of, write
 from device_model.numbers.numerics import F32, F64, Array, Numerics, wide
 from device_model.program.builder import Builder, kind_of
 from device_model.program.call import Batch, Call, integer, number, word
+from device_model.program.instruction import Instruction
 from device_model.program.kernel import DTypes, Kernel, as_first
 from device_model.program.places import Buffer, Fixed, Operation
 from dsl.graph import Attr
@@ -118,6 +119,9 @@ def scale_rows(
             write(scratch, out + at * size_of(out_kind), out_kind, size)
 
 
+SCALE_ROWS = Instruction.of("scale_rows", scale_rows)
+
+
 @compiled
 def rope(
     x: int, kind: int, cos: int, sin: int, out: int, out_kind: int, tokens: int, heads: int,
@@ -145,6 +149,9 @@ def rope(
         write(target_at, out + row * size * size_of(out_kind), out_kind, size)
 
 
+ROPE = Instruction.of("rope", rope)
+
+
 def lower_position_scale(target: Builder, operation: Operation) -> bool:
     """Emit the product with a table of factors."""
     (x,), (out,) = operation.inputs, operation.outputs
@@ -153,8 +160,8 @@ def lower_position_scale(target: Builder, operation: Operation) -> bool:
     (factor,) = target.filled(_key(operation), lambda batch: (scales(operation.attrs, batch),), 4)
     target.reserve(4 * CHUNK)
     target.emit(
-        opcodes.SCALE_ROWS, target.at(x), kind_of(x.dtype), factor, target.at(out),
-        kind_of(out.dtype), target.tokens(), x.elements,
+        SCALE_ROWS, x=target.at(x), kind=kind_of(x.dtype), factor=factor, out=target.at(out),
+        out_kind=kind_of(out.dtype), rows=target.tokens(), width=x.elements,
     )  # fmt: skip
     return True
 
@@ -173,9 +180,9 @@ def lower_rope(target: Builder, operation: Operation) -> bool:
     cos, sin = target.filled(turned.key, turned.tables, 4 * half, 4 * half)
     target.reserve(8 * x.width)
     target.emit(
-        opcodes.ROPE, target.at(x), kind_of(x.dtype), cos, sin, target.at(out),
-        kind_of(out.dtype), target.tokens(), x.elements // x.width, x.width, 2 * half,
-        PAIRINGS[word(operation.attrs, "pairing", "half")],
+        ROPE, x=target.at(x), kind=kind_of(x.dtype), cos=cos, sin=sin, out=target.at(out),
+        out_kind=kind_of(out.dtype), tokens=target.tokens(), heads=x.elements // x.width,
+        size=x.width, width=2 * half, pairing=PAIRINGS[word(operation.attrs, "pairing", "half")],
     )  # fmt: skip
     return True
 
@@ -199,7 +206,8 @@ def _tabulated(table: Callable[[Attrs, Batch], Array], result: np.dtype[np.gener
             _key(operation), lambda batch: (table(operation.attrs, batch),), size
         )
         target.emit(
-            opcodes.COLUMNS, source, size, target.at(out), size, size, target.tokens()
+            COLUMNS, source=source, source_stride=size, target=target.at(out),
+            target_stride=size, length=size, rows=target.tokens(),
         )  # fmt: skip
         return True
 

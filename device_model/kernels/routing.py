@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from device_model.machine import opcodes
 from device_model.machine.deferred import compiled
 from device_model.machine.elementary import floats, read, size_of, words, write
 from device_model.numbers.numerics import Array, wide
 from device_model.program.builder import Builder, kind_of
 from device_model.program.call import Call, integer, number, word
+from device_model.program.instruction import Instruction
 from device_model.program.places import Buffer, Fixed, Operation
 
 
@@ -231,6 +231,9 @@ def route(
         write(chosen_at, share + token * top * size_of(share_kind), share_kind, top)
 
 
+ROUTE = Instruction.of("route", route)
+
+
 def lower_route(target: Builder, operation: Operation) -> bool:
     """Emit the choice of experts."""
     scores, bias = operation.inputs[0], operation.operand("bias")
@@ -242,18 +245,19 @@ def lower_route(target: Builder, operation: Operation) -> bool:
     count, top = scores.width, integer(operation.attrs, "top")
     score = word(operation.attrs, "score", "softmax")
     target.reserve(4 * (3 * count + top) + 64)
+    attrs = operation.attrs
     target.emit(
-        opcodes.ROUTE, target.at(scores), kind_of(scores.dtype),
-        0 if bias is None else target.at(bias), 0 if bias is None else kind_of(bias.array.dtype),
-        target.at(choice), target.at(share), kind_of(share.dtype), target.tokens(), count, top,
-        SPARSEMIXER if score == "sparsemixer" else SCORES[score][0],
-        int(word(operation.attrs, "order", "before") == "before"),
-        int(bool(operation.attrs.get("normalize", False))), integer(operation.attrs, "groups", 1),
-        integer(operation.attrs, "top_groups", 1),
-        integer(operation.attrs, "group_best", 0) or (1 if bias is None else 2),
-        reals=(
-            number(operation.attrs, "scale", 1.0), number(operation.attrs, "floor", 1e-20),
-            number(operation.attrs, "least", 0.0), 2.0 * number(operation.attrs, "jitter", 0.0),
-        ),
+        ROUTE, scores=target.at(scores), kind=kind_of(scores.dtype),
+        bias=0 if bias is None else target.at(bias),
+        bias_kind=0 if bias is None else kind_of(bias.array.dtype),
+        choice=target.at(choice), share=target.at(share), share_kind=kind_of(share.dtype),
+        tokens=target.tokens(), count=count, top=top,
+        function=SPARSEMIXER if score == "sparsemixer" else SCORES[score][0],
+        before=int(word(attrs, "order", "before") == "before"),
+        normalize=int(bool(attrs.get("normalize", False))), groups=integer(attrs, "groups", 1),
+        kept=integer(attrs, "top_groups", 1),
+        counted=integer(attrs, "group_best", 0) or (1 if bias is None else 2),
+        scale=number(attrs, "scale", 1.0), floor=number(attrs, "floor", 1e-20),
+        least=number(attrs, "least", 0.0), near=2.0 * number(attrs, "jitter", 0.0),
     )  # fmt: skip
     return True

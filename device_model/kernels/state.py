@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from device_model.machine import elementary as c
-from device_model.machine import opcodes
 from device_model.machine.deferred import compiled
 from device_model.machine.elementary import floats, integers, read, size_of, write
 from device_model.machine.vectors import F32
 from device_model.numbers.numerics import Array, Numerics, cast, wide
 from device_model.program.builder import Builder, kind_of
 from device_model.program.call import Call
+from device_model.program.instruction import Instruction
 from device_model.program.kernel import DTypes, Kernel, unchanged
 from device_model.program.places import Buffer, Fixed, Operation, StateRef
 from dsl.graph import Attr
@@ -155,6 +155,9 @@ def causal_conv(
         begin += size
 
 
+CAUSAL_CONV = Instruction.of("causal_conv", causal_conv)
+
+
 @compiled
 def linear_attention(
     state: int, state_kind: int, q: int, k: int, v: int, kind: int, decay: int, decay_kind: int,
@@ -201,6 +204,9 @@ def linear_attention(
             first = last
 
 
+LINEAR_ATTENTION = Instruction.of("linear_attention", linear_attention)
+
+
 def lower_causal_conv(target: Builder, operation: Operation) -> bool:
     """Emit a convolution with a weight."""
     state, x, w = operation.inputs
@@ -212,9 +218,10 @@ def lower_causal_conv(target: Builder, operation: Operation) -> bool:
     channels, width = w.array.shape
     target.reserve(4 * CHUNK * (2 * width + 1) + 64)
     target.emit(
-        opcodes.CAUSAL_CONV, target.at(x), kind_of(x.dtype), target.at(w), kind_of(w.array.dtype),
-        target.at(state), kind_of(state.dtype), target.at(out), kind_of(out.dtype),
-        target.sequence(), target.tokens(), channels, width,
+        CAUSAL_CONV, x=target.at(x), kind=kind_of(x.dtype), w=target.at(w),
+        w_kind=kind_of(w.array.dtype), state=target.at(state), state_kind=kind_of(state.dtype),
+        out=target.at(out), out_kind=kind_of(out.dtype), sequence=target.sequence(),
+        tokens=target.tokens(), channels=channels, width=width,
     )  # fmt: skip
     return True
 
@@ -231,9 +238,11 @@ def lower_linear_attention(target: Builder, operation: Operation) -> bool:
     heads, size, v_size = state.outer
     target.reserve(4 * (size * v_size + 2 * size + 2 * v_size) + 64)
     target.emit(
-        opcodes.LINEAR_ATTENTION, target.at(state), kind_of(state.dtype), target.at(q),
-        target.at(k), target.at(v), kind_of(q.dtype), target.at(decay), kind_of(decay.dtype),
-        target.at(out), kind_of(out.dtype), target.sequence(), target.tokens(), heads, size, v_size,
+        LINEAR_ATTENTION, state=target.at(state), state_kind=kind_of(state.dtype),
+        q=target.at(q), k=target.at(k), v=target.at(v), kind=kind_of(q.dtype),
+        decay=target.at(decay), decay_kind=kind_of(decay.dtype), out=target.at(out),
+        out_kind=kind_of(out.dtype), sequence=target.sequence(), tokens=target.tokens(),
+        heads=heads, size=size, v_size=v_size,
     )  # fmt: skip
     return True
 

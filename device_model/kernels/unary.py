@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from device_model.machine import elementary as c
-from device_model.machine import opcodes
 from device_model.machine.deferred import compiled
 from device_model.machine.elementary import CHUNK, floats, read, size_of, write
 from device_model.program.builder import Builder, kind_of
+from device_model.program.instruction import Instruction
 from device_model.program.places import Buffer, Operation
 
 SILU, GELU, GELU_TANH, RELU, SIGMOID, TANH, EXP, SOFTPLUS, SOFTCAP = 0, 1, 2, 3, 4, 5, 6, 7, 8
@@ -199,14 +199,20 @@ def unary(
         first += size
 
 
-def lower(target: Builder, operation: Operation, function: int, *numbers: float) -> bool:
+UNARY = Instruction.of("unary", unary)
+
+
+def lower(
+    target: Builder, operation: Operation, function: int, p: float = 0.0, q: float = 0.0,
+    r: float = 0.0, s: float = 0.0,
+) -> bool:  # fmt: skip
     """Emit a function with its numbers, if it has a compiled loop."""
     x, (out,) = operation.inputs[0], operation.outputs
     if function == UNCOMPILED or not (isinstance(x, Buffer) and isinstance(out, Buffer)):
         return False
     target.reserve(4 * CHUNK)
     target.emit(
-        opcodes.UNARY, function, target.at(x), kind_of(x.dtype), target.at(out),
-        kind_of(out.dtype), target.tokens(x.elements), reals=numbers,
+        UNARY, function=function, source=target.at(x), kind=kind_of(x.dtype), out=target.at(out),
+        out_kind=kind_of(out.dtype), count=target.tokens(x.elements), p=p, q=q, r=r, s=s,
     )  # fmt: skip
     return True
