@@ -15,6 +15,7 @@ from device_model.kernels.linear import can_read, entry, stored
 from device_model.kernels.matmul import EXPERT_MATMUL, scratch_bytes
 from device_model.kernels.quantised import lower, product
 from device_model.kernels.routing import (
+    lower_pick,
     lower_route,
     reference_pick,
     reference_route,
@@ -193,6 +194,6 @@ KERNELS: dict[str, Kernel] = {
     "route": Kernel(reference_route, lower_route, _routed),
     "expert_matmul": Kernel(reference_expert_matmul, lower_expert_matmul, declared),
     "combine": Kernel(reference_combine, lower_combine, as_first),
-    "pick": Kernel(reference_pick, result=as_first),
+    "pick": Kernel(reference_pick, lower_pick, as_first),
     "within": Kernel(reference_within, result=as_first),
 }

@@ -107,8 +107,11 @@ SCORES: dict[str, tuple[int, Callable[[Array], Array]]] = {
 
 
 def reference_pick(call: Call) -> tuple[Array, ...]:
-    """Return the scores of what was chosen."""
-    return (np.take_along_axis(call.array(0), call.array(1).astype(np.int64), axis=-1),)
+    """Return the scores of what was chosen; what names no expert has 0."""
+    scores, choice = call.array(0), call.array(1).astype(np.int64)
+    known = np.clip(choice, 0, scores.shape[-1] - 1)
+    taken = np.take_along_axis(scores, known, axis=-1)
+    return (np.where(choice == known, taken, np.zeros_like(taken)),)
 
 
 def reference_within(call: Call) -> tuple[Array, ...]:
@@ -234,6 +237,27 @@ def route(
 ROUTE = Instruction.of("route", route)
 
 
+@compiled
+def pick(
+    scores: int, kind: int, choice: int, out: int, out_kind: int, tokens: int, count: int, top: int,
+    part: int, parts: int, scratch: int,
+) -> None:  # fmt: skip
+    """Copy scores[tokens, count] at choice[tokens, top] int32 to out[tokens, top]; what names no expert has 0."""
+    row = floats(scratch, top)
+    for token in range(tokens * part // parts, tokens * (part + 1) // parts):
+        ids = words(choice + 4 * token * top, top)
+        for t in range(top):
+            expert = np.int64(ids[t])
+            if 0 <= expert < count:
+                read(scores + (token * count + expert) * size_of(kind), kind, scratch + 4 * t, 1)
+            else:
+                row[t] = np.float32(0.0)
+        write(scratch, out + token * top * size_of(out_kind), out_kind, top)
+
+
+PICK = Instruction.of("pick", pick)
+
+
 def lower_route(target: Builder, operation: Operation) -> bool:
     """Emit the choice of experts."""
     scores, bias = operation.inputs[0], operation.operand("bias")
@@ -259,5 +283,19 @@ def lower_route(target: Builder, operation: Operation) -> bool:
         counted=integer(attrs, "group_best", 0) or (1 if bias is None else 2),
         scale=number(attrs, "scale", 1.0), floor=number(attrs, "floor", 1e-20),
         least=number(attrs, "least", 0.0), near=2.0 * number(attrs, "jitter", 0.0),
+    )  # fmt: skip
+    return True
+
+
+def lower_pick(target: Builder, operation: Operation) -> bool:
+    """Emit a copy of the scores of what was chosen."""
+    (scores, choice), (out,) = operation.inputs, operation.outputs
+    if not (isinstance(scores, Buffer) and isinstance(choice, Buffer) and isinstance(out, Buffer)):
+        return False
+    target.reserve(4 * choice.width)
+    target.emit(
+        PICK, scores=target.at(scores), kind=kind_of(scores.dtype), choice=target.at(choice),
+        out=target.at(out), out_kind=kind_of(out.dtype), tokens=target.tokens(),
+        count=scores.width, top=choice.width,
     )  # fmt: skip
     return True

@@ -48,7 +48,7 @@ PARTS: Mapping[str, tuple[Instruction, ...]] = {
     "attention": (attention.ATTENTION, attention.APPEND),
     "low-precision products": (quantised.QUANTISED_MATMUL, quantised.QUANTISE),
     "functions": (unary.UNARY, elementwise.BINARY, elementwise.CONVERT),
-    "experts": (routing.ROUTE, moe.COMBINE, moe.EXPERT_FINISH),
+    "experts": (routing.ROUTE, routing.PICK, moe.COMBINE, moe.EXPERT_FINISH),
     "recurrences": (state.LINEAR_ATTENTION, state.CAUSAL_CONV),
     "rows": (
         norm.NORM, position.ROPE, position.SCALE_ROWS, reduction.REDUCE, linear.GATHER,
