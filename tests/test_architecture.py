@@ -71,7 +71,6 @@ LONG_FUNCTIONS = {
     "device_model/cost/attention.py decode_terms": 72,
     "device_model/kernels/attention.py attention": 71,
     "device_model/machine/lanes.py dots": 69,
-    "device_model/engine/executor.py step": 62,
 }
 MAX_PARAMETERS = 12
 # Compiled code takes positions only; its widest function may only become narrower.

@@ -145,6 +145,9 @@ def append(
 APPEND = Instruction.of("append", append)
 
 
+# keys and values point, for each sequence, at [kv_heads, room, step bytes], of which columns start at skip. sequence
+# and position are [tokens] int64, length is [sequences]. sinks[heads], slopes[heads] float32 and
+# bias[tokens, heads, reach] are 0 where there are none.
 @compiled
 def attention(
     q: int, q_kind: int, keys: int, k_room: int, k_step: int, k_skip: int, values: int,
@@ -153,7 +156,7 @@ def attention(
     kv_heads: int, size: int, v_size: int, causal: int, window: int, slopes: int, chunk: int,
     bias: int, bias_kind: int, reach: int, scale: float, cap: float, part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Attend for this part's (token, key head) pairs.
+    """Attend for this part's (token, key head) pairs: q[tokens, heads, size] to out[tokens, heads, v_size].
 
     Many are dealt out one by one, as later tokens see more. Of few, each part has as many query heads.
     """

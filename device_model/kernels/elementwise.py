@@ -73,7 +73,7 @@ def convert(
     source: int, kind: int, target: int, target_kind: int, count: int,
     part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Copy this part's elements to another format."""
+    """Copy this part of source[count] kind to target[count] target_kind."""
     first, last = count * part // parts, count * (part + 1) // parts
     while first < last:
         size = min(CHUNK, last - first)
@@ -87,7 +87,7 @@ CONVERT = Instruction.of("convert", convert)
 
 @compiled
 def _choose(left: Array, right: Array, count: int, larger: bool) -> None:
-    """Keep the larger, or the smaller, of two numbers; NaN where one is."""
+    """Keep the larger, or the smaller, of left[count] and right[count] in left; NaN where one is."""
     for i in range(count):
         taken = left[i] > right[i] if larger else left[i] < right[i]
         kept = left[i] if taken or np.isnan(left[i]) else right[i]
@@ -96,6 +96,7 @@ def _choose(left: Array, right: Array, count: int, larger: bool) -> None:
 
 @compiled
 def _combine(function: int, left: Array, right: Array, count: int) -> None:
+    """Replace left[count] by a function of it and right[count]."""
     if function == ADD:
         for i in range(count):
             left[i] = left[i] + right[i]
@@ -117,9 +118,10 @@ def binary(
     function: int, a: int, a_kind: int, b: int, b_kind: int, out: int, out_kind: int, rows: int,
     width: int, period: int, reverse: int, scalar: float, part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Combine this part's rows.
+    """Combine this part's rows: a[rows, width] a_kind with b b_kind or a scalar to out[rows, width] out_kind.
 
-    `b` repeats every `period` rows, has one number a row where that is 0, and is a literal where its address is 0.
+    `b`[period, width] repeats every `period` rows, has one number a row where that is 0, and is a literal where its
+    address is 0.
     """
     right_at = scratch + 4 * CHUNK
     left, right = floats(scratch, CHUNK), floats(right_at, CHUNK)

@@ -62,7 +62,7 @@ def columns(
     source: int, source_stride: int, target: int, target_stride: int, length: int, rows: int,
     part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Copy `length` bytes of each of this part's rows."""
+    """Copy this part's rows: source[rows, source_stride] to target[rows, target_stride], `length` bytes each."""
     for row in range(rows * part // parts, rows * (part + 1) // parts):
         left, right = (
             octets(source + row * source_stride, length),
@@ -80,7 +80,7 @@ def select(
     source: int, index: int, target: int, length: int, rows: int, part: int, parts: int,
     scratch: int,
 ) -> None:  # fmt: skip
-    """Move the rows that an index names, `length` bytes each, to the front; one thread does it in order.
+    """Move source[index[rows]] to target[rows], `length` bytes each; one thread does it in order.
 
     A row never moves up, so that the target may overlap the source.
     """

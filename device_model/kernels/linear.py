@@ -65,7 +65,7 @@ def gather(
     table: int, kind: int, ids: int, out: int, out_kind: int, rows: int, width: int,
     part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Copy this part's rows of a table."""
+    """Copy this part's rows: table[.., width] kind at ids[rows] int32 to out[rows, width] out_kind."""
     from_ids = words(ids, rows)
     for row in range(rows * part // parts, rows * (part + 1) // parts):
         source = table + np.int64(from_ids[row]) * width * size_of(kind)

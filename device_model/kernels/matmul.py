@@ -52,7 +52,7 @@ def matmul(
     table: int, rounds: int, out: int, out_kind: int, rows: int, n: int, k: int, pairs: int,
     part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Compute this part's columns of a product."""
+    """Compute this part's columns of out[rows, n] = x[rows, k] times w[n, k], as `kind` stores it."""
     first, last = columns_of(n, part, parts)
     by_pairs = paired.takes(pairs, x_kind, kind, rounds)
     block = even(rows, paired.row_limit(k) if by_pairs else row_limit(k))
@@ -77,7 +77,7 @@ def expert_matmul(
     out_kind: int, rows: int, experts: int, n: int, k: int, pairs: int, part: int, parts: int,
     scratch: int,
 ) -> None:  # fmt: skip
-    """Compute this part's columns of each row's product with its expert; `repeats` rows share a row of x.
+    """Compute this part's columns of out[rows, n] = x[rows / repeats, k] times w[choice[rows], n, k].
 
     A row that names no expert gives zeros.
     `entry` and `scales_entry` are the bytes of one expert's weight and scales.

@@ -76,7 +76,10 @@ def combine(
     y: int, kind: int, share: int, share_kind: int, out: int, out_kind: int, tokens: int,
     top: int, width: int, part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Add this part's columns of the experts' results, in the order in which they were chosen; a share of 0 is none."""
+    """Add this part's columns of y[tokens, top, width] times share[tokens, top] over `top`, into out[tokens, width].
+
+    They are added in the order in which they were chosen; an address of 0 is no share.
+    """
     first, last = width * part // parts, width * (part + 1) // parts
     count = last - first
     row_at, share_at = scratch + 4 * count, scratch + 8 * count
@@ -103,7 +106,7 @@ def finish(
     out: int, kind: int, share: int, share_kind: int, bias: int, bias_kind: int, choice: int,
     rows: int, experts: int, n: int, part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Multiply this part's rows of an expert product by their shares, and add the bias of their expert, in place."""
+    """Multiply this part of out[rows, n] by share[rows] and add bias[experts, n] of its choice[rows], in place."""
     bias_at = scratch + 4 * n
     row, extra, chosen = floats(scratch, n), floats(bias_at, n), words(choice, rows)
     one = floats(bias_at + 4 * n, 1)

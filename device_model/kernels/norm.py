@@ -53,7 +53,10 @@ def norm(
     rows: int, width: int, mode: int, groups: int, eps: float, offset: float,
     part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Normalise this part's rows; `w` and `b`, 0 where there is none, have a row for each of `groups` in turn."""
+    """Normalise this part's rows: x[rows, width] kind to out[rows, width] out_kind.
+
+    w[groups, width] and b[groups, width], 0 where there is none, have a row for each of `groups` in turn.
+    """
     sums = floats(scratch, 16)
     weight_at = scratch + 64
     bias_at = weight_at + 4 * width

@@ -107,7 +107,7 @@ def scale_rows(
     x: int, kind: int, factor: int, out: int, out_kind: int, rows: int, width: int,
     part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Multiply this part's rows by a number each."""
+    """Multiply this part of x[rows, width] kind by factor[rows] float32 into out[rows, width] out_kind."""
     by, staged = floats(factor, rows), floats(scratch, CHUNK)
     for row in range(rows * part // parts, rows * (part + 1) // parts):
         for start in range(0, width, CHUNK):
@@ -127,7 +127,7 @@ def rope(
     x: int, kind: int, cos: int, sin: int, out: int, out_kind: int, tokens: int, heads: int,
     size: int, width: int, pairing: int, part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Rotate this part's rows of x[tokens, heads, size]."""
+    """Rotate this part of x[tokens, heads, size] by cos and sin[tokens, width / 2] float32 into out, of x's shape."""
     half = width // 2
     target_at = scratch + 4 * size
     source, target = floats(scratch, size), floats(target_at, size)

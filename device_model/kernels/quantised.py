@@ -132,7 +132,10 @@ def quantise(
     x: int, x_kind: int, q: int, scales: int, rows: int, k: int, scaling: int, exponent: int,
     mantissa: int, most: float, beyond: float, part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Write this part's rows as float32 numbers of a low precision; without a mantissa they are only widened."""
+    """Write this part of x[rows, k] x_kind as q[rows, k] and scales[rows], float32 numbers of a low precision.
+
+    Without a mantissa they are only widened.
+    """
     found = floats(scales, rows)
     top_number, past = np.float32(most), np.float32(beyond)
     run = MX_BLOCK if scaling in (BY_BLOCK, BY_BLOCK_UP) else max(k, 1)
@@ -267,7 +270,7 @@ def matmul(
     rounds: int, column_scales: int, out: int, out_kind: int, rows: int, experts: int, n: int,
     k: int, chunk: int, keep: int, drop: int, part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Compute this part's columns of a product or, with experts, of each row's product with its expert.
+    """Compute this part's columns of out[rows, n] = q[rows / repeats, k] times w[n, k] or w[choice, n, k].
 
     A row that names no expert gives zeros. `repeats` rows of the result share a row of q. `entry` and `scales_entry`
     are the bytes of one expert's weight and scales.

@@ -34,7 +34,7 @@ def reduce(
     x: int, kind: int, out: int, out_kind: int, rows: int, width: int, divided: int,
     part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Add up this part's rows."""
+    """Add up this part's rows: x[rows, width] kind to out[rows, 1] out_kind, a mean where `divided`."""
     sums = floats(scratch, 16)
     row_at = scratch + 64
     ones_at = row_at + 4 * width

@@ -193,7 +193,10 @@ def route(
     kept: int, counted: int, scale: float, floor: float, least: float, near: float,
     part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Choose the experts of this part's tokens and their shares."""
+    """Choose experts for this part of scores[tokens, count]: choice[tokens, top] int32 and share[tokens, top].
+
+    bias[count], 0 where there is none, is added to what is ranked.
+    """
     ranked_at, extra_at = scratch + 4 * count, scratch + 8 * count
     chosen_at = extra_at + 4 * count
     p, ranked, extra = floats(scratch, count), floats(ranked_at, count), floats(extra_at, count)

@@ -108,7 +108,10 @@ def causal_conv(
     x: int, kind: int, w: int, w_kind: int, state: int, state_kind: int, out: int, out_kind: int,
     sequence: int, tokens: int, channels: int, width: int, part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Convolve this part's channels of all tokens, with the last `width` - 1 tokens before them in the state."""
+    """Convolve this part's channels: x[tokens, channels] with w[channels, width] into out[tokens, channels].
+
+    The state of a sequence is [channels, width - 1]: the tokens before the new ones.
+    """
     owner = integers(sequence, tokens)
     taps = floats(scratch, width * CHUNK)
     line_at = scratch + 4 * width * CHUNK
@@ -164,7 +167,11 @@ def linear_attention(
     out: int, out_kind: int, sequence: int, tokens: int, heads: int, size: int, v_size: int,
     part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Run the recurrence of this part's heads over all tokens."""
+    """Run the recurrence of this part's heads over all tokens.
+
+    q and k[tokens, heads, size], v[tokens, heads, v_size] kind, decay[tokens, heads]; out[tokens, heads, v_size]; the
+    state of a sequence is [heads, size, v_size].
+    """
     owner = integers(sequence, tokens)
     memory = floats(scratch, size * v_size)
     q_at = scratch + 4 * size * v_size

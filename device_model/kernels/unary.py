@@ -189,7 +189,7 @@ def unary(
     function: int, source: int, kind: int, out: int, out_kind: int, count: int, p: float,
     q: float, r: float, s: float, part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Apply a function with up to four numbers to this part's elements."""
+    """Apply a function with up to four numbers to this part of source[count] kind, into out[count] out_kind."""
     first, last = count * part // parts, count * (part + 1) // parts
     while first < last:
         size = min(CHUNK, last - first)
