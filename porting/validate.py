@@ -99,13 +99,13 @@ def validate(
     A device computes with its own accumulators.
     """
     chosen = [numerics_named(name, on) for name in numerics]
-    with stage(COMPILING):
-        compile_kernels(progress)
     with stage("reference float64"):
         truth_model = Reference.load(directory, "float64", progress)
         rows = sample_rows(truth_model.vocab_size)
         truth = truth_model.logits([r.tolist() for r in rows], hidden=True, progress=progress)
         del truth_model
+    with stage(COMPILING):
+        compile_kernels(progress)
     cases: list[Case] = []
     layers: list[LayerError] = []
     notes: list[str] = []
@@ -123,10 +123,12 @@ def validate(
 
 
 def compile_kernels(progress: Progress) -> None:
-    """Compile the device model's kernels, or load them from the cache; the first run takes a while and says so."""
-    progress(COMPILING, 0, 1)
-    warm_up()
-    progress(COMPILING, 1, 1)
+    """Compile the device model's kernels, or load them from the cache; the first run says how far it is."""
+
+    def advance(parts: str, done: int, total: int) -> None:
+        progress(f"{COMPILING}: {parts}" if parts else COMPILING, done, total)
+
+    warm_up(advance)
 
 
 def sample_rows(vocab_size: int) -> tuple[Tokens, ...]:

@@ -70,7 +70,6 @@ MAX_FUNCTION = 60
 LONG_FUNCTIONS = {
     "device_model/kernels/attention.py attention": 71,
     "device_model/machine/lanes.py dots": 69,
-    "device_model/engine/executor.py step": 62,
 }
 MAX_PARAMETERS = 12
 # Compiled code takes positions only; its widest function may only become narrower.

@@ -45,8 +45,8 @@ class Engine:
         kernels: Kernels = "fast",
         threads: int | None = None,
     ) -> None:
-        found = numerics_named(numerics) if isinstance(numerics, str) else numerics
-        self.graph, self.numerics, self.kernels = graph, found, kernels
+        self.graph, self.kernels = graph, kernels
+        self.numerics = numerics_named(numerics) if isinstance(numerics, str) else numerics
         self.plan: Plan = plan(graph, reader, self.numerics)
         self._team = Team(machine(), threads) if kernels == "fast" else None
 

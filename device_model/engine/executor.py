@@ -13,9 +13,10 @@ import numpy as np
 from device_model.engine import interpreter
 from device_model.engine.plan import Mark, Plan, last_uses
 from device_model.engine.states import Cache
-from device_model.kernels.dispatch import machine
-from device_model.kernels.table import KERNELS
-from device_model.machine import opcodes
+from device_model.engine.stepping import LINE, StepLayout, StepMemory, aligned, step_layout
+from device_model.kernels.dispatch import Progress, machine, silent
+from device_model.kernels.layout import SELECT
+from device_model.kernels.table import INSTRUCTIONS, KERNELS
 from device_model.machine.team import Team
 from device_model.numbers.numerics import Array, Numerics, wide
 from device_model.program.addresses import Addresses
@@ -30,9 +31,6 @@ from device_model.program.builder import (
 )
 from device_model.program.call import Batch
 from device_model.program.places import Buffer, Operation, Place
-
-LINE = 64
-"""Arenas start at a cache line."""
 
 Observe: TypeAlias = Callable[[int, tuple[Array, ...]], None]
 
@@ -114,8 +112,8 @@ class CompiledExecutor:
     def __init__(self, plan: Plan, numerics: Numerics, result: Place, team: Team) -> None:
         self._plan, self._numerics, self._result, self._team = plan, numerics, result, team
         self._marks: list[tuple[int, Mark]] = []
-        self._program = self._lower()
-        self._addresses = Addresses(self._program)
+        self._code = self._lower()
+        self._addresses = Addresses(self._code, INSTRUCTIONS)
         self._stops = {observing: self._find_stops(observing) for observing in (False, True)}
         self._arenas: dict[Segment, Array] = {}
         self.activation_bytes = 0
@@ -153,8 +151,8 @@ class CompiledExecutor:
             _declare(builder, selection.target, result)
             size = selection.source.elements * selection.source.dtype.itemsize
             builder.emit(
-                opcodes.SELECT, builder.at(selection.source), index,
-                builder.at(selection.target), size, builder.tokens(),
+                SELECT, source=builder.at(selection.source), index=index,
+                target=builder.at(selection.target), length=size, rows=builder.tokens(),
             )  # fmt: skip
 
     def step(
@@ -162,80 +160,60 @@ class CompiledExecutor:
         observe: Observe | None,
     ) -> Array:  # fmt: skip
         """Return the result of the wanted tokens."""
-        program = self._program
-        counts = np.zeros(len(Segment), np.int64)
-        counts[Segment.BODY], counts[Segment.HEAD] = len(batch.positions), len(wanted)
-        counts[Segment.OUTPUT], counts[Segment.TABLES] = len(wanted), 8 * len(cache.lengths)
-        counts[Segment.SEQUENCES] = len(cache.lengths)
-        counts[Segment.STEP], counts[Segment.WANTED] = counts[Segment.BODY], counts[Segment.HEAD]
-        output = np.empty(0, np.uint8)
-        if isinstance(self._result, Buffer):
-            output = np.empty((len(wanted), *self._result.shape), self._result.dtype)
-        bases = np.zeros(len(Segment), np.int64)
-        sizes = {r: n * int(counts[r]) for r, n in program.bytes_per_token.items()}
-        beneath = _aligned(program.beneath_head * int(counts[Segment.BODY]))
-        head = beneath + sizes.get(Segment.HEAD, 0)
-        body = sizes.get(Segment.BODY, 0)
-        self.activation_bytes = max(body, head + output.nbytes) + sizes.get(Segment.SEQUENCES, 0)
-        bases[Segment.BODY] = self._arena(Segment.BODY, max(body, head))
-        bases[Segment.HEAD] = bases[Segment.BODY] + beneath
-        self._arenas[Segment.HEAD] = self._arenas[Segment.BODY]
-        for segment in (Segment.SEQUENCES, Segment.STEP, Segment.WANTED):
-            bases[segment] = self._arena(segment, sizes.get(segment, 0))
-        bases[Segment.TABLES] = cache.table.ctypes.data
-        bases[Segment.OUTPUT] = output.ctypes.data
-        code, reals = self._addresses.bind(bases, counts), self._addresses.reals
-
-        def at(index: int, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
-            segment = program.spaces[index].segment
-            count = int(counts[segment])
-            if segment is Segment.OUTPUT:
-                return output.reshape(count, *shape)
-            first = program.address(index, bases, counts) - self._arenas[segment].ctypes.data
-            size = count * int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-            view = self._arenas[segment][first : first + size].view(dtype)
-            return view.reshape(count, *shape)
-
-        def read(place: Buffer) -> Array:
-            return at(place.index, place.shape, place.dtype)
-
-        def write(place: Buffer, array: Array) -> None:
-            at(place.index, place.shape, place.dtype)[...] = array
-
+        layout = step_layout(self._code, self._result, batch, len(wanted))
+        self.activation_bytes = layout.activation_bytes
+        memory = self._place(layout, cache)
         for place, array in zip(self._plan.inputs, inputs, strict=True):
-            write(place, array.astype(place.dtype, copy=False))
-        self._fill(at, batch, wanted)
-        scratch = program.scratch
-        if program.score_rows:
-            scratch += program.score_rows * 4 * (int(cache.lengths.max()) + 64)
+            memory.write(place, array.astype(place.dtype, copy=False))
+        self._fill(memory, batch, wanted)
+        self._run(memory, batch, cache, observe)
+        return _read(self._result, memory.read)
+
+    def _place(self, layout: StepLayout, cache: Cache) -> StepMemory:
+        """Give every segment of the step its memory; arenas stay from step to step."""
+        bases = np.zeros(len(Segment), np.int64)
+        for segment, size in layout.sizes.items():
+            bases[segment] = self._arena(segment, size)
+        bases[Segment.HEAD] = bases[Segment.BODY] + layout.beneath
+        self._arenas[Segment.HEAD] = self._arenas[Segment.BODY]
+        output = np.empty(layout.output_bytes, np.uint8)
+        bases[Segment.TABLES], bases[Segment.OUTPUT] = cache.table.ctypes.data, output.ctypes.data
+        arenas = {**self._arenas, Segment.OUTPUT: output}
+        return StepMemory(self._code, bases, layout.counts, arenas)
+
+    def _fill(self, memory: StepMemory, batch: Batch, wanted: Array) -> None:
+        """Write what instructions look up: where tokens stand, whose results are wanted, tables per token."""
+        long = np.dtype(np.int64)
+        for index, values in ((SEQUENCE, batch.slots), (POSITION, batch.positions)):
+            if index in self._code.offsets:
+                memory.at(index, (), long)[...] = values
+        memory.at(SELECTION, (), long)[...] = wanted
+        for table in self._code.tables:
+            for buffer, array in zip(table.buffers, table.fill(batch), strict=True):
+                memory.at(buffer, array.shape[1:], array.dtype)[...] = array
+
+    def _run(self, memory: StepMemory, batch: Batch, cache: Cache, observe: Observe | None) -> None:
+        """Run the machine from stop to stop; at each an observer looks or a reference computes."""
+        words, reals = self._addresses.bind(memory.bases, memory.counts), self._addresses.reals
+        scratch = self._code.scratch
+        if self._code.score_rows:
+            scratch += self._code.score_rows * 4 * (int(cache.lengths.max()) + 64)
         start = 0
         for stop, mark in self._stops[observe is not None]:
-            self._team.run(code, reals, start, stop, scratch)
+            self._team.run(words, reals, start, stop, scratch)
             start = stop
             if isinstance(mark, Mark):
-                _observe(observe, mark, read)
+                _observe(observe, mark, memory.read)
             elif mark is not None:
-                interpreter.run(mark, read, write, cache, batch, self._numerics)
+                interpreter.run(mark, memory.read, memory.write, cache, batch, self._numerics)
                 start = stop + 1
-        self._team.run(code, reals, start, len(program.steps), scratch)
-        return _read(self._result, read)
-
-    def _fill(self, at: Callable[..., Array], batch: Batch, wanted: Array) -> None:
-        long = np.dtype(np.int64)
-        program = self._program
-        for index, values in ((SEQUENCE, batch.slots), (POSITION, batch.positions)):
-            if index in program.offsets:
-                at(index, (), long)[...] = values
-        at(SELECTION, (), long)[...] = wanted
-        for table in program.tables:
-            for buffer, array in zip(table.buffers, table.fill(batch), strict=True):
-                at(buffer, array.shape[1:], array.dtype)[...] = array
+        self._team.run(words, reals, start, len(self._code.steps), scratch)
 
     def _find_stops(self, observing: bool) -> list[tuple[int, Mark | Operation | None]]:
         """Return where the machine pauses, and for what."""
         stops: list[tuple[int, Mark | Operation | None]] = [
             (number, step.operation)
-            for number, step in enumerate(self._program.steps)
+            for number, step in enumerate(self._code.steps)
             if isinstance(step, Uncompiled)
         ]
         if observing:
@@ -247,18 +225,12 @@ class CompiledExecutor:
         held = self._arenas.get(segment)
         if held is None or len(held) < size + LINE:
             self._arenas[segment] = held = np.zeros(size + LINE, np.uint8)
-        return _aligned(int(held.ctypes.data))
+        return aligned(int(held.ctypes.data))
 
 
-def _aligned(address: int) -> int:
-    return -(-address // LINE) * LINE
-
-
-def warm_up(progress: Callable[[str], None] | None = None) -> None:
-    """Compile the machine, or load it from the disk cache; `progress` hears what is being done."""
-    if progress is not None:
-        progress("compiling kernels")
-    machine()
+def warm_up(progress: Progress = silent) -> None:
+    """Compile the machine, or load it from disk; `progress` hears which parts are being compiled."""
+    machine(progress)
 
 
 def _lower_operation(builder: Builder, operation: Operation, result: int) -> None:

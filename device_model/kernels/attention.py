@@ -1,4 +1,6 @@
-"""Attention over a state: one fused operation, float32 inside and rounded once.
+"""Heads, the write to a state, and attention over it: one fused operation, float32 inside and rounded once.
+
+Packed values make `heads` and `merge` a change of shape only.
 
 For one query the order is declared: scores by `lanes`, the largest score, exponentials, their sum in eight lanes by
 distance from the first visible key, then values added key by key, and one division. It depends on positions alone, so
@@ -7,24 +9,45 @@ chunked, batched and token-by-token runs agree bit for bit. Paging is not here.
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
-from device_model.machine import opcodes, order
+from device_model.machine import order
 from device_model.machine.deferred import compiled
-from device_model.machine.elementary import floats, integers, read, size_of, write
+from device_model.machine.elementary import floats, integers, octets, read, size_of, write
 from device_model.machine.vectors import LANES
 from device_model.machine.weighing import score, softmax, weigh
 from device_model.numbers.numerics import F32 as F32_TYPE
 from device_model.numbers.numerics import Array, wide
-from device_model.program.builder import Argument, Builder, kind_of
+from device_model.program.builder import Builder, kind_of
 from device_model.program.call import Call, integer, number, word
-from device_model.program.kernel import Kernel, as_first
+from device_model.program.instruction import Argument, Instruction
+from device_model.program.kernel import Kernel, as_first, unchanged
 from device_model.program.places import Buffer, Fixed, Operation, StateRef
 
 GROUP = 3
 """Query heads of one key head that are computed together."""
 DEALT = 8
 """Pairs of token and key head for each thread, from which on a pair is computed by one thread."""
+
+
+def reference_heads(call: Call) -> tuple[Array, ...]:
+    """Split the last axis into heads."""
+    x = call.array(0)
+    count = integer(call.attrs, "count")
+    return (x.reshape(*x.shape[:-1], count, x.shape[-1] // count),)
+
+
+def reference_merge(call: Call) -> tuple[Array, ...]:
+    """Join heads into the last axis."""
+    x = call.array(0)
+    return (x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1]),)
+
+
+def reference_append(call: Call) -> tuple[Array, ...]:
+    """Append to a state; the executor of the plan owns states and does it."""
+    raise TypeError("append has no value without its state")
 
 
 def reference_attention(call: Call) -> tuple[Array, ...]:
@@ -102,6 +125,30 @@ def _attend(
 
 
 @compiled
+def append(
+    new: int, size: int, table: int, capacity: int, sequence: int, position: int, tokens: int,
+    outer: int, inner: int, part: int, parts: int, scratch: int,
+) -> None:  # fmt: skip
+    """Copy new[tokens, outer, inner] to its place in the states [outer, capacity, inner] of `size` bytes each."""
+    owner, place = integers(sequence, tokens), integers(position, tokens)
+    length = inner * size
+    for row in range(tokens * part // parts, tokens * (part + 1) // parts):
+        base = integers(table + 8 * owner[row], 1)[0]
+        room = integers(capacity + 8 * owner[row], 1)[0]
+        for o in range(outer):
+            source = octets(new + (row * outer + o) * length, length)
+            target = octets(base + (o * room + place[row]) * length, length)
+            for i in range(length):
+                target[i] = source[i]
+
+
+APPEND = Instruction.of("append", append)
+
+
+# keys and values point, for each sequence, at [kv_heads, room, step bytes], of which columns start at skip. sequence
+# and position are [tokens] int64, length is [sequences]. sinks[heads], slopes[heads] float32 and
+# bias[tokens, heads, reach] are 0 where there are none.
+@compiled
 def attention(
     q: int, q_kind: int, keys: int, k_room: int, k_step: int, k_skip: int, values: int,
     v_room: int, v_step: int, v_skip: int, kind: int, sequence: int, position: int, length: int,
@@ -109,7 +156,7 @@ def attention(
     kv_heads: int, size: int, v_size: int, causal: int, window: int, slopes: int, chunk: int,
     bias: int, bias_kind: int, reach: int, scale: float, cap: float, part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Attend for this part's (token, key head) pairs.
+    """Attend for this part's (token, key head) pairs: q[tokens, heads, size] to out[tokens, heads, v_size].
 
     Many are dealt out one by one, as later tokens see more. Of few, each part has as many query heads.
     """
@@ -175,11 +222,30 @@ def attention(
                 write(out_at + row * wide, to, out_kind, v_size)
 
 
-def _entries(target: Builder, state: StateRef) -> tuple[Argument, ...]:
+ATTENTION = Instruction.of("attention", attention)
+
+
+def lower_append(target: Builder, operation: Operation) -> bool:
+    """Emit the write of the new rows to the state of their sequences."""
+    state, new = operation.inputs
+    if not (isinstance(state, StateRef) and isinstance(new, Buffer)) or state.dtype != new.dtype:
+        return False
+    target.emit(
+        APPEND, new=target.at(new), size=new.dtype.itemsize, table=target.at(state),
+        capacity=target.room(state), sequence=target.sequence(), position=target.position(),
+        tokens=target.tokens(), outer=prod(state.outer), inner=prod(state.inner),
+    )  # fmt: skip
+    return True
+
+
+def _entries(target: Builder, name: str, state: StateRef) -> dict[str, Argument]:
     """Return where a state's entries are: address, room, and the bytes of an entry and before its first column."""
-    size = state.dtype.itemsize
+    size, letter = state.dtype.itemsize, name[0]
     skip = state.columns[0] if state.columns else 0
-    return target.at(state), target.room(state), state.inner[0] * size, skip * size
+    return {
+        name: target.at(state), f"{letter}_room": target.room(state),
+        f"{letter}_step": state.inner[0] * size, f"{letter}_skip": skip * size,
+    }  # fmt: skip
 
 
 def lower_attention(target: Builder, operation: Operation) -> bool:
@@ -201,18 +267,27 @@ def lower_attention(target: Builder, operation: Operation) -> bool:
     reach = 0 if bias is None else bias.width
     target.reserve(64 + GROUP * 4 * (size + v_size + LANES) + 4 * (reach + LANES) + 64)
     target.score_rows = max(target.score_rows, GROUP)
+    attrs = operation.attrs
     target.emit(
-        opcodes.ATTENTION, target.at(q), kind_of(q.dtype), *_entries(target, keys),
-        *_entries(target, values), kind_of(keys.dtype), target.sequence(), target.position(), target.lengths(),
-        0 if sinks is None else target.at(sinks),
-        0 if sinks is None else kind_of(sinks.array.dtype), target.at(out), kind_of(out.dtype),
-        target.tokens(), heads, kv_heads, size, v_size,
-        int(word(operation.attrs, "mask", "causal") == "causal"), integer(operation.attrs, "window", 0),
-        0 if slopes is None else target.at(slopes), integer(operation.attrs, "chunk", 0),
-        0 if bias is None else target.at(bias), 0 if bias is None else kind_of(bias.dtype), reach,
-        reals=(number(operation.attrs, "scale", size**-0.5), number(operation.attrs, "softcap", 0.0)),
+        ATTENTION, _entries(target, "keys", keys), _entries(target, "values", values),
+        q=target.at(q), q_kind=kind_of(q.dtype), kind=kind_of(keys.dtype),
+        sequence=target.sequence(), position=target.position(), length=target.lengths(),
+        sinks=0 if sinks is None else target.at(sinks),
+        sinks_kind=0 if sinks is None else kind_of(sinks.array.dtype),
+        out=target.at(out), out_kind=kind_of(out.dtype), tokens=target.tokens(), heads=heads,
+        kv_heads=kv_heads, size=size, v_size=v_size,
+        causal=int(word(attrs, "mask", "causal") == "causal"), window=integer(attrs, "window", 0),
+        slopes=0 if slopes is None else target.at(slopes), chunk=integer(attrs, "chunk", 0),
+        bias=0 if bias is None else target.at(bias),
+        bias_kind=0 if bias is None else kind_of(bias.dtype), reach=reach,
+        scale=number(attrs, "scale", size**-0.5), cap=number(attrs, "softcap", 0.0),
     )  # fmt: skip
     return True
 
 
-ATTENTION = Kernel(reference_attention, lower_attention, as_first)
+KERNELS: dict[str, Kernel] = {
+    "heads": Kernel(reference_heads, result=unchanged, view=True),
+    "merge": Kernel(reference_merge, result=unchanged, view=True),
+    "append": Kernel(reference_append, lower_append, unchanged),
+    "attention": Kernel(reference_attention, lower_attention, as_first),
+}

@@ -1,43 +1,47 @@
 """The compiled machine: threads execute the same instructions, each its part, with a barrier after every one.
 
-It is the only function that is compiled to disk. It knows how arguments are laid out and nothing of what they mean.
+It follows the table of instructions: a part of the table is an object file, an opcode is a place in a list of
+addresses. It knows how operands are laid out and nothing of what they mean.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
-from typing import Any
+from threading import Lock
+from typing import Any, TypeAlias
 
+import numpy as np
 from llvmlite import ir
 
-from device_model.kernels import (
-    activations,
-    attention,
-    elementwise,
-    layout,
-    linear,
-    matmul,
-    moe,
-    norm,
-    position,
-    quantised,
-    recurrent,
-    reduction,
-    routing,
-)
-from device_model.machine import opcodes
+from device_model.kernels.table import INSTRUCTIONS, PARTS
+from device_model.machine import native
+from device_model.machine.calls import ENTERED, WORD, enter, entry
 from device_model.machine.deferred import compiled, intrinsic, signature
-from device_model.machine.elementary import doubles, integers
-from device_model.machine.native import native
+from device_model.machine.elementary import integers
+from device_model.machine.team import Execute
+from device_model.machine.workers import compile_parts, processes
 from device_model.numbers.numerics import Array
-from device_model.program.builder import ARGUMENTS, REALS
+from device_model.program.instruction import Instruction
 
 COMPILED = ("device_model.kernels", "device_model.machine")
 """Packages whose functions are compiled."""
+WORKER = "device_model.kernels.worker"
+RUN, RUN_PART, RUN_TAKES = "sohu_run", "rows", 9
+"""The function that runs instructions: its name, the part that it is compiled with, and how many int64 it takes."""
+KNOWN, CODE_BYTES, REAL_BYTES = (
+    len(INSTRUCTIONS.rows), WORD * (INSTRUCTIONS.ints + 1), WORD * INSTRUCTIONS.reals,
+)  # fmt: skip
 SPINS = 4000
 """Looks at the barrier before a waiting thread offers its processor to others."""
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Hears which parts are being compiled now, how many are done and how many there are in all."""
+
+
+def silent(_parts: str, _done: int, _total: int) -> None:
+    """Report to nobody."""
 
 
 @intrinsic
@@ -82,131 +86,107 @@ def _meet(barrier: int, expected: int) -> None:
             spins = 0
 
 
-@compiled
-def _execute_more(a: Any, r: Any, part: int, parts: int, scratch: int) -> None:
-    """Execute an operation that not every model has."""
-    opcode = a[0]
-    if opcode == opcodes.CAUSAL_CONV:
-        recurrent.causal_conv(
-            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12],
-            part, parts, scratch,
-        )  # fmt: skip
-    elif opcode == opcodes.LINEAR_ATTENTION:
-        recurrent.linear_attention(
-            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13],
-            a[14], a[15], part, parts, scratch,
-        )  # fmt: skip
-    elif opcode == opcodes.EXPERT_MATMUL:
-        matmul.expert_matmul(
-            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13],
-            a[14], a[15], a[16], a[17], a[18], a[19], a[20], part, parts, scratch,
-        )  # fmt: skip
-    elif opcode == opcodes.ROUTE:
-        routing.route(
-            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13],
-            a[14], a[15], a[16], r[0], r[1], r[2], r[3], part, parts, scratch,
-        )  # fmt: skip
-    elif opcode == opcodes.EXPERT_FINISH:
-        moe.finish(
-            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], part, parts, scratch,
-        )  # fmt: skip
-    elif opcode == opcodes.SCALE_ROWS:
-        position.scale_rows(a[1], a[2], a[3], a[4], a[5], a[6], a[7], part, parts, scratch)
-    elif opcode == opcodes.REDUCE:
-        reduction.reduce(a[1], a[2], a[3], a[4], a[5], a[6], a[7], part, parts, scratch)
-    elif opcode == opcodes.COMBINE:
-        moe.combine(a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], part, parts, scratch)
-    elif opcode == opcodes.QUANTISE:
-        quantised.quantise(
-            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], r[0], r[1], part, parts, scratch
-        )
-    elif opcode == opcodes.QUANTISED_MATMUL:
-        quantised.matmul(
-            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13],
-            a[14], a[15], a[16], a[17], a[18], a[19], a[20], a[21], a[22], a[23],
-            part, parts, scratch,
-        )  # fmt: skip
-
-
-@compiled
-def _execute(a: Any, r: Any, part: int, parts: int, scratch: int) -> None:
-    opcode = a[0]
-    if opcode == opcodes.MATMUL:
-        matmul.matmul(
-            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13],
-            a[14], a[15], part, parts, scratch,
-        )  # fmt: skip
-    elif opcode == opcodes.CONVERT:
-        elementwise.convert(a[1], a[2], a[3], a[4], a[5], part, parts, scratch)
-    elif opcode == opcodes.GATHER:
-        linear.gather(a[1], a[2], a[3], a[4], a[5], a[6], a[7], part, parts, scratch)
-    elif opcode == opcodes.SELECT:
-        layout.select(a[1], a[2], a[3], a[4], a[5], part, parts, scratch)
-    elif opcode == opcodes.NORM:
-        norm.norm(
-            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], r[0], r[1],
-            part, parts, scratch,
-        )  # fmt: skip
-    elif opcode == opcodes.ROPE:
-        layout.rope(
-            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11],
-            part, parts, scratch,
-        )  # fmt: skip
-    elif opcode == opcodes.APPEND:
-        layout.append(a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], part, parts, scratch)
-    elif opcode == opcodes.ATTENTION:
-        attention.attention(
-            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], a[12], a[13],
-            a[14], a[15], a[16], a[17], a[18], a[19], a[20], a[21], a[22], a[23], a[24], a[25],
-            a[26], a[27], a[28], a[29], a[30], r[0], r[1], part, parts, scratch,
-        )  # fmt: skip
-    elif opcode == opcodes.BINARY:
-        elementwise.binary(
-            a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], r[0],
-            part, parts, scratch,
-        )  # fmt: skip
-    elif opcode == opcodes.UNARY:
-        activations.unary(
-            a[1], a[2], a[3], a[4], a[5], a[6], r[0], r[1], r[2], r[3], part, parts, scratch,
-        )  # fmt: skip
-    elif opcode == opcodes.COLUMNS:
-        layout.columns(a[1], a[2], a[3], a[4], a[5], a[6], part, parts, scratch)
-    else:
-        _execute_more(a, r, part, parts, scratch)
-
-
 def _run(
-    code: int, reals: int, start: int, stop: int, part: int, parts: int, scratch: int, barrier: int
+    code: int, reals: int, known: int, start: int, stop: int, part: int, parts: int, scratch: int,
+    barrier: int,
 ) -> int:  # fmt: skip
-    """Execute instructions `start` to `stop` as thread `part` of `parts`."""
+    """Execute instructions `start` to `stop` as thread `part` of `parts`.
+
+    code[instructions, 1 + ints] int64, reals[instructions, reals] float64, known[1 + opcodes] addresses of entries.
+    Returns 0, or one more than the number of the instruction at which it stopped.
+    """
     for index in range(start, stop):
-        a = integers(code + index * (ARGUMENTS + 1) * 8, ARGUMENTS + 1)
-        _execute(a, doubles(reals + index * REALS * 8, REALS), part, parts, scratch)
+        at = code + index * CODE_BYTES
+        opcode = integers(at, 1)[0]
+        if opcode < 1 or opcode > KNOWN:
+            return index + 1
+        entry_at = integers(known + opcode * WORD, 1)[0]
+        if enter(entry_at, at + WORD, reals + index * REAL_BYTES, part, parts, scratch) != 0:
+            return index + 1
         if parts > 1:
             _meet(barrier, (index - start + 1) * parts)
     return 0
 
 
-_machine: list[Callable[..., int]] = []
+def _symbol(instruction: Instruction) -> str:
+    return f"sohu_{instruction.name}"
 
 
-def machine() -> Callable[..., int]:
-    """Return the compiled machine, compiling it on first use."""
-    if not _machine:
-        run = native(_run, 8, _fingerprint())
+def entries(part: str) -> dict[str, tuple[Callable[..., int], int]]:
+    """Return the functions of a part by the names that they have in its object file, and how many int64 they take."""
+    functions = {
+        _symbol(row): (entry(row.kernel, len(row.ints), len(row.reals)), ENTERED)
+        for row in PARTS[part]
+    }
+    return functions | ({RUN: (_run, RUN_TAKES)} if part == RUN_PART else {})
 
-        def execute(code: Array, reals: Array, *numbers: int) -> int:
-            return run(code.ctypes.data, reals.ctypes.data, *numbers)
 
-        _machine.append(execute)
+_machine: list[Execute] = []
+_making = Lock()
+
+
+def machine(progress: Progress = silent) -> Execute:
+    """Return the compiled machine, compiling on first use what is not on disk; says which parts of how many it has."""
+    with _making:
+        if not _machine:
+            _machine.append(_made(progress))
     return _machine[0]
+
+
+def _made(progress: Progress) -> Execute:
+    edition = native.edition(_fingerprint())
+    parts = {part: native.find(_file(edition, part)) for part in PARTS}
+    if None in parts.values():
+        with native.alone():
+            objects = _compiled(edition, progress)
+    else:
+        objects = {part: code for part, code in parts.items() if code is not None}
+    return _placed(objects)
+
+
+def _placed(objects: Mapping[str, bytes]) -> Execute:
+    """Return what runs instructions, from the object files of all parts."""
+    known = np.zeros(len(INSTRUCTIONS.rows) + 1, np.int64)
+    addresses: dict[str, int] = {}
+    for part, code in objects.items():
+        addresses |= native.load(code, tuple(entries(part)))
+    for row in INSTRUCTIONS.rows:
+        known[INSTRUCTIONS.opcode(row)] = addresses[_symbol(row)]
+    run = native.function_at(addresses[RUN], RUN_TAKES)
+
+    def execute(code: Array, reals: Array, *numbers: int) -> int:
+        return run(code.ctypes.data, reals.ctypes.data, known.ctypes.data, *numbers)
+
+    return execute
+
+
+def _file(edition: str, part: str) -> str:
+    return f"machine.{edition}.{part.replace(' ', '-')}.o"
+
+
+def _compiled(edition: str, progress: Progress) -> dict[str, bytes]:
+    """Return every part's object file, those that are not on disk compiled now; nobody else compiles meanwhile."""
+    parts = {part: native.find(_file(edition, part)) for part in PARTS}
+    objects = {part: code for part, code in parts.items() if code is not None}
+    missing = [part for part in PARTS if part not in objects]
+    progress(_in_work(missing), len(objects), len(PARTS))
+    for part, code in compile_parts(WORKER, tuple(missing)):
+        native.keep(_file(edition, part), code)
+        objects[part] = code
+        missing.remove(part)
+        progress(_in_work(missing), len(objects), len(PARTS))
+    return objects
+
+
+def _in_work(missing: Sequence[str]) -> str:
+    return ", ".join(missing[: processes(len(missing))])
 
 
 def _fingerprint() -> str:
     """Return a digest that changes with the source of anything that is compiled."""
     digest = hashlib.sha256()
     for package in COMPILED:
-        for entry in sorted(resources.files(package).iterdir(), key=lambda e: e.name):
-            if entry.name.endswith(".py"):
-                digest.update(entry.read_bytes())
+        for source in sorted(resources.files(package).iterdir(), key=lambda e: e.name):
+            if source.name.endswith(".py"):
+                digest.update(source.read_bytes())
     return digest.hexdigest()

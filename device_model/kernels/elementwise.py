@@ -1,4 +1,4 @@
-"""Arithmetic with broadcasting, and casts.
+"""Arithmetic with broadcasting, bounds, sums of rows, and casts.
 
 Each computes in float32 and rounds once. A second operand may have fewer axes (it repeats over the leading ones), a
 last axis of 1, or be a literal. Fusing several of them is not done here.
@@ -6,24 +6,26 @@ last axis of 1, or be a literal. Fusing several of them is not done here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
-from device_model.machine import opcodes
+from device_model.kernels.reduction import lower_reduction, reference_mean, reference_sum
+from device_model.kernels.unary import CLAMP
+from device_model.kernels.unary import lower as lower_function
 from device_model.machine.deferred import compiled
-from device_model.machine.elementary import floats, read, size_of, write
+from device_model.machine.elementary import CHUNK, floats, read, size_of, write
 from device_model.numbers.numerics import Array, wide
-from device_model.program.builder import Argument, Builder, kind_of
+from device_model.program.builder import Builder, kind_of
 from device_model.program.call import Call, number
-from device_model.program.kernel import Kernel, declared
+from device_model.program.instruction import Argument, Instruction
+from device_model.program.kernel import Kernel, as_first, declared
 from device_model.program.places import Buffer, Fixed, Operation, Place
 
 ADD, SUBTRACT, MULTIPLY, DIVIDE, MAXIMUM, MINIMUM = 0, 1, 2, 3, 4, 5
-CHUNK = 2048
-"""Elements that are staged at a time, so that they stay in the first-level cache."""
 
 Binary = Callable[[Array, Array], Array]
 BINARIES: dict[str, tuple[int, Binary]] = {
@@ -56,12 +58,22 @@ def reference_cast(call: Call) -> tuple[Array, ...]:
     return (call.array(0),)
 
 
+def reference_clamp(call: Call) -> tuple[Array, ...]:
+    """Return min(max(x, low), high)."""
+    low, high = _bounds(call.number("low", -math.inf), call.number("high", math.inf))
+    return (np.minimum(np.maximum(wide(call.array(0)), low), high),)
+
+
+def _bounds(low: float, high: float) -> tuple[np.float32, np.float32]:
+    return np.float32(low), np.float32(high)
+
+
 @compiled
 def convert(
     source: int, kind: int, target: int, target_kind: int, count: int,
     part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Copy this part's elements to another format."""
+    """Copy this part of source[count] kind to target[count] target_kind."""
     first, last = count * part // parts, count * (part + 1) // parts
     while first < last:
         size = min(CHUNK, last - first)
@@ -70,9 +82,12 @@ def convert(
         first += size
 
 
+CONVERT = Instruction.of("convert", convert)
+
+
 @compiled
 def _choose(left: Array, right: Array, count: int, larger: bool) -> None:
-    """Keep the larger, or the smaller, of two numbers; NaN where one is."""
+    """Keep the larger, or the smaller, of left[count] and right[count] in left; NaN where one is."""
     for i in range(count):
         taken = left[i] > right[i] if larger else left[i] < right[i]
         kept = left[i] if taken or np.isnan(left[i]) else right[i]
@@ -81,6 +96,7 @@ def _choose(left: Array, right: Array, count: int, larger: bool) -> None:
 
 @compiled
 def _combine(function: int, left: Array, right: Array, count: int) -> None:
+    """Replace left[count] by a function of it and right[count]."""
     if function == ADD:
         for i in range(count):
             left[i] = left[i] + right[i]
@@ -102,9 +118,10 @@ def binary(
     function: int, a: int, a_kind: int, b: int, b_kind: int, out: int, out_kind: int, rows: int,
     width: int, period: int, reverse: int, scalar: float, part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Combine this part's rows.
+    """Combine this part's rows: a[rows, width] a_kind with b b_kind or a scalar to out[rows, width] out_kind.
 
-    `b` repeats every `period` rows, has one number a row where that is 0, and is a literal where its address is 0.
+    `b`[period, width] repeats every `period` rows, has one number a row where that is 0, and is a literal where its
+    address is 0.
     """
     right_at = scratch + 4 * CHUNK
     left, right = floats(scratch, CHUNK), floats(right_at, CHUNK)
@@ -133,6 +150,9 @@ def binary(
         write(scratch, out + at * size_of(out_kind), out_kind, size)
 
 
+BINARY = Instruction.of("binary", binary)
+
+
 def lower_binary(target: Builder, operation: Operation) -> bool:
     """Emit arithmetic where the second operand is a literal or repeats."""
     a, *others = operation.inputs
@@ -148,15 +168,16 @@ def lower_binary(target: Builder, operation: Operation) -> bool:
         if isinstance(b, Fixed) and b.array.size == 1:
             literal = float(wide(b.array).reshape(()))
         else:
-            found = _spread(target, a, b)
-            if found is None:
+            repeated = _spread(target, a, b)
+            if repeated is None:
                 return False
-            spread = found
+            spread = repeated
     target.reserve(8 * CHUNK)
     target.emit(
-        opcodes.BINARY, BINARIES[operation.op][0], target.at(a), kind_of(a.dtype), spread.address,
-        spread.kind, target.at(out), kind_of(out.dtype), target.tokens(a.elements // spread.width),
-        spread.width, spread.period, int(reverse), reals=(literal,),
+        BINARY, function=BINARIES[operation.op][0], a=target.at(a), a_kind=kind_of(a.dtype),
+        b=spread.address, b_kind=spread.kind, out=target.at(out), out_kind=kind_of(out.dtype),
+        rows=target.tokens(a.elements // spread.width), width=spread.width, period=spread.period,
+        reverse=int(reverse), scalar=literal,
     )  # fmt: skip
     return True
 
@@ -202,14 +223,25 @@ def lower_cast(target: Builder, operation: Operation) -> bool:
         return False
     target.reserve(4 * CHUNK)
     target.emit(
-        opcodes.CONVERT, target.at(x), kind_of(x.dtype), target.at(out), kind_of(out.dtype),
-        target.tokens(x.elements),
+        CONVERT, source=target.at(x), kind=kind_of(x.dtype), target=target.at(out),
+        target_kind=kind_of(out.dtype), count=target.tokens(x.elements),
     )  # fmt: skip
     return True
 
 
-ARITHMETIC = {
-    name: Kernel(_reference_binary(function), lower_binary)
-    for name, (_, function) in BINARIES.items()
+def lower_clamp(target: Builder, operation: Operation) -> bool:
+    """Emit sharp bounds; one that is absent is infinite."""
+    low, high = number(operation.attrs, "low", -math.inf), number(operation.attrs, "high", math.inf)
+    return lower_function(target, operation, CLAMP, low, high)
+
+
+KERNELS: dict[str, Kernel] = {
+    **{
+        name: Kernel(_reference_binary(function), lower_binary)
+        for name, (_, function) in BINARIES.items()
+    },
+    "clamp": Kernel(reference_clamp, lower_clamp, as_first),
+    "sum": Kernel(reference_sum, lower_reduction, as_first),
+    "mean": Kernel(reference_mean, lower_reduction, as_first),
+    "cast": Kernel(reference_cast, lower_cast, declared),
 }
-CAST = Kernel(reference_cast, lower_cast, declared)

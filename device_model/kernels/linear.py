@@ -10,9 +10,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from device_model.kernels.matmul import scratch_bytes
+from device_model.kernels.matmul import MATMUL, scratch_bytes
 from device_model.kernels.quantised import Stored, lower, product
-from device_model.machine import opcodes
 from device_model.machine.deferred import compiled
 from device_model.machine.elementary import read, size_of, words, write
 from device_model.machine.pairs import wanted
@@ -21,6 +20,7 @@ from device_model.numbers.numerics import BF16, F16, F32, Array, Numerics, is_fl
 from device_model.numbers.packed import Packed
 from device_model.program.builder import Builder, kind_of
 from device_model.program.call import Call
+from device_model.program.instruction import Instruction
 from device_model.program.kernel import DTypes, Kernel, as_first, declared, promoted
 from device_model.program.places import Buffer, Fixed, Operation, Place
 from dsl.graph import Attr
@@ -65,12 +65,15 @@ def gather(
     table: int, kind: int, ids: int, out: int, out_kind: int, rows: int, width: int,
     part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Copy this part's rows of a table."""
+    """Copy this part's rows: table[.., width] kind at ids[rows] int32 to out[rows, width] out_kind."""
     from_ids = words(ids, rows)
     for row in range(rows * part // parts, rows * (part + 1) // parts):
         source = table + np.int64(from_ids[row]) * width * size_of(kind)
         read(source, kind, scratch, width)
         write(scratch, out + row * width * size_of(out_kind), out_kind, width)
+
+
+GATHER = Instruction.of("gather", gather)
 
 
 def stored(target: Builder, w: Fixed | Packed) -> Stored:
@@ -109,8 +112,9 @@ def lower_matmul(target: Builder, operation: Operation) -> bool:
     n, k = w.array.shape if isinstance(w, Fixed) else w.shape
     target.reserve(scratch_bytes(k))
     target.emit(
-        opcodes.MATMUL, target.at(x), kind_of(x.dtype), *stored(target, w).arguments, target.at(out),
-        kind_of(out.dtype), target.tokens(x.elements // k), n, k, wanted(),
+        MATMUL, stored(target, w).operands, x=target.at(x), x_kind=kind_of(x.dtype),
+        out=target.at(out), out_kind=kind_of(out.dtype), rows=target.tokens(x.elements // k),
+        n=n, k=k, pairs=wanted(),
     )  # fmt: skip
     return True
 
@@ -126,8 +130,9 @@ def lower_gather(target: Builder, operation: Operation) -> bool:
     width = out.elements // ids.elements
     target.reserve(4 * width)
     target.emit(
-        opcodes.GATHER, target.at(table), kind_of(table.array.dtype), target.at(ids),
-        target.at(out), kind_of(out.dtype), target.tokens(ids.elements), width,
+        GATHER, table=target.at(table), kind=kind_of(table.array.dtype), ids=target.at(ids),
+        out=target.at(out), out_kind=kind_of(out.dtype), rows=target.tokens(ids.elements),
+        width=width,
     )  # fmt: skip
     return True
 
@@ -137,6 +142,8 @@ def _as_table(inputs: DTypes, attrs: Mapping[str, Attr], numerics: Numerics) -> 
     return promoted(inputs, attrs, numerics) if is_float(inputs[0]) else inputs[:1]
 
 
-MATMUL = Kernel(reference_matmul, lower_matmul, declared)
-HEAD_MATMUL = Kernel(reference_head_matmul, result=as_first)
-GATHER = Kernel(reference_gather, lower_gather, _as_table)
+KERNELS: dict[str, Kernel] = {
+    "matmul": Kernel(reference_matmul, lower_matmul, declared),
+    "head_matmul": Kernel(reference_head_matmul, result=as_first),
+    "gather": Kernel(reference_gather, lower_gather, _as_table),
+}

@@ -10,6 +10,7 @@ from device_model.machine.deferred import compiled
 from device_model.machine.elementary import integers, read, size_of, words
 from device_model.machine.product import FEW_ROWS, clear, columns_of, even, row_limit, working
 from device_model.machine.vectors import F32
+from device_model.program.instruction import Instruction
 
 NUMBERS_BYTES = 8 * max(paired.BLOCK_ROWS, product.BLOCK_ROWS) // 64 * 64 + 64
 
@@ -51,7 +52,7 @@ def matmul(
     table: int, rounds: int, out: int, out_kind: int, rows: int, n: int, k: int, pairs: int,
     part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Compute this part's columns of a product."""
+    """Compute this part's columns of out[rows, n] = x[rows, k] times w[n, k], as `kind` stores it."""
     first, last = columns_of(n, part, parts)
     by_pairs = paired.takes(pairs, x_kind, kind, rounds)
     block = even(rows, paired.row_limit(k) if by_pairs else row_limit(k))
@@ -66,6 +67,9 @@ def matmul(
         )  # fmt: skip
 
 
+MATMUL = Instruction.of("matmul", matmul)
+
+
 @compiled
 def expert_matmul(
     x: int, x_kind: int, repeats: int, choice: int, w: int, kind: int, entry: int, scales: int,
@@ -73,7 +77,7 @@ def expert_matmul(
     out_kind: int, rows: int, experts: int, n: int, k: int, pairs: int, part: int, parts: int,
     scratch: int,
 ) -> None:  # fmt: skip
-    """Compute this part's columns of each row's product with its expert; `repeats` rows share a row of x.
+    """Compute this part's columns of out[rows, n] = x[rows / repeats, k] times w[choice[rows], n, k].
 
     A row that names no expert gives zeros.
     `entry` and `scales_entry` are the bytes of one expert's weight and scales.
@@ -98,3 +102,6 @@ def expert_matmul(
                     out, out_kind, n, k, first, last, by_pairs, scratch,
                 )  # fmt: skip
                 count = 0
+
+
+EXPERT_MATMUL = Instruction.of("expert_matmul", expert_matmul)

@@ -1,4 +1,4 @@
-"""Experts: multiplying by the weights of those chosen, and adding up.
+"""Experts: multiplying by the weights of those chosen, and adding up. How they are chosen is in `routing`.
 
 Tokens are grouped by expert to share a weight's bytes; a row's sum is its own, in the
 order of `lanes`.
@@ -6,23 +6,32 @@ order of `lanes`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from device_model.kernels.linear import can_read, entry, stored
-from device_model.kernels.matmul import scratch_bytes
+from device_model.kernels.matmul import EXPERT_MATMUL, scratch_bytes
 from device_model.kernels.quantised import lower, product
-from device_model.machine import opcodes
+from device_model.kernels.routing import (
+    lower_pick,
+    lower_route,
+    reference_pick,
+    reference_route,
+    reference_within,
+)
 from device_model.machine.deferred import compiled
 from device_model.machine.elementary import floats, read, size_of, words, write
 from device_model.machine.pairs import wanted
-from device_model.numbers.numerics import Array, cast, wide
+from device_model.numbers.numerics import STORAGE, Array, Numerics, cast, wide
 from device_model.numbers.packed import Packed
 from device_model.program.builder import Builder, kind_of
 from device_model.program.call import Call
-from device_model.program.kernel import Kernel, as_first, declared
+from device_model.program.instruction import Instruction
+from device_model.program.kernel import DTypes, Kernel, as_first, declared
 from device_model.program.places import Buffer, Fixed, Operation
+from dsl.graph import Attr
 
 
 def reference_expert_matmul(call: Call) -> tuple[Array, ...]:
@@ -67,7 +76,10 @@ def combine(
     y: int, kind: int, share: int, share_kind: int, out: int, out_kind: int, tokens: int,
     top: int, width: int, part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Add this part's columns of the experts' results, in the order in which they were chosen; a share of 0 is none."""
+    """Add this part's columns of y[tokens, top, width] times share[tokens, top] over `top`, into out[tokens, width].
+
+    They are added in the order in which they were chosen; an address of 0 is no share.
+    """
     first, last = width * part // parts, width * (part + 1) // parts
     count = last - first
     row_at, share_at = scratch + 4 * count, scratch + 8 * count
@@ -86,12 +98,15 @@ def combine(
         write(scratch, out + (token * width + first) * size_of(out_kind), out_kind, count)
 
 
+COMBINE = Instruction.of("combine", combine)
+
+
 @compiled
 def finish(
     out: int, kind: int, share: int, share_kind: int, bias: int, bias_kind: int, choice: int,
     rows: int, experts: int, n: int, part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Multiply this part's rows of an expert product by their shares, and add the bias of their expert, in place."""
+    """Multiply this part of out[rows, n] by share[rows] and add bias[experts, n] of its choice[rows], in place."""
     bias_at = scratch + 4 * n
     row, extra, chosen = floats(scratch, n), floats(bias_at, n), words(choice, rows)
     one = floats(bias_at + 4 * n, 1)
@@ -108,6 +123,9 @@ def finish(
             for i in range(n):
                 row[i] = row[i] + extra[i]
         write(scratch, out + index * n * size_of(kind), kind, n)
+
+
+EXPERT_FINISH = Instruction.of("expert_finish", finish)
 
 
 def lower_expert_matmul(target: Builder, operation: Operation) -> bool:
@@ -129,10 +147,12 @@ def lower_expert_matmul(target: Builder, operation: Operation) -> bool:
     if share is not None or bias is not None:
         target.reserve(8 * n + 64)
         target.emit(
-            opcodes.EXPERT_FINISH, target.at(out), kind_of(out.dtype),
-            0 if share is None else target.at(share), 0 if share is None else kind_of(share.dtype),
-            0 if bias is None else target.at(bias), 0 if bias is None else kind_of(bias.array.dtype),
-            target.at(choice), target.tokens(choice.width), experts, n,
+            EXPERT_FINISH, out=target.at(out), kind=kind_of(out.dtype),
+            share=0 if share is None else target.at(share),
+            share_kind=0 if share is None else kind_of(share.dtype),
+            bias=0 if bias is None else target.at(bias),
+            bias_kind=0 if bias is None else kind_of(bias.array.dtype),
+            choice=target.at(choice), rows=target.tokens(choice.width), experts=experts, n=n,
         )  # fmt: skip
     return True
 
@@ -142,14 +162,14 @@ def _emit_experts(
 ) -> None:
     experts, n, k = w.array.shape if isinstance(w, Fixed) else w.shape
     values = w.array if isinstance(w, Fixed) else w.values
-    scales = 0 if isinstance(w, Fixed) else w.scales.nbytes // experts
-    address, kind, *rest = stored(target, w).arguments
     target.reserve(scratch_bytes(k))
     target.emit(
-        opcodes.EXPERT_MATMUL, target.at(x), kind_of(x.dtype),
-        1 if len(x.shape) > 1 else choice.width, target.at(choice), address, kind,
-        values.nbytes // experts, rest[0], scales, *rest[1:], target.at(out),
-        kind_of(out.dtype), target.tokens(choice.width), experts, n, k, wanted(),
+        EXPERT_MATMUL, stored(target, w).operands, x=target.at(x), x_kind=kind_of(x.dtype),
+        repeats=1 if len(x.shape) > 1 else choice.width, choice=target.at(choice),
+        entry=values.nbytes // experts,
+        scales_entry=0 if isinstance(w, Fixed) else w.scales.nbytes // experts,
+        out=target.at(out), out_kind=kind_of(out.dtype), rows=target.tokens(choice.width),
+        experts=experts, n=n, k=k, pairs=wanted(),
     )  # fmt: skip
 
 
@@ -161,12 +181,22 @@ def lower_combine(target: Builder, operation: Operation) -> bool:
     top = y.elements // y.width
     target.reserve(8 * y.width + 4 * top + 64)
     target.emit(
-        opcodes.COMBINE, target.at(y), kind_of(y.dtype), 0 if share is None else target.at(share),
-        0 if share is None else kind_of(share.dtype), target.at(out), kind_of(out.dtype),
-        target.tokens(), top, y.width,
+        COMBINE, y=target.at(y), kind=kind_of(y.dtype),
+        share=0 if share is None else target.at(share),
+        share_kind=0 if share is None else kind_of(share.dtype), out=target.at(out),
+        out_kind=kind_of(out.dtype), tokens=target.tokens(), top=top, width=y.width,
     )  # fmt: skip
     return True
 
 
-EXPERT_MATMUL = Kernel(reference_expert_matmul, lower_expert_matmul, declared)
-COMBINE = Kernel(reference_combine, lower_combine, as_first)
+def _routed(inputs: DTypes, attrs: Mapping[str, Attr], numerics: Numerics) -> DTypes:
+    return (STORAGE["i32"], numerics.promote(inputs[:1]))
+
+
+KERNELS: dict[str, Kernel] = {
+    "route": Kernel(reference_route, lower_route, _routed),
+    "expert_matmul": Kernel(reference_expert_matmul, lower_expert_matmul, declared),
+    "combine": Kernel(reference_combine, lower_combine, as_first),
+    "pick": Kernel(reference_pick, lower_pick, as_first),
+    "within": Kernel(reference_within, result=as_first),
+}

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from device_model.machine import lanes, opcodes, order
+from device_model.machine import lanes, order
 from device_model.machine.deferred import compiled
 from device_model.machine.elementary import floats, read, size_of, write
 from device_model.machine.vectors import F32
 from device_model.numbers.numerics import Array, wide
-from device_model.program.builder import Argument, Builder, kind_of
+from device_model.program.builder import Builder, kind_of
 from device_model.program.call import Call, number
+from device_model.program.instruction import Argument, Instruction
 from device_model.program.kernel import Kernel, as_first
 from device_model.program.places import Buffer, Fixed, Operation
 
@@ -52,7 +53,10 @@ def norm(
     rows: int, width: int, mode: int, groups: int, eps: float, offset: float,
     part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Normalise this part's rows; `w` and `b`, 0 where there is none, have a row for each of `groups` in turn."""
+    """Normalise this part's rows: x[rows, width] kind to out[rows, width] out_kind.
+
+    w[groups, width] and b[groups, width], 0 where there is none, have a row for each of `groups` in turn.
+    """
     sums = floats(scratch, 16)
     weight_at = scratch + 64
     bias_at = weight_at + 4 * width
@@ -92,31 +96,32 @@ def norm(
         write(row_at, out + index * width * size_of(out_kind), out_kind, width)
 
 
+NORM = Instruction.of("norm", norm)
+
+
 def _lower(target: Builder, operation: Operation, mode: int) -> bool:
     x = operation.inputs[0]
     (out,) = operation.outputs
     if not (isinstance(x, Buffer) and isinstance(out, Buffer)):
         return False
-    pairs: list[Argument] = []
+    parameters: dict[str, Argument] = {}
     given = [operation.operand("w"), operation.operand("b")]
     shapes = {p.array.shape for p in given if isinstance(p, Fixed)}
     if len(shapes) > 1:
         return False
     (shape,) = shapes or {(x.width,)}
-    for parameter in given:
-        if parameter is None:
-            pairs += [0, 0]
-            continue
-        if not isinstance(parameter, Fixed):
+    for name, parameter in zip("wb", given, strict=True):
+        if parameter is not None and not isinstance(parameter, Fixed):
             return False
-        pairs += [target.at(parameter), kind_of(parameter.array.dtype)]
+        parameters[name] = 0 if parameter is None else target.at(parameter)
+        parameters[f"{name}_kind"] = 0 if parameter is None else kind_of(parameter.array.dtype)
     target.reserve(64 + 3 * 4 * x.width)
     offset = number(operation.attrs, "offset", 0.0) if mode == RMS else 0.0
     target.emit(
-        opcodes.NORM, target.at(x), kind_of(x.dtype), *pairs, target.at(out), kind_of(out.dtype),
-        target.tokens(x.elements // x.width), x.width, mode,
-        shape[0] if len(shape) > 1 else 1,
-        reals=(number(operation.attrs, "eps", 0.0), offset),
+        NORM, parameters, x=target.at(x), kind=kind_of(x.dtype), out=target.at(out),
+        out_kind=kind_of(out.dtype), rows=target.tokens(x.elements // x.width), width=x.width,
+        mode=mode, groups=shape[0] if len(shape) > 1 else 1,
+        eps=number(operation.attrs, "eps", 0.0), offset=offset,
     )  # fmt: skip
     return True
 
@@ -131,5 +136,7 @@ def lower_layer_norm(target: Builder, operation: Operation) -> bool:
     return _lower(target, operation, LAYER)
 
 
-RMS_NORM = Kernel(reference_rms_norm, lower_rms_norm, as_first)
-LAYER_NORM = Kernel(reference_layer_norm, lower_layer_norm, as_first)
+KERNELS: dict[str, Kernel] = {
+    "rms_norm": Kernel(reference_rms_norm, lower_rms_norm, as_first),
+    "layer_norm": Kernel(reference_layer_norm, lower_layer_norm, as_first),
+}

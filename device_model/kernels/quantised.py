@@ -7,12 +7,13 @@ this order, each product rounded to float32. Nothing here knows where a weight c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from device_model.machine import lanes, opcodes, order
+from device_model.machine import lanes, order
 from device_model.machine.deferred import compiled
 from device_model.machine.elementary import (
     add_rounded,
@@ -46,7 +47,8 @@ from device_model.numbers.precision import (
 )
 from device_model.numbers.quantise import largest
 from device_model.numbers.quantise import rows as quantised
-from device_model.program.builder import Address, Argument, Builder, kind_of
+from device_model.program.builder import Builder, kind_of
+from device_model.program.instruction import Address, Argument, Instruction
 from device_model.program.places import Buffer, Fixed
 
 PANEL = 128
@@ -130,7 +132,10 @@ def quantise(
     x: int, x_kind: int, q: int, scales: int, rows: int, k: int, scaling: int, exponent: int,
     mantissa: int, most: float, beyond: float, part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Write this part's rows as float32 numbers of a low precision; without a mantissa they are only widened."""
+    """Write this part of x[rows, k] x_kind as q[rows, k] and scales[rows], float32 numbers of a low precision.
+
+    Without a mantissa they are only widened.
+    """
     found = floats(scales, rows)
     top_number, past = np.float32(most), np.float32(beyond)
     run = MX_BLOCK if scaling in (BY_BLOCK, BY_BLOCK_UP) else max(k, 1)
@@ -164,6 +169,9 @@ def quantise(
                 for i in range(start, stop):
                     held = values[i] * down if finite else np.float32(0.0)
                     values[i] = _nearest(held, exponent, mantissa, top_number, past) * up
+
+
+QUANTISE = Instruction.of("quantise", quantise)
 
 
 @compiled
@@ -262,7 +270,7 @@ def matmul(
     rounds: int, column_scales: int, out: int, out_kind: int, rows: int, experts: int, n: int,
     k: int, chunk: int, keep: int, drop: int, part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Compute this part's columns of a product or, with experts, of each row's product with its expert.
+    """Compute this part's columns of out[rows, n] = q[rows / repeats, k] times w[n, k] or w[choice, n, k].
 
     A row that names no expert gives zeros. `repeats` rows of the result share a row of q. `entry` and `scales_entry`
     are the bytes of one expert's weight and scales.
@@ -304,6 +312,9 @@ def matmul(
                 count = 0
 
 
+QUANTISED_MATMUL = Instruction.of("quantised_matmul", matmul)
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """What a product must know of a weight as it is stored."""
@@ -317,11 +328,12 @@ class Stored:
     rounds: int
 
     @property
-    def arguments(self) -> tuple[Argument, ...]:
-        """Return them in the order in which products take them."""
-        return (
-            self.address, self.kind, self.scales, self.rows, self.columns, self.table, self.rounds,
-        )  # fmt: skip
+    def operands(self) -> Mapping[str, Argument]:
+        """Return them by the names that products have for them."""
+        return {
+            "w": self.address, "kind": self.kind, "scales": self.scales, "block_rows": self.rows,
+            "block_columns": self.columns, "table": self.table, "rounds": self.rounds,
+        }  # fmt: skip
 
 
 def lower(
@@ -341,12 +353,12 @@ def lower(
     sums = how.accumulator
     target.reserve(SUMS_BYTES + TILE_BYTES + TOTALS_BYTES + scratch_bytes(k))
     target.emit(
-        opcodes.QUANTISED_MATMUL, q, row_scales, repeats,
-        0 if choice is None else target.at(choice), stored.address, stored.kind, entry,
-        stored.scales, scales_entry, stored.rows, stored.columns, stored.table, stored.rounds,
-        target.at(Fixed(w.scales)) if w.per_channel else 0, target.at(out), kind_of(out.dtype),
-        rows, experts, n, k, EXACT if sums.is_integer else sums.chunk or max(k, 1), _keep(sums),
-        order.F64_SIGNIFICAND - sums.significand,
+        QUANTISED_MATMUL, stored.operands, q=q, row_scales=row_scales, repeats=repeats,
+        choice=0 if choice is None else target.at(choice), entry=entry, scales_entry=scales_entry,
+        column_scales=target.at(Fixed(w.scales)) if w.per_channel else 0, out=target.at(out),
+        out_kind=kind_of(out.dtype), rows=rows, experts=experts, n=n, k=k,
+        chunk=EXACT if sums.is_integer else sums.chunk or max(k, 1), keep=_keep(sums),
+        drop=order.F64_SIGNIFICAND - sums.significand,
     )  # fmt: skip
 
 
@@ -356,11 +368,11 @@ def _quantised(
     """Emit the quantisation of rows; returns where they are and where their scales are."""
     q, scales = target.temporary(4 * x.elements), target.temporary(4 * (x.elements // k))
     rows = target.tokens(x.elements // k)
+    read: dict[str, Argument] = {
+        "x": target.at(x), "x_kind": kind_of(x.dtype), "q": q, "scales": scales, "rows": rows, "k": k,
+    }  # fmt: skip
     if operand is None:
-        target.emit(
-            opcodes.QUANTISE, target.at(x), kind_of(x.dtype), q, scales, rows, k, AS_IS, 0, -1,
-            reals=(0.0, 0.0),
-        )  # fmt: skip
+        target.emit(QUANTISE, read, scaling=AS_IS, exponent=0, mantissa=-1, most=0.0, beyond=0.0)
         return q, scales
     most = float(largest(operand))
     exponent, mantissa, beyond = 0, 0, most
@@ -370,9 +382,8 @@ def _quantised(
         if operand.overflow is Overflow.NONFINITE:
             beyond = np.inf if to.infinity is not None else np.nan
     target.emit(
-        opcodes.QUANTISE, target.at(x), kind_of(x.dtype), q, scales, rows, k,
-        SCALINGS[operand.scale] + int(_rounds_up(operand)), exponent, mantissa,
-        reals=(most, beyond),
+        QUANTISE, read, scaling=SCALINGS[operand.scale] + int(_rounds_up(operand)),
+        exponent=exponent, mantissa=mantissa, most=most, beyond=beyond,
     )  # fmt: skip
     return q, scales
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from device_model.machine import lanes, opcodes, order
+from device_model.machine import lanes, order
 from device_model.machine.deferred import compiled
 from device_model.machine.elementary import floats, read, size_of, write
 from device_model.machine.vectors import F32
 from device_model.numbers.numerics import Array, wide
 from device_model.program.builder import Builder, kind_of
 from device_model.program.call import Call
-from device_model.program.kernel import Kernel, as_first
+from device_model.program.instruction import Instruction
 from device_model.program.places import Buffer, Operation
 
 
@@ -34,7 +34,7 @@ def reduce(
     x: int, kind: int, out: int, out_kind: int, rows: int, width: int, divided: int,
     part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Add up this part's rows."""
+    """Add up this part's rows: x[rows, width] kind to out[rows, 1] out_kind, a mean where `divided`."""
     sums = floats(scratch, 16)
     row_at = scratch + 64
     ones_at = row_at + 4 * width
@@ -49,6 +49,9 @@ def reduce(
         write(scratch, out + index * size_of(out_kind), out_kind, 1)
 
 
+REDUCE = Instruction.of("reduce", reduce)
+
+
 def lower_reduction(target: Builder, operation: Operation) -> bool:
     """Emit a sum, or a mean, of each row."""
     (x,), (out,) = operation.inputs, operation.outputs
@@ -56,11 +59,8 @@ def lower_reduction(target: Builder, operation: Operation) -> bool:
         return False
     target.reserve(64 + 2 * 4 * x.width)
     target.emit(
-        opcodes.REDUCE, target.at(x), kind_of(x.dtype), target.at(out), kind_of(out.dtype),
-        target.tokens(x.elements // x.width), x.width, int(operation.op == "mean"),
+        REDUCE, x=target.at(x), kind=kind_of(x.dtype), out=target.at(out),
+        out_kind=kind_of(out.dtype), rows=target.tokens(x.elements // x.width), width=x.width,
+        divided=int(operation.op == "mean"),
     )  # fmt: skip
     return True
-
-
-SUM = Kernel(reference_sum, lower_reduction, as_first)
-MEAN = Kernel(reference_mean, lower_reduction, as_first)

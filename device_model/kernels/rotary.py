@@ -1,6 +1,6 @@
 """Rotary frequencies and their tables: float64 until the table, which is float32.
 
-The scaling rules are those of the field's common checkpoints. How a value is rotated is in `layout`.
+The scaling rules are those of the field's common checkpoints. How a value is rotated is in `position`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from device_model.numbers.numerics import F64, Array, Numerics
+from device_model.numbers.numerics import Array
 from device_model.program.call import Batch, Call, integer, number, numbers, word
-from device_model.program.kernel import DTypes, Kernel
 from dsl.graph import Attr
 
 Scaling = Callable[[Array, Mapping[str, Attr]], Array]
@@ -152,10 +151,3 @@ def tables(inverse: Array, position: Array, scale: Array | float) -> tuple[Array
 def reference_rope_frequencies(call: Call) -> tuple[Array, ...]:
     """Compute the inverse frequencies."""
     return (frequencies(call.attrs),)
-
-
-def _float64(inputs: DTypes, attrs: Mapping[str, Attr], numerics: Numerics) -> DTypes:
-    return (F64,)
-
-
-ROPE_FREQUENCIES = Kernel(reference_rope_frequencies, result=_float64)

@@ -6,20 +6,18 @@ Scores are taken in float64 and rounded once; ties go to the lowest index.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from device_model.machine import opcodes
 from device_model.machine.deferred import compiled
 from device_model.machine.elementary import floats, read, size_of, words, write
-from device_model.numbers.numerics import STORAGE, Array, Numerics, wide
+from device_model.numbers.numerics import Array, wide
 from device_model.program.builder import Builder, kind_of
 from device_model.program.call import Call, integer, number, word
-from device_model.program.kernel import DTypes, Kernel, as_first
+from device_model.program.instruction import Instruction
 from device_model.program.places import Buffer, Fixed, Operation
-from dsl.graph import Attr
 
 
 def reference_route(call: Call) -> tuple[Array, ...]:
@@ -109,8 +107,11 @@ SCORES: dict[str, tuple[int, Callable[[Array], Array]]] = {
 
 
 def reference_pick(call: Call) -> tuple[Array, ...]:
-    """Return the scores of what was chosen."""
-    return (np.take_along_axis(call.array(0), call.array(1).astype(np.int64), axis=-1),)
+    """Return the scores of what was chosen; what names no expert has 0."""
+    scores, choice = call.array(0), call.array(1).astype(np.int64)
+    known = np.clip(choice, 0, scores.shape[-1] - 1)
+    taken = np.take_along_axis(scores, known, axis=-1)
+    return (np.where(choice == known, taken, np.zeros_like(taken)),)
 
 
 def reference_within(call: Call) -> tuple[Array, ...]:
@@ -192,7 +193,10 @@ def route(
     kept: int, counted: int, scale: float, floor: float, least: float, near: float,
     part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Choose the experts of this part's tokens and their shares."""
+    """Choose experts for this part of scores[tokens, count]: choice[tokens, top] int32 and share[tokens, top].
+
+    bias[count], 0 where there is none, is added to what is ranked.
+    """
     ranked_at, extra_at = scratch + 4 * count, scratch + 8 * count
     chosen_at = extra_at + 4 * count
     p, ranked, extra = floats(scratch, count), floats(ranked_at, count), floats(extra_at, count)
@@ -233,6 +237,30 @@ def route(
         write(chosen_at, share + token * top * size_of(share_kind), share_kind, top)
 
 
+ROUTE = Instruction.of("route", route)
+
+
+@compiled
+def pick(
+    scores: int, kind: int, choice: int, out: int, out_kind: int, tokens: int, count: int, top: int,
+    part: int, parts: int, scratch: int,
+) -> None:  # fmt: skip
+    """Copy scores[tokens, count] at choice[tokens, top] int32 to out[tokens, top]; what names no expert has 0."""
+    row = floats(scratch, top)
+    for token in range(tokens * part // parts, tokens * (part + 1) // parts):
+        ids = words(choice + 4 * token * top, top)
+        for t in range(top):
+            expert = np.int64(ids[t])
+            if 0 <= expert < count:
+                read(scores + (token * count + expert) * size_of(kind), kind, scratch + 4 * t, 1)
+            else:
+                row[t] = np.float32(0.0)
+        write(scratch, out + token * top * size_of(out_kind), out_kind, top)
+
+
+PICK = Instruction.of("pick", pick)
+
+
 def lower_route(target: Builder, operation: Operation) -> bool:
     """Emit the choice of experts."""
     scores, bias = operation.inputs[0], operation.operand("bias")
@@ -244,27 +272,33 @@ def lower_route(target: Builder, operation: Operation) -> bool:
     count, top = scores.width, integer(operation.attrs, "top")
     score = word(operation.attrs, "score", "softmax")
     target.reserve(4 * (3 * count + top) + 64)
+    attrs = operation.attrs
     target.emit(
-        opcodes.ROUTE, target.at(scores), kind_of(scores.dtype),
-        0 if bias is None else target.at(bias), 0 if bias is None else kind_of(bias.array.dtype),
-        target.at(choice), target.at(share), kind_of(share.dtype), target.tokens(), count, top,
-        SPARSEMIXER if score == "sparsemixer" else SCORES[score][0],
-        int(word(operation.attrs, "order", "before") == "before"),
-        int(bool(operation.attrs.get("normalize", False))), integer(operation.attrs, "groups", 1),
-        integer(operation.attrs, "top_groups", 1),
-        integer(operation.attrs, "group_best", 0) or (1 if bias is None else 2),
-        reals=(
-            number(operation.attrs, "scale", 1.0), number(operation.attrs, "floor", 1e-20),
-            number(operation.attrs, "least", 0.0), 2.0 * number(operation.attrs, "jitter", 0.0),
-        ),
+        ROUTE, scores=target.at(scores), kind=kind_of(scores.dtype),
+        bias=0 if bias is None else target.at(bias),
+        bias_kind=0 if bias is None else kind_of(bias.array.dtype),
+        choice=target.at(choice), share=target.at(share), share_kind=kind_of(share.dtype),
+        tokens=target.tokens(), count=count, top=top,
+        function=SPARSEMIXER if score == "sparsemixer" else SCORES[score][0],
+        before=int(word(attrs, "order", "before") == "before"),
+        normalize=int(bool(attrs.get("normalize", False))), groups=integer(attrs, "groups", 1),
+        kept=integer(attrs, "top_groups", 1),
+        counted=integer(attrs, "group_best", 0) or (1 if bias is None else 2),
+        scale=number(attrs, "scale", 1.0), floor=number(attrs, "floor", 1e-20),
+        least=number(attrs, "least", 0.0), near=2.0 * number(attrs, "jitter", 0.0),
     )  # fmt: skip
     return True
 
 
-def _routed(inputs: DTypes, attrs: Mapping[str, Attr], numerics: Numerics) -> DTypes:
-    return (STORAGE["i32"], numerics.promote(inputs[:1]))
-
-
-ROUTE = Kernel(reference_route, lower_route, _routed)
-PICK = Kernel(reference_pick, result=as_first)
-WITHIN = Kernel(reference_within, result=as_first)
+def lower_pick(target: Builder, operation: Operation) -> bool:
+    """Emit a copy of the scores of what was chosen."""
+    (scores, choice), (out,) = operation.inputs, operation.outputs
+    if not (isinstance(scores, Buffer) and isinstance(choice, Buffer) and isinstance(out, Buffer)):
+        return False
+    target.reserve(4 * choice.width)
+    target.emit(
+        PICK, scores=target.at(scores), kind=kind_of(scores.dtype), choice=target.at(choice),
+        out=target.at(out), out_kind=kind_of(out.dtype), tokens=target.tokens(),
+        count=scores.width, top=choice.width,
+    )  # fmt: skip
+    return True

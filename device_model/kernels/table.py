@@ -1,67 +1,60 @@
-"""The table of kernels: one row per operation of the language.
+"""The tables of kernels: one row per operation of the language, and one per instruction of the machine.
 
-Adding an operation is adding a row. Nothing registers itself.
+Adding an operation is adding a row to the module of its area, which has the name of its area in `dsl.ops`. Adding an
+instruction is adding its row, which stands beside its kernel, to a part below. Nothing registers itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from device_model.kernels import (
-    activations,
+    activation,
     attention,
     collective,
     elementwise,
     layout,
     linear,
+    matmul,
     moe,
     norm,
     position,
-    recurrent,
+    quantised,
     reduction,
-    rotary,
     routing,
+    state,
+    unary,
 )
+from device_model.program.instruction import Instruction, InstructionSet
 from device_model.program.kernel import Kernel
 
-KERNELS: dict[str, Kernel] = {
-    "gather": linear.GATHER,
-    "matmul": linear.MATMUL,
-    "head_matmul": linear.HEAD_MATMUL,
-    "rms_norm": norm.RMS_NORM,
-    "layer_norm": norm.LAYER_NORM,
-    "positions": position.POSITIONS,
-    "sinusoids": position.SINUSOIDS,
-    "alibi_slopes": position.ALIBI_SLOPES,
-    "position_scale": position.POSITION_SCALE,
-    "rope_frequencies": rotary.ROPE_FREQUENCIES,
-    "rope": layout.ROPE,
-    "heads": layout.HEADS,
-    "merge": layout.MERGE,
-    "split": layout.SPLIT,
-    "slice": layout.SLICE,
-    "concat": layout.CONCAT,
-    "column": layout.COLUMN,
-    "expert_heads": layout.EXPERT_HEADS,
-    "expert_merge": layout.EXPERT_MERGE,
-    "append": layout.APPEND,
-    "reuse": layout.REUSE,
-    "attention": attention.ATTENTION,
-    **elementwise.ARITHMETIC,
-    **activations.FUNCTIONS,
-    **activations.NUMBERED,
-    "sum": reduction.SUM,
-    "mean": reduction.MEAN,
-    "cast": elementwise.CAST,
-    "all_reduce": collective.ALONE,
-    "all_gather": collective.ALONE,
-    "reduce_scatter": collective.ALONE,
-    "shard": collective.ALONE,
-    "read": recurrent.READ,
-    "write": recurrent.WRITE,
-    "causal_conv": recurrent.CAUSAL_CONV,
-    "linear_attention": recurrent.LINEAR_ATTENTION,
-    "route": routing.ROUTE,
-    "expert_matmul": moe.EXPERT_MATMUL,
-    "combine": moe.COMBINE,
-    "pick": routing.PICK,
-    "within": routing.WITHIN,
+AREAS: Mapping[str, Mapping[str, Kernel]] = {
+    "linear": linear.KERNELS,
+    "norm": norm.KERNELS,
+    "position": position.KERNELS,
+    "attention": attention.KERNELS,
+    "elementwise": elementwise.KERNELS,
+    "activation": activation.KERNELS,
+    "layout": layout.KERNELS,
+    "moe": moe.KERNELS,
+    "state": state.KERNELS,
+    "collective": collective.KERNELS,
 }
+
+KERNELS: dict[str, Kernel] = {op: row for area in AREAS.values() for op, row in area.items()}
+
+PARTS: Mapping[str, tuple[Instruction, ...]] = {
+    "products": (matmul.MATMUL, matmul.EXPERT_MATMUL),
+    "attention": (attention.ATTENTION, attention.APPEND),
+    "low-precision products": (quantised.QUANTISED_MATMUL, quantised.QUANTISE),
+    "functions": (unary.UNARY, elementwise.BINARY, elementwise.CONVERT),
+    "experts": (routing.ROUTE, routing.PICK, moe.COMBINE, moe.EXPERT_FINISH),
+    "recurrences": (state.LINEAR_ATTENTION, state.CAUSAL_CONV),
+    "rows": (
+        norm.NORM, position.ROPE, position.SCALE_ROWS, reduction.REDUCE, linear.GATHER,
+        layout.COLUMNS, layout.SELECT,
+    ),
+}  # fmt: skip
+"""Instructions that are compiled together, because they share code; the longest to compile come first."""
+
+INSTRUCTIONS = InstructionSet(tuple(row for part in PARTS.values() for row in part))

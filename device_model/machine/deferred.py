@@ -6,7 +6,7 @@ a third of what such a process would hold beside its weights. Nothing here is co
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -32,20 +32,43 @@ class Deferred:
         cpu_target.target_context.refresh()
         return cpu_target.typing_context.resolve_value_type(made)
 
+
+class Compiled(Deferred):
+    """A function below the machine: it is compiled as a part of it, or when it is called by itself."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(self._inner)
+        self.function = function
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """Return the names of its parameters with their annotations, as they are written."""
+        code = self.function.__code__
+        names = code.co_varnames[: code.co_argcount]
+        return {name: str(self.function.__annotations__.get(name, "")) for name in names}
+
+    def _inner(self) -> Any:
+        """Make what compiled functions call; the interpreter cannot."""
+        from numba import njit
+
+        return njit(
+            nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
+        )(self.function)  # fmt: skip
+
+    @cached_property
+    def _outer(self) -> Any:
+        from numba import njit
+
+        return njit(nogil=True, error_model="numpy")(self.function)
+
     def __call__(self, *arguments: Any) -> Any:
         """Call it from the interpreter, compiling it alone."""
-        return self.made(*arguments)
+        return self._outer(*arguments)
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Mark a function below the machine: it is compiled as a part of it, or when it is called by itself."""
-
-    def make() -> Any:
-        from numba import njit
-
-        return njit(nogil=True, error_model="numpy")(function)
-
-    return Deferred(make)
+    """Mark a function below the machine; to the checker it is anything, so that kernels can call it with addresses."""
+    return Compiled(function)
 
 
 def intrinsic(define: Callable[..., Any]) -> Any:
@@ -82,4 +105,4 @@ def _carray() -> Any:
     return made
 
 
-carray = Deferred(_carray)
+carray: Any = Deferred(_carray)

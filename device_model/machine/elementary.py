@@ -15,6 +15,9 @@ from llvmlite import ir
 from device_model.machine.deferred import carray, compiled, intrinsic, signature
 from device_model.machine.vectors import F16, F32
 
+CHUNK = 2048
+"""Elements that are staged at a time, so that they stay in the first-level cache."""
+
 
 @intrinsic
 def _pointer(typing: Any, address: Any) -> Any:

@@ -1,17 +1,19 @@
-"""Machine code on disk: compile a function once, and later load it without the compiler and its library.
+"""Machine code on disk: what was compiled once is later loaded without the compiler and its library.
 
-The code lies where `NUMBA_CACHE_DIR` says, else beside this file, else in the user's cache, under a name that changes
-with the sources, the compiler and the processor. Nothing here knows what the code does.
+Object files lie where `NUMBA_CACHE_DIR` says, else beside this file, else in the user's cache, under names that change
+with the sources, the compiler and the processor. Nothing here compiles, or knows what the code does.
 """
 
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import hashlib
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from typing import Any
 from device_model.machine.elf import Unplaceable, place
 from device_model.machine.processor import processor_facts
 
-ENTRY = "sohu_machine"
+LOCK = "machine.lock"
 DIGEST = 32  # bytes in front of the code: a damaged file is compiled anew
 CPU_KEYS = (
     "vendor_id",
@@ -35,22 +37,10 @@ _loaded: list[Any] = []
 """Owners of the memory that loaded code runs from."""
 
 
-def native(function: Callable[..., int], arguments: int, fingerprint: str) -> Callable[..., int]:
-    """Return a compiled function of so many int64, as compiled before or compiled now.
-
-    Calls release the interpreter's lock.
-    """
-    name = _name(fingerprint)
-    code = _find(name)
-    if code is None:
-        code = _compile(function, arguments)
-        _keep(name, code)
-    return _load(code, arguments)
-
-
-def _name(fingerprint: str) -> str:
+def edition(fingerprint: str) -> str:
+    """Return what tells code compiled here from sources with that digest from any other."""
     parts = (fingerprint, version("numba"), version("llvmlite"), *_processor())
-    return f"machine.{hashlib.sha256(' '.join(parts).encode()).hexdigest()[:24]}.o"
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:24]
 
 
 def _processor() -> tuple[str, ...]:
@@ -71,7 +61,8 @@ def _llvm() -> Any:
     return llvm
 
 
-def _target(llvm: Any) -> Any:
+def target_machine(llvm: Any) -> Any:
+    """Return LLVM's writer of machine code for this processor, in the large code model."""
     return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
         cpu=llvm.get_host_cpu_name(),
         features=llvm.get_host_cpu_features().flatten(),
@@ -80,31 +71,23 @@ def _target(llvm: Any) -> Any:
     )
 
 
-def _compile(function: Callable[..., int], arguments: int) -> bytes:
-    from numba import njit, types
-
-    llvm = _llvm()
-    kinds = types.int64(*[types.int64] * arguments)
-    made = njit(
-        kinds, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
-    )(function)  # fmt: skip
-    (result,) = made.overloads.values()
-    module = llvm.parse_assembly(result.library.get_llvm_str())
-    module.get_function(result.fndesc.llvm_func_name).name = ENTRY
-    code: bytes = _target(llvm).emit_object(module)
-    return code
-
-
-def _load(code: bytes, arguments: int) -> Callable[..., int]:
+def load(code: bytes, names: Sequence[str]) -> dict[str, int]:
+    """Return the addresses of an object file's functions by name; they stay for as long as the process."""
     # Views of addresses own nothing, so that numba's way to free an array is linked and never taken.
     never = ctypes.cast(ctypes.CDLL(None).abort, ctypes.c_void_p).value or 0
     outside = {"NRT_MemInfo_call_dtor": never}
     try:
         placed = place(code, outside)
-        owner, address = placed.memory, placed.addresses[ENTRY]
     except Unplaceable:
-        owner, address = _linked(code, outside)
+        owner, addresses = _linked(code, outside, names)
+    else:
+        owner, addresses = placed.memory, {name: placed.addresses[name] for name in names}
     _loaded.append(owner)
+    return addresses
+
+
+def function_at(address: int, arguments: int) -> Callable[..., int]:
+    """Return what calls a compiled function of so many int64, without the interpreter's lock."""
     # numba's convention: where to put the result and the exception, then the arguments; a status comes back.
     places = [ctypes.c_void_p] * 2
     kind = ctypes.CFUNCTYPE(ctypes.c_int32, *places, *[ctypes.c_int64] * arguments)
@@ -120,15 +103,17 @@ def _load(code: bytes, arguments: int) -> Callable[..., int]:
     return run
 
 
-def _linked(code: bytes, outside: Mapping[str, int]) -> tuple[Any, int]:
+def _linked(
+    code: bytes, outside: Mapping[str, int], names: Sequence[str]
+) -> tuple[Any, dict[str, int]]:
     """Let the compiler's library place the code, where ours does not know its kind."""
     llvm = _llvm()
     for name, address in outside.items():
         llvm.add_symbol(name, address)
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target(llvm))
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine(llvm))
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
-    return engine, engine.get_function_address(ENTRY)
+    return engine, {name: engine.get_function_address(name) for name in names}
 
 
 def _folders() -> Iterator[Path]:
@@ -139,7 +124,8 @@ def _folders() -> Iterator[Path]:
     yield Path.home() / ".cache" / "sohu"
 
 
-def _find(name: str) -> bytes | None:
+def find(name: str) -> bytes | None:
+    """Return the object file of a name, if it lies in one of the folders undamaged."""
     for folder in _folders():
         try:
             kept = (folder / name).read_bytes()
@@ -151,14 +137,34 @@ def _find(name: str) -> bytes | None:
     return None
 
 
-def _keep(name: str, code: bytes) -> None:
-    """Write the code to the first folder that can be written; whole or not at all."""
+def keep(name: str, code: bytes) -> None:
+    """Write an object file to the first folder that can be written; whole or not at all."""
     for folder in _folders():
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
-                file.write(hashlib.sha256(code).digest() + code)
-            Path(file.name).replace(folder / name)
+                written = Path(file.name)
+                try:
+                    file.write(hashlib.sha256(code).digest() + code)
+                    file.flush()
+                    written.replace(folder / name)
+                finally:
+                    written.unlink(missing_ok=True)  # it has its name by now, or was interrupted
         except OSError:
             continue
         return
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Wait until no other process compiles into the same folder, where that can be told."""
+    with ExitStack() as stack:
+        for folder in _folders():
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                lock = stack.enter_context((folder / LOCK).open("wb"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            except OSError:
+                continue
+            break
+        yield

@@ -23,7 +23,16 @@ CELLS = 4
 """A helper may still look at the last counter when the next program starts; counters are used in turn."""
 
 Execute: TypeAlias = Callable[..., int]
+"""Runs a job; returns 0, or one more than the number of the instruction at which it stopped."""
+
 Job: TypeAlias = tuple[Array, Array, int, int, int, int, int, int]
+
+
+class MachineFault(RuntimeError):
+    """The machine stopped at an instruction, because it does not know its opcode or its kernel failed."""
+
+    def __init__(self, instruction: int, opcode: int) -> None:
+        super().__init__(f"the machine stopped at instruction {instruction} with opcode {opcode}")
 
 
 class Team:
@@ -44,7 +53,7 @@ class Team:
         weakref.finalize(self, _dismiss, self._queues)
 
     def run(self, code: Array, reals: Array, start: int, stop: int, scratch: int) -> None:
-        """Execute instructions `start` to `stop` with `scratch` bytes for each thread."""
+        """Execute instructions `start` to `stop` with `scratch` bytes for each thread; raises `MachineFault`."""
         if start == stop:
             return
         stride = -(-scratch // 4096) * 4096 + 4096
@@ -60,7 +69,9 @@ class Team:
         ]
         for queue, job in zip(self._queues, jobs[1:], strict=True):
             queue.put(job)
-        self._execute(*jobs[0])
+        stopped = self._execute(*jobs[0])
+        if stopped:
+            raise MachineFault(stopped - 1, int(code[stopped - 1, 0]))
 
 
 def available() -> int:

@@ -12,29 +12,30 @@ import numpy as np
 
 from device_model.numbers.numerics import Array
 from device_model.program.arena import Segment
-from device_model.program.builder import ARGUMENTS, REALS, Argument, Code, Uncompiled
+from device_model.program.builder import Code, Uncompiled
+from device_model.program.instruction import Argument, InstructionSet
 
 
 class Addresses:
     """The integers and reals of a program's instructions, bound to one step at a time."""
 
-    def __init__(self, program: Code) -> None:
-        shape = (len(program.steps), ARGUMENTS + 1)
+    def __init__(self, code: Code, instructions: InstructionSet) -> None:
+        shape = (len(code.steps), instructions.ints + 1)
         self._constant, self._slope = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
         self._base, self._count = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-        self.reals: Array = np.zeros((len(program.steps), REALS), np.float64)
-        for row, step in enumerate(program.steps):
+        self.reals: Array = np.zeros((len(code.steps), instructions.reals), np.float64)
+        for row, step in enumerate(code.steps):
             if isinstance(step, Uncompiled):
                 continue
-            self._constant[row, 0] = step.opcode
+            self._constant[row, 0] = instructions.opcode(step.instruction)
             self.reals[row, : len(step.reals)] = step.reals
-            for column, argument in enumerate(step.arguments, start=1):
-                self._set(row, column, argument, program)
+            for column, argument in enumerate(step.ints, start=1):
+                self._set(row, column, argument, code)
         self._places: Sequence[Array] = [np.flatnonzero(self._base == r) for r in Segment]
         self._bases, self._counts = np.zeros(0, np.int64), np.zeros(0, np.int64)
         self._code: Array = self._constant
 
-    def _set(self, row: int, column: int, argument: Argument, program: Code) -> None:
+    def _set(self, row: int, column: int, argument: Argument, code: Code) -> None:
         if isinstance(argument, int):
             self._constant[row, column] = argument
             return
@@ -48,7 +49,7 @@ class Addresses:
             return
         self._base[row, column] = argument.segment
         self._constant[row, column] = argument.offset
-        self._slope[row, column] = program.offsets.get(argument.buffer, 0)
+        self._slope[row, column] = code.offsets.get(argument.buffer, 0)
 
     def bind(self, bases: Array, counts: Array) -> Array:
         """Return opcodes and arguments for given segment addresses and token counts, until the next call."""

@@ -7,7 +7,7 @@ It does not know what an instruction does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -15,10 +15,15 @@ from device_model.numbers.numerics import BF16, F16, F32, Array
 from device_model.numbers.packed import Packed
 from device_model.program.arena import Segment, Space, allocate, rounded
 from device_model.program.call import Batch
+from device_model.program.instruction import (
+    Address,
+    Argument,
+    Instruction,
+    Invocation,
+    Operand,
+    invocation,
+)
 from device_model.program.places import Buffer, Fixed, Operation, Place, StateRef
-
-ARGUMENTS = 32
-REALS = 4
 
 SEQUENCE, POSITION, SELECTION = 1 << 30, (1 << 30) + 1, (1 << 30) + 2
 """Buffers that the session fills before a step: per token its sequence and position, per result its token."""
@@ -31,38 +36,13 @@ LENGTHS, FIRST_STATE = 0, 1
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
-    """A byte of a buffer in a segment, or a row of the session's table.
-
-    With `count` it is no address: it is that many times the segment's number of tokens.
-    """
-
-    segment: Segment
-    offset: int = 0
-    buffer: int = -1
-    count: int = 0
-
-
-Argument: TypeAlias = int | Address
-
-
-@dataclass(frozen=True, slots=True)
-class Instruction:
-    """One operation of the machine."""
-
-    opcode: int
-    arguments: tuple[Argument, ...]
-    reals: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Uncompiled:
     """An operation that the reference kernel computes, between two runs of the machine."""
 
     operation: Operation
 
 
-Step: TypeAlias = Instruction | Uncompiled
+Step: TypeAlias = Invocation | Uncompiled
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,12 +143,18 @@ class Builder:
         self.used.setdefault(index, []).append(len(self.steps))
         return Address(self.spaces[index].segment, offset, index)
 
-    def emit(self, opcode: int, *arguments: Argument, reals: Sequence[float] = ()) -> None:
-        """Append an instruction; the buffers that it mentions live at least until it."""
-        for argument in arguments:
+    def emit(
+        self, instruction: Instruction, /, *groups: Mapping[str, Operand], **operands: Operand
+    ) -> None:
+        """Append an instruction with operands by name; the buffers that it mentions live at least until it.
+
+        Raises `TypeError` for an operand that is missing, unknown, doubled or of another kind.
+        """
+        step = invocation(instruction, *groups, operands)
+        for argument in step.ints:
             if isinstance(argument, Address) and argument.buffer in self.spaces:
                 self.used[argument.buffer].append(len(self.steps))
-        self.steps.append(Instruction(opcode, arguments, tuple(reals)))
+        self.steps.append(step)
 
     def leave(self, operation: Operation) -> None:
         """Append an operation for the reference kernel."""

@@ -32,6 +32,11 @@ def as_first(inputs: DTypes, attrs: Mapping[str, Attr], numerics: Numerics) -> D
     return (numerics.promote(inputs[:1]),)
 
 
+def unchanged(inputs: DTypes, attrs: Mapping[str, Attr], numerics: Numerics) -> DTypes:
+    """The dtype of the first operand, as it is."""
+    return (inputs[0],)
+
+
 def declared(inputs: DTypes, attrs: Mapping[str, Attr], numerics: Numerics) -> DTypes:
     """The format that the program declares, else that of the activations."""
     dtype = attrs.get("dtype")

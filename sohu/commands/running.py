@@ -42,10 +42,10 @@ def run_tokens(
     progress: Progress = silent,
 ) -> tuple[int, ...]:
     """Write the logits, float32 [B, S, V], of the tokens, int [B, S]; returns their shape."""
-    compile_kernels(progress)
     graph = bound_graph(path)
     rows = read_tokens(tokens, vocabulary(graph))
     reader = _reader(path, graph, weights, progress)
+    compile_kernels(progress)
     session = Engine(graph, reader, numerics).session(sequences=len(rows))
     length = rows.shape[1]
     size = chunk or length
@@ -75,11 +75,11 @@ def generate(
 
     The system message is empty unless one is given, so that no template's own one speaks for the user.
     """
-    compile_kernels(progress)
     existing = read_port(folder)
     graph = bound_graph(folder)
     opened = open_checkpoint(existing, Stages(), progress)
     codec = load_tokenizer(opened.origin.directory)
+    compile_kernels(progress)
     session = Engine(graph, opened.checkpoint, numerics).session(sequences=1)
 
     def tokens() -> Iterator[int]:

@@ -52,7 +52,10 @@ def emit(data: Mapping[str, object]) -> None:
 
 @contextmanager
 def bars(quiet: bool) -> Iterator[Progress]:
-    """Show a progress bar for every stage that reports, on standard error."""
+    """Show a progress bar for every stage that reports, on standard error.
+
+    What follows a colon in a stage says what is being done now, and is shown on the stage's own bar.
+    """
     if quiet:
         yield lambda _stage, _done, _total: None
         return
@@ -75,9 +78,10 @@ def bars(quiet: bool) -> Iterator[Progress]:
         tasks: dict[str, TaskID] = {}
 
         def advance(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = shown.add_task(stage, total=total)
-            shown.update(tasks[stage], completed=done, total=total)
+            name, _, _ = stage.partition(":")
+            if name not in tasks:
+                tasks[name] = shown.add_task(stage, total=total)
+            shown.update(tasks[name], description=stage, completed=done, total=total)
 
         yield advance
 

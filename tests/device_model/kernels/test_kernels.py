@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from importlib import import_module
 
 import ml_dtypes
 import numpy as np
@@ -15,7 +16,7 @@ from device_model.numbers.numerics import Array
 from device_model.program.call import Batch, Call
 from device_model.weights.reading import ArrayReader, RandomReader, shapes_of
 from dsl.graph import Attr
-from dsl.ops import OPS
+from dsl.ops import AREAS, OPS
 from dsl.types import DTYPES
 from tests.device_model.graphs import B, Flow, S, operands
 
@@ -25,6 +26,13 @@ WIDTHS = (1, 7, 8, 33, 64, 130)
 
 def test_every_operation_has_a_kernel() -> None:
     assert set(OPS) == set(KERNELS)
+
+
+@pytest.mark.parametrize("area", AREAS)
+def test_kernel_files_are_named_as_the_areas(area) -> None:
+    module = import_module(f"device_model.kernels.{area}")
+    assert sorted(module.KERNELS) == sorted(spec.name for spec in AREAS[area])
+    assert all(KERNELS[op] is row for op, row in module.KERNELS.items())
 
 
 def call(op: str, *inputs: Array, **attrs: Attr) -> tuple[Array, ...]:

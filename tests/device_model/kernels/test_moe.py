@@ -110,3 +110,22 @@ def test_experts_by_formula() -> None:
         wide = [down.part(int(e)).panel(0, D).astype(np.float64) for e in best]
         truth = sum(s * m @ h for s, m, h in zip(share, wide, hidden, strict=True))
         assert np.allclose(packed[t], truth, atol=1e-5 * np.abs(truth).max())
+
+
+@pytest.mark.parametrize("kernels", ["fast", "reference"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_what_names_no_expert_picks_nothing(kernels: str, dtype: str) -> None:
+    scores = np.random.default_rng(2).normal(size=(V, X)).astype(np.dtype(dtype))
+    choice = np.random.default_rng(3).integers(0, X, (V, T)).astype(np.int32)
+    choice[4], choice[5, 1] = -1, X
+    f = Flow()
+    ids = f.input()
+    x = f.op("gather", (f.weight("scores", V, X), ids), B, S, X)
+    chosen = f.op("gather", (f.weight("choice", V, T), ids), B, S, T)
+    f.output(f.op("pick", (x, chosen), B, S, T))
+    reader = ArrayReader({"scores": scores, "choice": choice})
+    numerics = "f32" if dtype == "float32" else "bf16"
+    picked = Engine(f.graph(), reader, numerics, kernels).session().step([np.arange(V)])[0]
+    wanted = np.take_along_axis(scores, np.clip(choice, 0, X - 1), -1)
+    wanted[4], wanted[5, 1] = 0, 0
+    assert np.array_equal(picked, wanted.astype(np.float32))

@@ -4,6 +4,8 @@ import ctypes
 import platform
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -30,11 +32,41 @@ def test_a_compiled_machine_loads_without_the_compiler():
 
 def test_a_damaged_file_is_not_loaded(tmp_path, monkeypatch):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    native._keep("machine.test.o", b"code")
-    assert native._find("machine.test.o") == b"code"
+    native.keep("machine.test.o", b"code")
+    assert native.find("machine.test.o") == b"code"
     path = tmp_path / "machine.test.o"
     path.write_bytes(path.read_bytes()[:-1])
-    assert native._find("machine.test.o") is None
+    assert native.find("machine.test.o") is None
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        native.keep("machine.test.o", b"code")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_compiles_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    order, waiting = [], threading.Event()
+
+    def second():
+        waiting.set()
+        with native.alone():
+            order.append("second")
+
+    with native.alone():
+        thread = threading.Thread(target=second)
+        thread.start()
+        waiting.wait()
+        thread.join(0.2)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
 
 
 SMALL = """
@@ -58,7 +90,7 @@ define double @grow(double %x) {
 def small():
     if platform.machine() != "x86_64":
         pytest.skip("objects of other processors go through the compiler's library")
-    return native._target(native._llvm()).emit_object(llvm.parse_assembly(SMALL))
+    return native.target_machine(native._llvm()).emit_object(llvm.parse_assembly(SMALL))
 
 
 def doubled(x):

@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from device_model.kernels import dispatch
+from device_model.machine import native
+from porting.validate import compile_kernels
 from sohu.commands.cli import main, port_main
 from tests.checkpoints import tiny_llama
 
@@ -326,3 +329,50 @@ def test_validate_refuses_what_is_no_port(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "S531" in refusal(["validate", str(tmp_path)], capsys)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "nothere.sohu", "--tokens", "t.npy", "--logits", "l.npy"),
+        ("run", "PORT", "--tokens", "nothere.npy", "--logits", "l.npy"),
+        ("run", "PORT/model.sohu", "--tokens", "TOKENS", "--logits", "l.npy"),
+        ("generate", "nothere", "--prompt", "Hello"),
+        ("generate", "PORT", "--prompt", "Hello"),
+        ("validate", "nothere"),
+        ("diff", "nothere"),
+        ("port", "./nothere"),
+    ],
+)
+def test_nothing_is_compiled_before_the_input_is_looked_at(
+    arguments: tuple[str, ...], ported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compiles(*_: object) -> None:
+        raise AssertionError("it compiles")
+
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(dispatch, "_machine", [])
+    monkeypatch.setattr(native, "find", lambda _name: None)
+    monkeypatch.setattr(dispatch, "compile_parts", compiles)
+    np.save(tmp_path / "t.npy", np.zeros((1, 3), np.int64))
+    given = [a.replace("PORT", str(ported)) for a in arguments]
+    monkeypatch.chdir(tmp_path)
+    assert main([a.replace("TOKENS", "t.npy") for a in given]) == 2
+
+
+def test_the_first_compilation_says_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[tuple[str, int, int]] = []
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(dispatch, "_machine", [])
+    monkeypatch.setattr(native, "find", lambda _name: None)
+    monkeypatch.setattr(dispatch, "compile_parts", lambda _, parts: ((p, b"") for p in parts))
+    monkeypatch.setattr(dispatch, "processes", lambda _: 2)
+    monkeypatch.setattr(dispatch, "_placed", lambda _: None)
+    compile_kernels(lambda *said: heard.append(said))
+    total = len(dispatch.PARTS)
+    assert [done for _, done, _ in heard] == list(range(total + 1))
+    assert {of for _, _, of in heard} == {total}
+    assert heard[0][0] == "compile kernels: products, attention"
+    assert heard[-1][0] == "compile kernels"

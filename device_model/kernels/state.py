@@ -1,4 +1,4 @@
-"""Operations over states of fixed size: `read`, `write`, `causal_conv`, `linear_attention`.
+"""Operations over states of fixed size, `read`, `write`, `causal_conv`, `linear_attention`, and `reuse` of any.
 
 Tokens are taken one by one, and a product is rounded before it is added, so that a chunk has the bits of the whole and
 plain numpy those of compiled code. The recurrence is rounded to its state's format after every token, because that is
@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from device_model.machine import elementary as c
-from device_model.machine import opcodes
 from device_model.machine.deferred import compiled
 from device_model.machine.elementary import floats, integers, read, size_of, write
 from device_model.machine.vectors import F32
 from device_model.numbers.numerics import Array, Numerics, cast, wide
 from device_model.program.builder import Builder, kind_of
 from device_model.program.call import Call
-from device_model.program.kernel import DTypes, Kernel
+from device_model.program.instruction import Instruction
+from device_model.program.kernel import DTypes, Kernel, unchanged
 from device_model.program.places import Buffer, Fixed, Operation, StateRef
 from dsl.graph import Attr
 
@@ -40,6 +40,11 @@ def reference_write(call: Call) -> tuple[Array, ...]:
         kept = call.state(0)[sequence]
         kept[...] = cast(new[sequence], kept.dtype)
     return ()
+
+
+def reference_reuse(call: Call) -> tuple[Array, ...]:
+    """Use another layer's state; the executor of the plan owns states and does it."""
+    raise TypeError("reuse has no value without its state")
 
 
 def _present(call: Call) -> list[int]:
@@ -103,7 +108,10 @@ def causal_conv(
     x: int, kind: int, w: int, w_kind: int, state: int, state_kind: int, out: int, out_kind: int,
     sequence: int, tokens: int, channels: int, width: int, part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Convolve this part's channels of all tokens, with the last `width` - 1 tokens before them in the state."""
+    """Convolve this part's channels: x[tokens, channels] with w[channels, width] into out[tokens, channels].
+
+    The state of a sequence is [channels, width - 1]: the tokens before the new ones.
+    """
     owner = integers(sequence, tokens)
     taps = floats(scratch, width * CHUNK)
     line_at = scratch + 4 * width * CHUNK
@@ -150,13 +158,20 @@ def causal_conv(
         begin += size
 
 
+CAUSAL_CONV = Instruction.of("causal_conv", causal_conv)
+
+
 @compiled
 def linear_attention(
     state: int, state_kind: int, q: int, k: int, v: int, kind: int, decay: int, decay_kind: int,
     out: int, out_kind: int, sequence: int, tokens: int, heads: int, size: int, v_size: int,
     part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Run the recurrence of this part's heads over all tokens."""
+    """Run the recurrence of this part's heads over all tokens.
+
+    q and k[tokens, heads, size], v[tokens, heads, v_size] kind, decay[tokens, heads]; out[tokens, heads, v_size]; the
+    state of a sequence is [heads, size, v_size].
+    """
     owner = integers(sequence, tokens)
     memory = floats(scratch, size * v_size)
     q_at = scratch + 4 * size * v_size
@@ -196,6 +211,9 @@ def linear_attention(
             first = last
 
 
+LINEAR_ATTENTION = Instruction.of("linear_attention", linear_attention)
+
+
 def lower_causal_conv(target: Builder, operation: Operation) -> bool:
     """Emit a convolution with a weight."""
     state, x, w = operation.inputs
@@ -207,9 +225,10 @@ def lower_causal_conv(target: Builder, operation: Operation) -> bool:
     channels, width = w.array.shape
     target.reserve(4 * CHUNK * (2 * width + 1) + 64)
     target.emit(
-        opcodes.CAUSAL_CONV, target.at(x), kind_of(x.dtype), target.at(w), kind_of(w.array.dtype),
-        target.at(state), kind_of(state.dtype), target.at(out), kind_of(out.dtype),
-        target.sequence(), target.tokens(), channels, width,
+        CAUSAL_CONV, x=target.at(x), kind=kind_of(x.dtype), w=target.at(w),
+        w_kind=kind_of(w.array.dtype), state=target.at(state), state_kind=kind_of(state.dtype),
+        out=target.at(out), out_kind=kind_of(out.dtype), sequence=target.sequence(),
+        tokens=target.tokens(), channels=channels, width=width,
     )  # fmt: skip
     return True
 
@@ -226,22 +245,23 @@ def lower_linear_attention(target: Builder, operation: Operation) -> bool:
     heads, size, v_size = state.outer
     target.reserve(4 * (size * v_size + 2 * size + 2 * v_size) + 64)
     target.emit(
-        opcodes.LINEAR_ATTENTION, target.at(state), kind_of(state.dtype), target.at(q),
-        target.at(k), target.at(v), kind_of(q.dtype), target.at(decay), kind_of(decay.dtype),
-        target.at(out), kind_of(out.dtype), target.sequence(), target.tokens(), heads, size, v_size,
+        LINEAR_ATTENTION, state=target.at(state), state_kind=kind_of(state.dtype),
+        q=target.at(q), k=target.at(k), v=target.at(v), kind=kind_of(q.dtype),
+        decay=target.at(decay), decay_kind=kind_of(decay.dtype), out=target.at(out),
+        out_kind=kind_of(out.dtype), sequence=target.sequence(), tokens=target.tokens(),
+        heads=heads, size=size, v_size=v_size,
     )  # fmt: skip
     return True
-
-
-def _as_state(inputs: DTypes, attrs: Mapping[str, Attr], numerics: Numerics) -> DTypes:
-    return (inputs[0],)
 
 
 def _as_second(inputs: DTypes, attrs: Mapping[str, Attr], numerics: Numerics) -> DTypes:
     return (numerics.promote(inputs[1:2]),)
 
 
-READ = Kernel(reference_read, result=_as_state)
-WRITE = Kernel(reference_write, result=_as_second)
-CAUSAL_CONV = Kernel(reference_causal_conv, lower_causal_conv, _as_second)
-LINEAR_ATTENTION = Kernel(reference_linear_attention, lower_linear_attention, _as_second)
+KERNELS: dict[str, Kernel] = {
+    "read": Kernel(reference_read, result=unchanged),
+    "write": Kernel(reference_write, result=_as_second),
+    "reuse": Kernel(reference_reuse, result=unchanged, view=True),
+    "causal_conv": Kernel(reference_causal_conv, lower_causal_conv, _as_second),
+    "linear_attention": Kernel(reference_linear_attention, lower_linear_attention, _as_second),
+}
