@@ -40,7 +40,7 @@ def port(options: argparse.Namespace) -> int:
 
 def check(options: argparse.Namespace) -> int:
     """Check files; every file is looked at, whatever is wrong with the others."""
-    from sohu.commands.checking import check_file
+    from sohu.api.checking import check_file
 
     outcomes = [check_file(path) for path in options.files]
     failed = any(o.refused for o in outcomes)
@@ -83,7 +83,7 @@ def fmt(options: argparse.Namespace) -> int:
 
 def cost(options: argparse.Namespace) -> int:
     """Show memory and work of a bound program."""
-    from sohu.commands import costing
+    from sohu.performance import costing
 
     found = costing.cost(options.path, options.mesh, options.batch, options.seq, options.context)
     if options.json:
@@ -95,7 +95,7 @@ def cost(options: argparse.Namespace) -> int:
 
 def fit(options: argparse.Namespace) -> int:
     """Tell whether a program fits a device, and how far it could grow there."""
-    from sohu.commands import costing
+    from sohu.performance import costing
 
     found = costing.fit(
         options.path,
