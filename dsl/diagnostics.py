@@ -53,6 +53,9 @@ class Diagnostic:
     help: str = ""
     constraint: str = ""
 
+    def __str__(self) -> str:
+        return render(self)
+
     def as_dict(self) -> dict[str, object]:
         """Return the diagnostic as JSON data."""
         data: dict[str, object] = {

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from sohu.performance.profile.model import Profile
 
 RUNNING = ("numba", "llvmlite")
-VALIDATION = (*RUNNING, "torch", "transformers")
-TEXT = "tokenizers"
+ANSWERING = (*RUNNING, "tokenizers")
+VALIDATION = (*ANSWERING, "torch", "transformers", "accelerate", "safetensors")
 
 
 def load(path: str | Path) -> Model:
@@ -81,6 +81,7 @@ class Model:
         All are fed at once, or `chunk` a step; the bits are the same. Raises `Refused` for ids that are not in the
         vocabulary, for a file without weights, and for positions that the model does not have.
         """
+        require(*RUNNING)
         from sohu.api.running import logits_of
         from sohu.api.tokens import checked_tokens
 
@@ -104,7 +105,7 @@ class Model:
         The prompt goes through the checkpoint's chat template where it has one. The system message is empty unless one
         is given, so that no template's own one speaks for the user. What is refused is refused at the call.
         """
-        require(TEXT)
+        require(*ANSWERING)
         from sohu.api.running import answer, codec_of
 
         _positive("max_new_tokens", max_new_tokens)
@@ -197,7 +198,6 @@ class Model:
         self, numerics: str, device: str | None, weights: str | None, progress: Progress
     ) -> Engine:
         """Return the engine of these choices, the last one where they are the same."""
-        require(*RUNNING)
         from device_model.chips.chip import device as device_named
         from device_model.numbers.catalogue import numerics_named
         from sohu.api.running import open_engine

@@ -147,8 +147,10 @@ def validate(options: argparse.Namespace) -> int:
 
 def diff(options: argparse.Namespace) -> int:
     """Name the first operation of a port that departs from the original model."""
+    from sohu.api.model import VALIDATION
     from sohu.commands import diffing
 
+    require(*VALIDATION)
     with console.bars(quiet=options.json) as progress:
         found = diffing.diff(options.folder, progress)
     if options.json:

@@ -11,7 +11,7 @@ import pytest
 
 import sohu
 from sohu.commands.cli import main
-from tests.checkpoints import tiny_llama
+from tests.checkpoints import add_words, tiny_llama
 
 ROOT = Path(__file__).parents[3]
 LARGE = ROOT / "model_zoo" / "ports" / "llama-3.1-70b.sohu"
@@ -21,8 +21,7 @@ TOKENS = np.arange(12).reshape(2, 6)
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tiny_llama(tmp_path_factory.mktemp("checkpoint") / "tiny", attention_bias=False)
-    _add_tokenizer(folder, 97)
-    return folder
+    return add_words(folder)
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +32,6 @@ def ported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> sohu.P
 @pytest.fixture(scope="module")
 def model(ported: sohu.PortResult) -> sohu.Model:
     return ported.load()
-
-
-def _add_tokenizer(folder: Path, size: int) -> None:
-    """Give a model folder a tokenizer with a word for every id."""
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from tokenizers.pre_tokenizers import WhitespaceSplit
-
-    words = WordLevel({f"w{i}": i for i in range(size)}, unk_token="w0")  # noqa: S106 - a token of text
-    tokenizer = Tokenizer(words)
-    tokenizer.pre_tokenizer = WhitespaceSplit()
-    tokenizer.save(str(folder / "tokenizer.json"))
 
 
 def refused(call, *arguments, **options) -> sohu.Diagnostic:
