@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "docs" / "examples" / "tiny.sohu"
-MOST_LINES = 14
+MOST_LINES = 6
 SCRIPT = """\
 import sohu
 model = sohu.load("tiny.sohu")
