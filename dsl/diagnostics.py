@@ -53,6 +53,9 @@ class Diagnostic:
     help: str = ""
     constraint: str = ""
 
+    def __str__(self) -> str:
+        return render(self)
+
     def as_dict(self) -> dict[str, object]:
         """Return the diagnostic as JSON data."""
         data: dict[str, object] = {
@@ -70,9 +73,15 @@ class Diagnostic:
 class Refused(Exception):
     """The input is refused; carries every diagnostic found."""
 
+    __module__ = "sohu"  # the name under which it is caught, and which a traceback shows
+
     def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
         self.diagnostics = tuple(diagnostics)
         super().__init__("; ".join(f"{d.code}: {d.message}" for d in self.diagnostics))
+
+    def __reduce__(self) -> tuple[type[Refused], tuple[tuple[Diagnostic, ...]]]:
+        """Return how another process makes it again: from its diagnostics, not from its text."""
+        return type(self), (self.diagnostics,)
 
 
 def refuse(code: str, message: str, *, place: str = "", help: str = "") -> Refused:

@@ -176,6 +176,20 @@ def write_safetensors(path: Path, tensors: dict[str, tuple[str, list[int], bytes
     return path
 
 
+def add_words(folder: Path) -> Path:
+    """Give a model folder a tokenizer with a word for every id: w0, w1, …; returns the folder."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+
+    size = json.loads((folder / "config.json").read_text())["vocab_size"]
+    words = WordLevel({f"w{i}": i for i in range(size)}, unk_token="w0")  # noqa: S106 - of text
+    tokenizer = Tokenizer(words)
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
 def gguf_string(text: str) -> bytes:
     return struct.pack("<Q", len(text.encode())) + text.encode()
 

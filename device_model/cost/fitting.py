@@ -19,6 +19,7 @@ from device_model.cost.chip import Array
 from device_model.cost.oracle import Columns, as_numbers, predict
 from device_model.cost.score import Score, score
 from dsl.diagnostics import refuse
+from dsl.extras import require
 
 TIME = "latency_ms"
 LEAST_ROWS = 8
@@ -150,13 +151,11 @@ def _score(what: Fit, columns: Columns, device: Device, known: Calibration) -> S
 
 def _minimize() -> Callable[..., Any]:
     """Return SciPy's search; raises `Refused` where SciPy is not there."""
-    try:
-        from scipy.optimize import minimize  # noqa: PLC0415 - heavy, and only a calibration needs it
-    except ImportError:
-        message = "scipy is not installed, and fits are searched for with it"
-        raise refuse("S611", message, help='pip install "sohu[calibrate]"') from None
-    found: Callable[..., Any] = minimize
-    return found
+    require("scipy")
+    from scipy.optimize import minimize  # noqa: PLC0415 - heavy, and only a calibration needs it
+
+    search: Callable[..., Any] = minimize
+    return search
 
 
 def _search(

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from dsl.diagnostics import Refused, refuse
+from dsl.extras import require
 from porting.checkpoint.tensors import SINGLE
 from porting.files.files import ModelFile
 from porting.files.progress import Progress
@@ -43,8 +44,9 @@ def write_model(
     file: ModelFile, header: GgufHeader, target: Path, progress: Progress
 ) -> tuple[str, ...]:
     """Write the converted model into a folder and return notes about the conversion."""
-    progress(STAGE, 0, len(header.tensors))
+    require("gguf")
     torch, transformers = libraries()
+    progress(STAGE, 0, len(header.tensors))
     with _alone(file) as folder, _our_reader(file, header, progress):
         with refusing("S573", f"convert {file.name}"):
             config = transformers.AutoConfig.from_pretrained(

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from device_model.numbers.precision import Product
 from dsl.diagnostics import Refused, refuse
+from dsl.extras import require
 from porting.checkpoint.tensors import INDEX, SINGLE, Checkpoint
 from porting.config.reader import MAX_BYTES, NAME
 from porting.files.files import find_file
@@ -30,7 +31,7 @@ from porting.original import dequantise, float64, low_precision
 Precision = Literal["float64", "float32", "bfloat16", "float16"]
 Array = npt.NDArray[np.floating[Any]]
 
-INSTALL = "pip install 'sohu[reference]'"
+LIBRARIES = ("torch", "transformers", "accelerate", "safetensors", "tokenizers")
 MAX_REASON = 240
 
 # Keys by which a config could choose code, or files outside of the folder.
@@ -234,12 +235,13 @@ def libraries() -> tuple[Any, Any]:
     """Return torch and transformers, imported now, with hub kernels off and no output of their own."""
     os.environ.setdefault("USE_HUB_KERNELS", "NO")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    require(*LIBRARIES)
     try:
         import torch
         import transformers
     except ImportError as error:
-        message = f"{error.name} is not installed, and the original model runs in it"
-        raise refuse("S550", message, help=INSTALL) from error
+        message = f"torch or transformers cannot be loaded: {str(error)[:160]}"
+        raise refuse("S550", message) from error
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     return torch, transformers

@@ -34,6 +34,8 @@ def read_source(path: Path, name: str) -> Source:
         raise refuse("S108", "a directory, not a file", place=name) from None
     except OSError as error:
         raise refuse("S108", f"cannot be read: {error.strerror}", place=name) from None
+    except ValueError:  # a zero byte, or half of a character
+        raise refuse("S108", "this can be no file's name", place=repr(name)) from None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -51,6 +53,11 @@ def write_text(path: Path, text: str) -> None:
 def load_program(path: Path) -> Program:
     """Return the program in a file, linked with what it uses."""
     return _linked(path, _parsed(path))
+
+
+def text_program(text: str, name: str) -> Program:
+    """Return the program of a text that is in no file: what it uses is looked up in the zoo alone."""
+    return link(parse(Source(name, text)), lambda use: _used(use, ZOO))
 
 
 def _linked(path: Path, file: sx.File) -> Program:

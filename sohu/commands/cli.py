@@ -20,11 +20,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     # Imported now: `--help` and usage errors need none of it.
     from dsl.diagnostics import Refused  # noqa: PLC0415
+    from dsl.extras import naming_extras  # noqa: PLC0415
     from sohu.commands import table  # noqa: PLC0415
     from sohu.terminal import console  # noqa: PLC0415
 
     try:
-        return table.COMMANDS[options.command](options)
+        with naming_extras():
+            return table.COMMANDS[options.command](options)
     except Refused as refused:
         console.refused(refused, options)
         return EXIT_REFUSED
@@ -46,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sohu", description="Port transformer models to an accelerator, check and run them."
     )
+    parser.add_argument("--version", action=_Version, help="print the version and stop")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _port(commands.add_parser("port", help="port a model: plan, validate, report"))
     _check(commands.add_parser("check", help="parse, bind and infer .sohu files"))
@@ -62,6 +65,20 @@ def _parser() -> argparse.ArgumentParser:
     _calibrate(commands.add_parser("calibrate", help="fit the cost formulas to measured times"))
     _explain(commands.add_parser("explain", help="explain a diagnostic code"))
     return parser
+
+
+class _Version(argparse.Action):
+    """Prints the version, which is read for nobody who does not ask."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print it as other programs do: the name, then the number."""
+        from sohu.api.version import version  # noqa: PLC0415 - for this alone
+
+        print(f"{parser.prog} {version()}")
+        parser.exit()
 
 
 def _json(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from dsl.extras import require
 from sohu.performance.profile.model import Profile, profile_of
 from sohu.terminal import console
 
@@ -12,6 +13,8 @@ OK, FAILED = 0, 1
 
 def profile(options: argparse.Namespace) -> int:
     """Time a decode step and a prefill, and show them in the forms that are asked for."""
+    if options.trace is not None:
+        require("perfetto")
     found = profile_of(
         options.path,
         options.device,

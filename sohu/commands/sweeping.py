@@ -5,24 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
 from device_model.chips.chip import QUANTITIES
 from device_model.chips.chip import device as device_named
 from device_model.cost.calibration import calibration
 from device_model.memory.capacity import parse_mesh
 from device_model.timeline.design_space import evaluate_design
-from dsl.diagnostics import refuse
 from porting.planning.bound import bound_graph
 from porting.planning.library import write_text
 from sohu.performance.sweeps.axes import parse_design
 from sohu.performance.sweeps.sweep import Sweep
-from sohu.terminal import console, tables
+from sohu.terminal import console
 
 OK, FAILED = 0, 1
 STAGE = "blocks of designs"
@@ -30,11 +25,13 @@ STAGE = "blocks of designs"
 
 def sweep(options: argparse.Namespace) -> int:
     """Run the command."""
-    if options.out is not None and options.out.suffix not in tables.SUFFIXES:
-        raise refuse("S610", f"{options.out} is neither .parquet nor .csv")
+    if options.out is not None:
+        from sohu.terminal import tables  # noqa: PLC0415 - pyarrow, for a table alone
+
+        tables.check_suffix(options.out)
     swept = sweep_of(options)
     if options.out is not None:
-        tables.write_table(table_of(swept.columns), options.out)
+        tables.write_table(tables.table_of(swept.columns), options.out)
     if options.html is not None:
         from sohu.performance.sweeps.page import render_sweep  # noqa: PLC0415 - needs the page's libraries
 
@@ -62,19 +59,6 @@ def sweep_of(options: argparse.Namespace) -> Sweep:
             graph, chip, calibration(chip), design, lambda done, of: progress(STAGE, done, of)
         )
     return Sweep(options.path.resolve().stem, chip, space, time.perf_counter() - start)
-
-
-def table_of(columns: Mapping[str, NDArray[Any]]) -> pa.Table:
-    """Return every point as a table: counts as integers, words as a dictionary."""
-    return pa.table({name: _column(values) for name, values in columns.items()})
-
-
-def _column(values: NDArray[Any]) -> pa.Array:
-    if values.dtype.kind == "U":
-        return pa.array(values).dictionary_encode()
-    if values.dtype.kind in "iu":
-        return pa.array(values, pa.int64())
-    return pa.array(values)
 
 
 def show(swept: Sweep) -> None:

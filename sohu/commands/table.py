@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Callable, Mapping
 
 from dsl.diagnostics import refuse
+from dsl.extras import require
 from sohu.terminal import console
 
 OK, FAILED, REFUSED = 0, 1, 2
@@ -16,31 +17,31 @@ OK, FAILED, REFUSED = 0, 1, 2
 
 def port(options: argparse.Namespace) -> int:
     """Run the whole pipeline and report."""
-    from porting.pipeline import port as run
     from porting.report.model import FILES, Verdict
+    from sohu.api.port import port as run
 
     with console.bars(quiet=options.json) as progress:
-        report, folder = run(
+        result = run(
             options.model,
-            options.revision,
-            options.out,
+            out=options.out,
+            revision=options.revision,
             device=options.device,
             mesh=options.mesh,
-            plan_only=options.plan,
-            validated=not options.no_validate,
+            plan=options.plan,
+            validate=not options.no_validate,
             progress=progress,
         )
     if options.json:
-        console.emit(report.to_dict())
+        console.emit(result.report.to_dict())
     else:
-        console.report(report)
-        print("\n".join(str(folder / name) for name in FILES))
-    return FAILED if report.verdict is Verdict.FAIL else OK
+        console.report(result.report)
+        print("\n".join(str(result.folder / name) for name in FILES))
+    return FAILED if result.verdict is Verdict.FAIL else OK
 
 
 def check(options: argparse.Namespace) -> int:
     """Check files; every file is looked at, whatever is wrong with the others."""
-    from sohu.commands.checking import check_file
+    from sohu.api.checking import check_file
 
     outcomes = [check_file(path) for path in options.files]
     failed = any(o.refused for o in outcomes)
@@ -83,9 +84,12 @@ def fmt(options: argparse.Namespace) -> int:
 
 def cost(options: argparse.Namespace) -> int:
     """Show memory and work of a bound program."""
-    from sohu.commands import costing
+    from sohu.api.model import load
+    from sohu.performance import costing
 
-    found = costing.cost(options.path, options.mesh, options.batch, options.seq, options.context)
+    found = load(options.path).cost(
+        mesh=options.mesh, batch=options.batch, seq=options.seq, context=options.context
+    )
     if options.json:
         console.emit(found.as_dict())
     else:
@@ -95,12 +99,12 @@ def cost(options: argparse.Namespace) -> int:
 
 def fit(options: argparse.Namespace) -> int:
     """Tell whether a program fits a device, and how far it could grow there."""
-    from sohu.commands import costing
+    from sohu.api.model import load
+    from sohu.performance import costing
 
-    found = costing.fit(
-        options.path,
+    found = load(options.path).fit(
         options.device,
-        options.mesh,
+        mesh=options.mesh,
         batch=options.batch,
         seq=options.seq,
         context=options.context,
@@ -114,18 +118,10 @@ def fit(options: argparse.Namespace) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Run a program on given tokens and write its logits."""
-    from sohu.commands.running import numerics_of, run_tokens
+    from sohu.commands.running import run_tokens
 
     with console.bars(quiet=options.json) as progress:
-        shape = run_tokens(
-            options.path,
-            options.tokens,
-            options.logits,
-            numerics=numerics_of(options.numerics, options.device),
-            chunk=options.chunk,
-            weights=options.weights,
-            progress=progress,
-        )
+        shape = run_tokens(options, progress)
     if options.json:
         console.emit({"logits": str(options.logits), "shape": list(shape)})
     else:
@@ -135,13 +131,13 @@ def run(options: argparse.Namespace) -> int:
 
 def validate(options: argparse.Namespace) -> int:
     """Validate an existing port again."""
-    from porting.pipeline import validate_port
     from porting.report.model import Verdict
+    from sohu.api.model import Model
 
+    # Not `load`: a text that no longer checks is a verdict here.
+    model = Model(options.folder)
     with console.bars(quiet=options.json) as progress:
-        report = validate_port(
-            options.folder, progress, numerics=options.numerics, device_name=options.device
-        )
+        report = model.validate(numerics=options.numerics, device=options.device, progress=progress)
     if options.json:
         console.emit(report.to_dict())
     else:
@@ -151,8 +147,10 @@ def validate(options: argparse.Namespace) -> int:
 
 def diff(options: argparse.Namespace) -> int:
     """Name the first operation of a port that departs from the original model."""
+    from sohu.api.model import VALIDATION
     from sohu.commands import diffing
 
+    require(*VALIDATION)
     with console.bars(quiet=options.json) as progress:
         found = diffing.diff(options.folder, progress)
     if options.json:
@@ -164,16 +162,16 @@ def diff(options: argparse.Namespace) -> int:
 
 def generate(options: argparse.Namespace) -> int:
     """Stream greedy text from a port."""
-    from sohu.commands.running import generate as stream
-    from sohu.commands.running import numerics_of
+    from sohu.api.model import load
 
+    model = load(options.folder)
     with console.bars(quiet=False) as progress:
-        pieces = stream(
-            options.folder,
+        pieces = model.generate(
             options.prompt,
-            options.max_new_tokens,
-            numerics=numerics_of(options.numerics, options.device),
+            max_new_tokens=options.max_new_tokens,
             system=options.system,
+            numerics=options.numerics,
+            device=options.device,
             progress=progress,
         )
     for piece in pieces:
@@ -224,6 +222,7 @@ def predict(options: argparse.Namespace) -> int:
 
 def calibrate(options: argparse.Namespace) -> int:
     """Fit the cost formulas to measured times."""
+    require("pyarrow", "scipy")
     from sohu.commands.calibrating import calibrate as run
 
     return run(options)

@@ -27,7 +27,7 @@ SUFFIXES = (".parquet", ".csv")
 
 def read_table(path: Path) -> pa.Table:
     """Return a table from a file; raises `Refused` where it is none, or too large."""
-    _suffix(path)
+    check_suffix(path)
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
@@ -69,7 +69,7 @@ def _array(column: pa.ChunkedArray) -> NDArray[Any]:
 
 def write_table(table: pa.Table, path: Path) -> None:
     """Write a table whole or not at all; raises `Refused` where the file cannot be written."""
-    _suffix(path)
+    check_suffix(path)
     sink = pa.BufferOutputStream()
     if path.suffix == ".csv":
         pyarrow.csv.write_csv(table, sink)
@@ -91,11 +91,25 @@ def with_columns(table: pa.Table, found: Mapping[str, NDArray[np.float64]]) -> p
     return table
 
 
+def table_of(columns: Mapping[str, NDArray[Any]]) -> pa.Table:
+    """Return arrays as a table: counts as integers, words as a dictionary."""
+    return pa.table({name: _column(values) for name, values in columns.items()})
+
+
+def _column(values: NDArray[Any]) -> pa.Array:
+    if values.dtype.kind == "U":
+        return pa.array(values).dictionary_encode()
+    if values.dtype.kind in "iu":
+        return pa.array(values, pa.int64())
+    return pa.array(values)
+
+
 def _save(content: bytes, file: BinaryIO) -> None:
     file.write(content)
 
 
-def _suffix(path: Path) -> None:
+def check_suffix(path: Path) -> None:
+    """Raise `Refused` where a file's name is not that of a table."""
     if path.suffix not in SUFFIXES:
         raise refuse("S610", f"{path} is neither .parquet nor .csv")
 

@@ -13,7 +13,7 @@ from dsl.diagnostics import Diagnostic, Refused
 from dsl.inference.inference import infer
 from porting.planning.bound import bound_graph
 from porting.planning.library import load_program
-from sohu.commands.checking import check_file
+from sohu.api.checking import check_file
 
 _CONFIG = "# config:"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from device_model.chips.chip import device as device_named
 from device_model.memory.capacity import Capacity, Fit, mesh_sizes
@@ -12,7 +11,6 @@ from dsl.counting.footprint import Footprint
 from dsl.counting.liveness import Candidate, peak
 from dsl.graph import Graph
 from dsl.symbolic import Dim, evaluate, text
-from porting.planning.bound import bound_graph
 from sohu.terminal import console
 
 GIB = 2**30
@@ -73,9 +71,8 @@ class Cost:
         return {"formula": text(value), **values}
 
 
-def cost(path: Path, mesh: str, batch: int, seq: int, context: int) -> Cost:
+def cost(graph: Graph, mesh: str, batch: int, seq: int, context: int) -> Cost:
     """Return the cost of a bound program: a prefill of `seq` tokens (or the context), and a decode step."""
-    graph = bound_graph(path)
     capacity = Capacity(graph)
     sizes = dict.fromkeys(graph.mesh, 1) | mesh_sizes(graph, mesh)
     prompt = seq if seq > 1 else max(context, 1)
@@ -152,10 +149,10 @@ def _values(value: Dim, found: Cost) -> tuple[str, str]:
     return f"{first:,.0f}", f"{second:,.0f}"
 
 
-def fit(path: Path, name: str, mesh: str, *, batch: int, seq: int, context: int) -> Fit:
+def fit(graph: Graph, name: str, mesh: str, *, batch: int, seq: int, context: int) -> Fit:
     """Return whether a bound program fits a device."""
     chip = device_named(name)
-    capacity = Capacity(bound_graph(path))
+    capacity = Capacity(graph)
     return capacity.fit(chip, mesh_sizes(capacity.graph, mesh), batch, seq, context)
 
 

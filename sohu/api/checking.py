@@ -1,0 +1,86 @@
+"""Check `.sohu` texts and files: families, blocks, and ports. What is wrong is a value, never an exception.
+
+Binds nothing that is not bound, and reads no weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dsl.diagnostics import Diagnostic, Refused, Severity
+from dsl.inference.inference import Checked, check_block
+from dsl.inference.inference import check as check_family
+from dsl.linking.program import Program
+from porting.planning.library import SUFFIX, load_program, text_program
+
+TEXT = "<text>"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What checking one file gave."""
+
+    path: Path
+    names: tuple[str, ...]
+    paths: int
+    diagnostics: tuple[Diagnostic, ...]
+
+    @property
+    def refused(self) -> bool:
+        """Tell whether the file is refused."""
+        return any(d.severity is Severity.ERROR for d in self.diagnostics)
+
+    def summary(self) -> str:
+        """Return one line for a file that is sound."""
+        ways = f", {self.paths} combinations of conditions" if self.paths > 1 else ""
+        return f"{self.path}: ok ({', '.join(self.names)}{ways})"
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the outcome as JSON data."""
+        return {
+            "path": str(self.path),
+            "verdict": "refused" if self.refused else "pass",
+            "declares": list(self.names),
+            "paths": self.paths,
+        }
+
+
+def check(source: str | Path) -> tuple[Diagnostic, ...]:
+    """Return every diagnostic of a `.sohu` text or file, errors and warnings; none for a sound one.
+
+    A `Path` names a file, and so does a `str` of one line that ends in `.sohu`, which no text does; any other `str` is
+    a text, whose `use` is looked up in the zoo alone. A file that cannot be read is a diagnostic too.
+    """
+    if isinstance(source, str) and not is_path(source):
+        try:
+            return tuple(d for c in _checked(text_program(source, TEXT)) for d in c.diagnostics)
+        except Refused as refused:
+            return refused.diagnostics
+    return check_file(Path(source)).diagnostics
+
+
+def is_path(source: str) -> bool:
+    """Tell whether a string names a file, rather than being a text itself."""
+    return source.endswith(SUFFIX) and "\n" not in source
+
+
+def check_file(path: Path) -> Outcome:
+    """Check every family and block that a file declares."""
+    try:
+        program = load_program(path)
+    except Refused as refused:
+        return Outcome(path, (), 0, refused.diagnostics)
+    checked = _checked(program)
+    names = [f"family {f.name.id}" for f in program.families]
+    names += [f"part {p.name.id}" for p in program.file.parts]
+    names += [f"block {b.name.id}" for b in program.file.blocks]
+    diagnostics = tuple(d for c in checked for d in c.diagnostics)
+    return Outcome(path, tuple(names), sum(c.paths for c in checked), diagnostics)
+
+
+def _checked(program: Program) -> list[Checked]:
+    """Return what inference says of each family, or of each block where there is none."""
+    if program.families:
+        return [check_family(family, program.blocks) for family in program.families]
+    return [check_block(block, program.blocks) for block in program.file.blocks]

@@ -1,0 +1,224 @@
+"""A program that is bound, as an object: run it, let it answer, validate it, ask what it costs and whether it fits.
+
+Loading reads the text alone. Weights, kernels and the libraries that only running needs load with the first run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dsl.extras import naming_extras, require
+from dsl.graph import Graph
+from porting.files.progress import Progress, silent
+from porting.planning.bound import bound_graph
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from device_model.engine.engine import Engine
+    from device_model.memory.capacity import Fit
+    from porting.report.model import Report
+    from sohu.performance.costing import Cost
+    from sohu.performance.profile.model import Profile
+
+RUNNING = ("numba", "llvmlite")
+ANSWERING = (*RUNNING, "tokenizers")
+VALIDATION = (*ANSWERING, "torch", "transformers", "accelerate", "safetensors")
+
+
+def load(path: str | Path) -> Model:
+    """Return the model in a port's folder or in a `.sohu` file; raises `Refused` where it is generic or faulty."""
+    model = Model(Path(path))
+    _ = model.graph  # refuses a text that is not bound before anything is asked of it
+    return model
+
+
+class Model:
+    """A bound program, of a port's folder or of a `.sohu` file alone.
+
+    A folder runs on its checkpoint. A file has none: it runs on `weights="random:7"`, or another seed. Weights and
+    kernels stay loaded from one call to the next, for one choice of numerics, device and weights at a time. `mesh` is
+    written as `tp=8,ep=2` or as a mapping; `numerics` and `device` are names as on the command line.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._engine: tuple[tuple[str, str | None, str | None], Engine] | None = None
+
+    def __repr__(self) -> str:
+        return f"Model({str(self.path)!r})"
+
+    @cached_property
+    def graph(self) -> Graph:
+        """Return the typed graph of the program: inputs, states, operations with their shapes, outputs."""
+        return bound_graph(self.path)
+
+    @property
+    def vocabulary(self) -> int:
+        """Return the number of tokens that the logits range over."""
+        size = self.graph.outputs[0].type.axes[-1].dim
+        if not isinstance(size, int):
+            raise TypeError("the program is not bound")
+        return size
+
+    @naming_extras()
+    def run(
+        self,
+        tokens: npt.ArrayLike,
+        *,
+        numerics: str = "bf16",
+        device: str | None = None,
+        chunk: int | None = None,
+        weights: str | None = None,
+        progress: Progress = silent,
+    ) -> npt.NDArray[np.float32]:
+        """Return the logits, float32 [B, S, V], of token ids, int [B, S].
+
+        All are fed at once, or `chunk` a step; the bits are the same. Raises `Refused` for ids that are not in the
+        vocabulary, for a file without weights, and for positions that the model does not have.
+        """
+        require(*RUNNING)
+        from sohu.api.running import logits_of
+        from sohu.api.tokens import checked_tokens
+
+        _positive("chunk", chunk)
+        rows = checked_tokens(tokens, self.vocabulary, "tokens")
+        return logits_of(self._opened(numerics, device, weights, progress), rows, chunk, progress)
+
+    @naming_extras()
+    def generate(
+        self,
+        prompt: str,
+        *,
+        max_new_tokens: int = 64,
+        system: str = "",
+        numerics: str = "bf16",
+        device: str | None = None,
+        progress: Progress = silent,
+    ) -> Iterator[str]:
+        """Return the greedy answer of a port to a prompt, piece by piece as it is made.
+
+        The prompt goes through the checkpoint's chat template where it has one. The system message is empty unless one
+        is given, so that no template's own one speaks for the user. What is refused is refused at the call.
+        """
+        require(*ANSWERING)
+        from sohu.api.running import answer, codec_of
+
+        _positive("max_new_tokens", max_new_tokens)
+        codec = codec_of(self.path, progress)
+        engine = self._opened(numerics, device, None, progress)
+        return answer(engine, codec, prompt, system, max_new_tokens)
+
+    @naming_extras()
+    def validate(
+        self,
+        *,
+        numerics: Sequence[str] = (),
+        device: str | None = None,
+        progress: Progress = silent,
+    ) -> Report:
+        """Return the report of a port validated again, in f32 and bf16 or in the numerics that are given.
+
+        A text that no longer checks, or no longer fits its checkpoint, has the verdict `FAIL` like one that computes
+        something else. Raises `Refused` for what is no port.
+        """
+        require(*VALIDATION)
+        from porting.pipeline import validate_port
+
+        return validate_port(self.path, progress, numerics=numerics, device_name=device)
+
+    def cost(
+        self,
+        *,
+        mesh: str | Mapping[str, int] = "",
+        batch: int = 1,
+        seq: int = 1,
+        context: int = 4096,
+    ) -> Cost:
+        """Return memory and work as formulas, with their values for a prefill and a decode step; bytes and FLOPs."""
+        from sohu.performance.costing import cost
+
+        _positive("batch", batch)
+        _positive("seq", seq)
+        return cost(self.graph, written(mesh), batch, seq, context)
+
+    def fit(
+        self,
+        device: str,
+        *,
+        mesh: str | Mapping[str, int] = "",
+        batch: int = 1,
+        seq: int = 1,
+        context: int = 4096,
+    ) -> Fit:
+        """Return whether one chip of a mesh holds the program, in bytes, and how far it could grow there."""
+        from sohu.performance.costing import fit
+
+        _positive("batch", batch)
+        _positive("seq", seq)
+        return fit(self.graph, device, written(mesh), batch=batch, seq=seq, context=context)
+
+    def profile(
+        self,
+        device: str,
+        *,
+        numerics: str = "bf16",
+        mesh: str | Mapping[str, int] = "",
+        batch: int = 1,
+        seq: int = 1,
+        context: int = 4096,
+        skew: float = 0.0,
+        host: float = 0.0,
+    ) -> Profile:
+        """Return the time of a decode step and a prefill on a device, task by task, in seconds.
+
+        `skew` is the exponent of a power law of expert loads; `host` are seconds between steps.
+        """
+        from sohu.performance.profile.model import profile_of
+
+        _positive("batch", batch)
+        _positive("seq", seq)
+        return profile_of(
+            self.path,
+            device,
+            numerics,
+            mesh=written(mesh),
+            batch=batch,
+            seq=seq,
+            context=context,
+            skew=skew,
+            host=host,
+        )
+
+    def _opened(
+        self, numerics: str, device: str | None, weights: str | None, progress: Progress
+    ) -> Engine:
+        """Return the engine of these choices, the last one where they are the same."""
+        from device_model.chips.chip import device as device_named
+        from device_model.numbers.catalogue import numerics_named
+        from sohu.api.running import open_engine
+
+        choice = (numerics, device, weights)
+        if self._engine is not None and self._engine[0] == choice:
+            return self._engine[1]
+        computed = numerics_named(numerics, None if device is None else device_named(device))
+        self._engine = None  # its weights go before others come
+        engine = open_engine(self.path, self.graph, computed, weights, progress)
+        self._engine = choice, engine
+        return engine
+
+
+def written(mesh: str | Mapping[str, int]) -> str:
+    """Return a mesh as it is written: `tp=8,ep=2`."""
+    if isinstance(mesh, str):
+        return mesh
+    return ",".join(f"{axis}={size}" for axis, size in mesh.items())
+
+
+def _positive(name: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise ValueError(f"{name} is {value}; it is 1 or more")

@@ -1,0 +1,64 @@
+"""Port a Hugging Face model: `sohu.port`, which is `porting.pipeline` with its result as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dsl.extras import naming_extras, require
+from porting.files.progress import Progress, silent
+from porting.pipeline import port as run_stages
+from porting.report.model import Report, Verdict
+from sohu.api.model import VALIDATION, Model, load, written
+
+
+@dataclass(frozen=True, slots=True)
+class PortResult:
+    """A port as written: the folder with `model.sohu`, `report.json` and `report.html`, and the report as a value."""
+
+    folder: Path
+    report: Report
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return what became of it: `PASS`, `FAIL`, or `PLANNED` where nothing was validated."""
+        return self.report.verdict
+
+    def load(self) -> Model:
+        """Return the port as a model that runs."""
+        return load(self.folder)
+
+
+@naming_extras()
+def port(
+    model: str | Path,
+    *,
+    out: str | Path | None = None,
+    revision: str | None = None,
+    device: str | None = None,
+    mesh: str | Mapping[str, int] = "",
+    plan: bool = False,
+    validate: bool = True,
+    progress: Progress = silent,
+) -> PortResult:
+    """Port a model and write the result into `out`, by default `ports/<org>--<name>/`.
+
+    `model` is a folder, a hub id (`org/name` or `org/name@revision`), a `.gguf` file, or `demo`. A device must hold the
+    weights of one chip of the mesh, or the verdict is `FAIL`. `plan` stops before weights are read; without `validate`
+    the port is written without a verdict. A faulty port is a verdict; what cannot be ported raises `Refused`.
+    """
+    validated = validate and not plan
+    if validated:
+        require(*VALIDATION)
+    report, folder = run_stages(
+        str(model),
+        revision,
+        None if out is None else Path(out),
+        device=device,
+        mesh=written(mesh),
+        plan_only=plan,
+        validated=validated,
+        progress=progress,
+    )
+    return PortResult(folder, report)

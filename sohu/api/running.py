@@ -1,0 +1,109 @@
+"""Run a bound program on the device model: logits of given tokens, and greedy text. Knows no files of tokens."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from device_model.engine.engine import Engine
+from device_model.numbers.numerics import Numerics
+from device_model.weights.reading import RandomReader, TensorReader, shapes_of
+from dsl.counting.footprint import footprint
+from dsl.diagnostics import Refused, refuse
+from dsl.graph import Graph
+from dsl.symbolic import evaluate
+from porting.files.progress import Progress
+from porting.pipeline import Stages, open_checkpoint, read_port
+from porting.text.tokenizer import TextCodec, load_tokenizer
+from porting.validate import compile_kernels
+from sohu.api.tokens import Tokens
+
+RANDOM = "random:"
+MAX_SEED_DIGITS = 9
+ON_RANDOM = 'random weights: --weights random:7, or weights="random:7" in Python'
+
+
+def open_engine(
+    path: Path, graph: Graph, numerics: Numerics, weights: str | None, progress: Progress
+) -> Engine:
+    """Return a program's engine on its port's checkpoint, or on random weights; raises `Refused` where it has neither.
+
+    The kernels are compiled last, when nothing of the input can be refused any more.
+    """
+    reader = _reader(path, graph, weights, progress)
+    compile_kernels(progress)
+    return Engine(graph, reader, numerics)
+
+
+def logits_of(
+    engine: Engine, tokens: Tokens, chunk: int | None, progress: Progress
+) -> npt.NDArray[np.float32]:
+    """Return the logits, float32 [B, S, V], of tokens [B, S], fed `chunk` at a time where that is given."""
+    session = engine.session(sequences=len(tokens))
+    length = tokens.shape[1]
+    size = chunk or length
+    parts = []
+    for start in range(0, length, size):
+        progress("device", start, length)
+        parts.append(np.stack(session.step(list(tokens[:, start : start + size]))))
+    progress("device", length, length)
+    return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def codec_of(folder: Path, progress: Progress) -> TextCodec:
+    """Return the tokenizer of the model that a port was made from."""
+    opened = open_checkpoint(read_port(folder), Stages(), progress)
+    return load_tokenizer(opened.origin.directory)
+
+
+def answer(engine: Engine, codec: TextCodec, prompt: str, system: str, most: int) -> Iterator[str]:
+    """Return the greedy answer to a prompt, piece by piece, of at most so many tokens."""
+    first = np.asarray(_encoded(codec, prompt, system), np.int64)
+    return codec.decode_stream(_greedy(engine, codec, first, most))
+
+
+def _greedy(engine: Engine, codec: TextCodec, step: Tokens, most: int) -> Iterator[int]:
+    session = engine.session(sequences=1)
+    for _ in range(most):
+        token = int(session.step([step], logits="last")[0][-1].argmax())
+        if token in codec.stop_ids:
+            return
+        yield token
+        step = np.asarray([token], np.int64)
+
+
+def _encoded(codec: TextCodec, prompt: str, system: str) -> list[int]:
+    try:
+        return codec.encode_chat(prompt, system)
+    except Refused:
+        if system:
+            raise
+        return codec.encode_chat(prompt)  # some templates know no system role
+
+
+def _reader(path: Path, graph: Graph, weights: str | None, progress: Progress) -> TensorReader:
+    if weights is None:
+        if not path.is_dir():
+            message = f"`{path}` is a text without a checkpoint"
+            raise refuse("S533", message, help=ON_RANDOM)
+        return open_checkpoint(read_port(path), Stages(), progress).checkpoint
+    seed = weights.removeprefix(RANDOM)
+    if not weights.startswith(RANDOM) or not seed.isdigit() or len(seed) > MAX_SEED_DIGITS:
+        raise refuse("S533", f"`{weights}` names no weights", help=ON_RANDOM)
+    _fits_memory(graph)
+    return RandomReader(shapes_of(graph), int(seed))
+
+
+def _fits_memory(graph: Graph) -> None:
+    """Refuse to make random weights that this machine cannot hold; they are drawn in float32."""
+    elements = evaluate(footprint(graph).parameters, dict.fromkeys(graph.mesh, 1))
+    needed, memory = 4 * int(elements), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > memory:
+        message = f"random weights take {needed:,} bytes; this machine has {memory:,}"
+        raise refuse(
+            "S533", message, help="make the dimensions smaller; sohu cost needs no weights"
+        )

@@ -1,0 +1,49 @@
+"""Token ids as an array [B, S]: from a caller or a .npy file, within a vocabulary. Text is elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from dsl.diagnostics import refuse
+
+MAX_BYTES = 2**30
+
+Tokens = npt.NDArray[np.int64]
+
+
+def read_tokens(path: Path) -> npt.NDArray[np.generic]:
+    """Return the array in a .npy file; raises `Refused` where there is none, or it is too large."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise refuse("S532", f"more than {MAX_BYTES} bytes", place=str(path))
+        array = np.load(path, allow_pickle=False, mmap_mode="r")
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+        raise refuse("S532", f"no .npy array: {reason}", place=str(path)) from error
+    if not isinstance(array, np.ndarray):
+        message = "the tokens are an archive; int [B, S] is needed"
+        raise refuse("S532", message, place=str(path))
+    return array
+
+
+def checked_tokens(tokens: npt.ArrayLike, limit: int, place: str) -> Tokens:
+    """Return tokens as int64 [B, S]; raises `Refused` for other shapes, and for ids outside of [0, limit)."""
+    try:
+        array = np.asarray(tokens)
+    except (ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0][:160]
+        raise refuse("S532", f"the tokens are no array: {reason}", place=place) from error
+    if array.ndim != 2 or array.dtype.kind not in "iu":
+        message = f"the tokens are {array.dtype} {list(array.shape)}; int [B, S] is needed"
+        raise refuse("S532", message, place=place)
+    if not array.size:
+        raise refuse("S532", f"the tokens are empty: {list(array.shape)}", place=place)
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high >= limit:
+        wrong = low if low < 0 else high
+        message = f"token {wrong} is not between 0 and {limit - 1}"
+        raise refuse("S532", message, place=place)
+    return np.asarray(array, np.int64)

@@ -1,0 +1,26 @@
+"""The version of the distribution, as installed or as a checkout says."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+DISTRIBUTION = "sohu"
+UNKNOWN = "0+unknown"
+
+
+def version() -> str:
+    """Return the version; a copy of the sources that says none gives `0+unknown`."""
+    try:
+        return metadata.version(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return _of_checkout(Path(__file__).parents[2] / "pyproject.toml")
+
+
+def _of_checkout(path: Path) -> str:
+    try:
+        project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
+    except (OSError, KeyError):
+        return UNKNOWN
+    return str(project["version"]) if project["name"] == DISTRIBUTION else UNKNOWN

@@ -1,0 +1,121 @@
+"""Install the wheel in a new environment outside of the checkout and use it, as a user would: `tox -e wheel`.
+
+First with what `pip install sohu` brings, then with the extra `run`. Prints every command with what it answered, and
+fails at the first answer that is not the expected one. Needs a package index; torch is never installed.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "docs" / "examples" / "tiny.sohu"
+MOST_LINES = 6
+SCRIPT = """\
+import sohu
+model = sohu.load("tiny.sohu")
+reveal_type(model.run([[1, 2, 3]]))
+reveal_type(model.fit("h100").fits)
+reveal_type([d.code for d in sohu.check("tiny.sohu")])
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder with a new environment, and nothing of the checkout in sight."""
+
+    folder: Path
+
+    @property
+    def bin(self) -> Path:
+        return self.folder / "venv" / "bin"
+
+    def pip(self, *arguments: str) -> None:
+        """Let the environment's pip do something, or fail with what it says."""
+        command = [str(self.bin / "python"), "-m", "pip", "--quiet", "--quiet", *arguments]
+        subprocess.run(command, cwd=self.folder, check=True, stdin=subprocess.DEVNULL)
+
+    def ask(self, command: Sequence[str], says: Sequence[str] = (), status: int = 0) -> None:
+        """Run a command of the environment and show it; fail unless it ends and says what it should."""
+        hidden = ("PYTHONPATH", "PYTHONHOME", "MYPYPATH")
+        environment = {k: v for k, v in os.environ.items() if k not in hidden}
+        environment |= {"COLUMNS": "100"}
+        result = subprocess.run(
+            [str(self.bin / command[0]), *command[1:]],
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        said = (result.stdout + result.stderr).strip()
+        shown = said.splitlines()
+        left = [f"… {len(shown) - MOST_LINES} more lines"] if len(shown) > MOST_LINES else []
+        print("$", shlex.join(command))
+        for line in (*shown[:MOST_LINES], *left):
+            print(line.rstrip())
+        missing = [text for text in says if text not in said]
+        if result.returncode != status or missing:
+            sys.exit(f"status {result.returncode}, expected {status}; not said: {missing}\n{said}")
+        if status:
+            print(f"(exit status {status})")
+
+
+def main() -> None:
+    """Build, install, use; then the same with what running needs."""
+    with tempfile.TemporaryDirectory(prefix="sohu-wheel-") as name:
+        place = Place(Path(name))
+        subprocess.run([sys.executable, "-m", "venv", str(place.folder / "venv")], check=True)
+        place.pip("install", "--upgrade", "pip>=25.1")
+        place.pip("wheel", "--no-deps", "--wheel-dir", str(place.folder), str(ROOT))
+        (wheel,) = place.folder.glob("sohu-*.whl")
+        (place.folder / "tiny.sohu").write_text(EXAMPLE.read_text())
+        place.pip("install", str(wheel))
+        core(place)
+        place.pip("install", "mypy")
+        (place.folder / "five.py").write_text(SCRIPT)
+        typed(place)
+        place.pip("install", f"{wheel}[run]")
+        run(place)
+
+
+def core(place: Place) -> None:
+    """Ask what needs no extra, and hear which extra running needs."""
+    place.ask(["python", "-c", "import sohu; print(sohu.__version__)"])
+    place.ask(["sohu", "--version"], ["sohu "])
+    place.ask(["sohu", "check", "tiny.sohu"], ["ok (family tiny)"])
+    place.ask(["sohu", "fmt", "--check", "tiny.sohu"])
+    place.ask(["sohu", "fit", "tiny.sohu", "--device", "h100"], ["verdict: fits"])
+    place.ask(["sohu", "cost", "tiny.sohu", "--mesh", "tp=2"], ["640 + 221184/tp"])
+    place.ask(["sohu", "explain", "S517"], ["A library is not installed"])
+    place.ask(
+        ["python", "-c", "import numpy; numpy.save('tokens.npy', numpy.arange(8).reshape(2, 4))"]
+    )
+    place.ask(RUN, ["S517", "pip install 'sohu[run]'"], status=2)
+
+
+def typed(place: Place) -> None:
+    """Let a strict checker say what types a user's five lines have."""
+    shown = ['"numpy.ndarray[', '"bool"', '"list[str]"']
+    place.ask(["mypy", "--strict", "five.py"], [*shown, "no issues found"])
+
+
+def run(place: Place) -> None:
+    """Run on random weights."""
+    place.ask(RUN, ["logits.npy: float32 [2, 4, 256]"])
+
+
+RUN = [
+    "sohu", "run", "tiny.sohu", "--weights", "random:7", "--tokens", "tokens.npy",
+    "--logits", "logits.npy",
+]  # fmt: skip
+
+if __name__ == "__main__":
+    main()
