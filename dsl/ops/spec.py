@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TypeAlias
 
 from dsl.graph import Attr
-from dsl.symbolic import Dim, at_least, definition, equal, quotient, ratio, symbol, text
+from dsl.symbolic import Dim, definition, equal, quotient, ratio, symbol, text
 from dsl.types import Axis, DType, Kind, TensorType
 
 
@@ -300,8 +300,3 @@ def same_dims(a: Iterable[Dim], b: Iterable[Dim]) -> bool:
 def is_float(value: TensorType) -> bool:
     """Tell whether a type holds real numbers."""
     return value.dtype.kind is Kind.FLOAT
-
-
-def not_smaller(a: Dim, b: Dim) -> bool:
-    """Tell whether a >= b cannot be refuted."""
-    return at_least(a, b) is not None or not (isinstance(a, int) and isinstance(b, int))
