@@ -200,11 +200,11 @@ def names(value: Dim) -> frozenset[str]:
     """Return the names that a dimension depends on, also through opaque functions."""
     if isinstance(value, int):
         return frozenset()
-    found: set[str] = set()
+    atoms: set[str] = set()
     for name in (s.name for s in value.expr.free_symbols):
         made = _DEFINITIONS.get(name)
-        found |= {name} if made is None else names(made.a) | names(made.b)
-    return frozenset(found)
+        atoms |= {name} if made is None else names(made.a) | names(made.b)
+    return frozenset(atoms)
 
 
 def substitute(value: Dim, values: Mapping[str, Dim]) -> Dim:
@@ -265,8 +265,8 @@ def _over(
             above, below = above * int(factor.p), below * int(factor.q)
             continue
         base, power = factor.as_base_exp()
-        found = _over(base, values, functions) ** abs(int(power))
-        above, below = (above * found, below) if power > 0 else (above, below * found)
+        powered = _over(base, values, functions) ** abs(int(power))
+        above, below = (above * powered, below) if power > 0 else (above, below * powered)
     return above if isinstance(below, int) and below == 1 else above / below
 
 

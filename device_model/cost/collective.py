@@ -18,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_model.cost.chip import Array, Chip, Number, least, overlapped
+from dsl.ops import OPS
+from dsl.ops.spec import Work
 
-OPERATIONS = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
+OPERATIONS = (*(s.name for s in OPS.values() if s.work is Work.COLLECTIVE), "all_to_all")
 ALGORITHMS = ("ring", "tree", "direct", "one-shot", "in-switch", "hierarchical", "none")
 """Names of the indices that `collective` returns; "none" is a single chip, and direct all_reduce is two-shot."""
 LIBRARY = ("ring", "tree", "in-switch", "hierarchical")

@@ -32,10 +32,8 @@ from dsl.diagnostics import refuse
 
 Columns = Mapping[str, NDArray[Any]]
 COLLECTIVES: Mapping[str, str] = {
-    "all_reduce": "all_reduce", "allreduce": "all_reduce", "all_gather": "all_gather",
-    "allgather": "all_gather", "reduce_scatter": "reduce_scatter", "reducescatter": "reduce_scatter",
-    "alltoall": "all_to_all", "all_to_all": "all_to_all",
-}  # fmt: skip
+    spelling: op for op in OPERATIONS for spelling in (op, op.replace("_", ""))
+}
 # Experts, choices and width of layers with a squared rectifier instead of a gate (Nemotron 3, `mlp_hidden_act` relu2);
 # the published tables have no column for it.
 UNGATED = ((128, 6, 2688), (512, 22, 2048))

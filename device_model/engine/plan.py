@@ -23,16 +23,14 @@ from device_model.program.places import Buffer, Fixed, Operation, Place, StateRe
 from device_model.weights.reading import TensorReader, evaluate
 from dsl.diagnostics import Diagnostic, Refused
 from dsl.graph import Body, Graph, Node, Repeat, State, Step, Weight
+from dsl.ops import OPS
 from dsl.source import Span
 from dsl.symbolic import Dim, definition, names, symbol
 from dsl.types import DTYPES, DType, Kind, TensorType
 
-TOGETHER = frozenset(
-    {"append", "attention", "causal_conv", "linear_attention", "read", "write"}
-    | {"position_scale", "positions", "rope", "sinusoids"}
-)
+TOGETHER = frozenset(spec.name for spec in OPS.values() if spec.needs_sequence)
 """Operations whose result for a token depends on where it stands, or that work on whole sequences."""
-STORES = {"append": 0, "write": 1}
+STORES = {spec.name: spec.place(spec.stores) for spec in OPS.values() if spec.stores}
 """Operations that are listed for their effect: their value is that of the operand here."""
 
 MAX_INTEGER_K = (2**31 - 1) // 127**2

@@ -29,11 +29,13 @@ from device_model.numbers.precision import (
     ScaleRounding,
 )
 from dsl.diagnostics import Diagnostic, Refused, did_you_mean, refuse
+from dsl.ops import OPS
+from dsl.ops.spec import Work
 from dsl.types import DTYPES, DType
 
 TABLE = "numerics.toml"
 SECTIONS = ("accumulators", "operands", "places", "numerics")
-PRODUCTS = ("matmul", "expert_matmul", "head_matmul")
+PRODUCTS = tuple(s.name for s in OPS.values() if s.work in (Work.GEMM, Work.EXPERTS))
 RUN_FORMATS = ("f32", "bf16", "f16")
 MAX_CHUNK = 1 << 20
 GROUPS = (16, 32, 64, 128, 256)

@@ -13,6 +13,8 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from device_model.cost.chip import Number
+from dsl.ops import OPS
+from dsl.ops.spec import Work
 
 
 class Kind(Enum):
@@ -26,13 +28,7 @@ class Kind(Enum):
 
 
 KINDS: Mapping[str, Kind] = {
-    "matmul": Kind.GEMM,
-    "head_matmul": Kind.GEMM,
-    "attention": Kind.ATTENTION,
-    "expert_matmul": Kind.EXPERTS,
-    "all_reduce": Kind.COLLECTIVE,
-    "all_gather": Kind.COLLECTIVE,
-    "reduce_scatter": Kind.COLLECTIVE,
+    spec.name: Kind(spec.work.value) for spec in OPS.values() if spec.work is not Work.VECTOR
 }
 """The kind of an operation; all others are element-wise work of the vector units."""
 

@@ -17,8 +17,7 @@ from dsl.symbolic import Dim, ratio, substitute, symbol
 from dsl.types import TensorType
 
 STEM = "outside of layers"
-# Parts of a state are read where they lie; parts of other values are copied.
-VIEWS = frozenset({"slice"})
+VIEWS = frozenset(spec.name for spec in OPS.values() if spec.views_state)
 
 
 @dataclass(frozen=True, slots=True)

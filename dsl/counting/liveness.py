@@ -28,9 +28,9 @@ class Candidate:
 
 def peak_candidates(graph: Graph) -> tuple[Candidate, ...]:
     """Return the candidates for the peak of activation bytes on one chip; none is dominated by another."""
-    found = _Walk(graph).candidates()
+    candidates = _Walk(graph).candidates()
     kept: list[Candidate] = []
-    for candidate in found:
+    for candidate in candidates:
         if any(at_least(k.bytes, candidate.bytes) for k in kept):
             continue
         kept = [k for k in kept if not at_least(candidate.bytes, k.bytes)]

@@ -167,11 +167,11 @@ class Blocks:
             if not fits(declared, actual):
                 expr = given[param.name.id]
                 value = meaning.ids[0]
-                found = _mismatch(
+                mismatch = _mismatch(
                     self.shared.builder, value, param, param.kind, expr, actual, declared
                 )
-                notes = expressions.meaning_of(found.message, scope, param.span)
-                raise StaticError(replace(found, notes=notes))
+                notes = expressions.meaning_of(mismatch.message, scope, param.span)
+                raise StaticError(replace(mismatch, notes=notes))
 
     def results(
         self, block: sx.Block, call: sx.Call, scope: Scope, expressions: Expressions

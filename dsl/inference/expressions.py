@@ -263,9 +263,9 @@ class Expressions:
             if not argument.param.role.is_value:
                 attrs[name] = self._attribute(argument, scope)
                 continue
-            found = [single(self.infer(e, scope), e) for e in argument.exprs]
-            poisoned = poisoned or any(isinstance(v, Poison) for v in found)
-            values[name] = tuple(v for v in found if not isinstance(v, Poison))
+            parts = [single(self.infer(e, scope), e) for e in argument.exprs]
+            poisoned = poisoned or any(isinstance(v, Poison) for v in parts)
+            values[name] = tuple(v for v in parts if not isinstance(v, Poison))
         if poisoned:
             return POISON
         return self._apply(spec, call, arguments, values, attrs, scope)
@@ -349,12 +349,12 @@ class Expressions:
                     builder.write(value, expr.span)
 
     def _no_state(self, value: int, expr: sx.Expr) -> Diagnostic:
-        found = self.shared.builder.values[value]
+        given = self.shared.builder.values[value]
         states = ", ".join(f"`{s.name}`" for s in self.shared.builder.frame.states)
         help_ = (
             f"the states of this body are {states}" if states else "declare a state in this body"
         )
-        message = f"a state of this body is needed; `{expr.span.text}` is {found.type}"
+        message = f"a state of this body is needed; `{expr.span.text}` is {given.type}"
         return Diagnostic("S214", message, expr.span, help=help_)
 
     def _check_partial(
@@ -446,7 +446,7 @@ class Expressions:
         """Return a note with the values of the scalars and dimensions that a message and its places name."""
         shown = _STRING.sub("", "\n".join([message, *(place.text for place in places)]))
         keys = {u.name: u for u in self.shared.uses}
-        found = []
+        meanings = []
         for word in dict.fromkeys(re.findall(r"[A-Za-z_]\w*", shown)):
             value = scope.names.get(word)
             if isinstance(
@@ -457,8 +457,8 @@ class Expressions:
                 continue
             use = keys.get(word)
             key = f"{use.key} = " if use is not None and use.value == value else ""
-            found.append(f"{word} is {key}{show(value)}")
-        return ("; ".join(found),) if found else ()
+            meanings.append(f"{word} is {key}{show(value)}")
+        return ("; ".join(meanings),) if meanings else ()
 
 
 def _plain(value: Attr | Unknown) -> Attr:

@@ -34,11 +34,11 @@ class Findings:
 
     def diagnostics(self) -> tuple[Diagnostic, ...]:
         """Return every diagnostic once, noting the decisions that all its paths share."""
-        found = {k: d for k, d in self._first.items() if d.code != UNUSED}
+        faults = {k: d for k, d in self._first.items() if d.code != UNUSED}
         # What is unused on one path may follow from a fault that another path shows.
-        return tuple(self._noted(key, d) for key, d in (found or self._first).items())
+        return tuple(self._noted(key, d) for key, d in (faults or self._first).items())
 
-    def _noted(self, key: Key, found: Diagnostic) -> Diagnostic:
+    def _noted(self, key: Key, diagnostic: Diagnostic) -> Diagnostic:
         first, *others = self._faulty[key]
         shared = [
             _shown(condition, truth)
@@ -46,8 +46,10 @@ class Findings:
             if all(other.get(condition) is truth for other in others)
         ]
         if not shared:
-            return found
-        return replace(found, notes=(*found.notes, f"this is where {' and '.join(shared)}"))
+            return diagnostic
+        return replace(
+            diagnostic, notes=(*diagnostic.notes, f"this is where {' and '.join(shared)}")
+        )
 
 
 def _shown(condition: str, truth: bool) -> str:

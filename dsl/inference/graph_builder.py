@@ -165,12 +165,12 @@ class GraphBuilder:
         """
         if self.diagnostics:
             return
-        found = list(unused)
+        diagnostics = list(unused)
         for value, (name, span, what) in self._named.items():
             elsewhere = what == VALUE and value in self._spared
             if value not in self._used and not name.startswith("_") and not elsewhere:
-                found.append(Diagnostic("S215", f"the {what} `{name}` is never used", span))
-        for diagnostic in found:
+                diagnostics.append(Diagnostic("S215", f"the {what} `{name}` is never used", span))
+        for diagnostic in diagnostics:
             if entry is None or _within(diagnostic.span, entry):
                 self.report(diagnostic)
             else:

@@ -53,11 +53,11 @@ def check(family: sx.Family, blocks: Mapping[str, sx.Block]) -> Checked:
     """Check a family as it stands: along every path where it is generic, once where it is bound."""
     if not is_generic(_config(family)):
         return infer(family, blocks, None)
-    found, paths = Findings(), Exploration()
+    findings, paths = Findings(), Exploration()
     for path in paths:
         for diagnostic in _entries(family, blocks, path, None, generic=True).diagnostics:
-            found.add(diagnostic, path)
-    return Checked(None, (*found.diagnostics(), *_capped(paths, family.name)), (), paths.count)
+            findings.add(diagnostic, path)
+    return Checked(None, (*findings.diagnostics(), *_capped(paths, family.name)), (), paths.count)
 
 
 def _capped(paths: Exploration, name: sx.Name) -> tuple[Diagnostic, ...]:
@@ -114,7 +114,7 @@ def _entries(
 
 def check_block(block: sx.Block, blocks: Mapping[str, sx.Block]) -> Checked:
     """Check a block on its own, with free symbols for its parameters."""
-    found, paths = Findings(), Exploration()
+    findings, paths = Findings(), Exploration()
     params = [param.span for param in block.params]
     idle: list[dict[Span, tuple[Diagnostic, Path]]] = []
     for path in paths:
@@ -124,12 +124,12 @@ def check_block(block: sx.Block, blocks: Mapping[str, sx.Block]) -> Checked:
             if span is not None and diagnostic.code == "S215" and _within(span, params):
                 idle[-1][span] = diagnostic, path
             else:
-                found.add(diagnostic, path)
+                findings.add(diagnostic, path)
     # A parameter that one path needs is not idle on the others.
     for span, (diagnostic, path) in idle[0].items():
         if all(span in other for other in idle):
-            found.add(diagnostic, path)
-    return Checked(None, (*found.diagnostics(), *_capped(paths, block.name)), (), paths.count)
+            findings.add(diagnostic, path)
+    return Checked(None, (*findings.diagnostics(), *_capped(paths, block.name)), (), paths.count)
 
 
 def _within(span: Span, others: Sequence[Span]) -> bool:
@@ -211,11 +211,11 @@ class _Inference:
 
     def _called(self, block: sx.Block) -> list[sx.Block]:
         """Return a block and all that it calls."""
-        found = [block]
-        for one in found:
+        blocks = [block]
+        for one in blocks:
             made = (self.shared.blocks.get(call.function.id) for call in calls(one))
-            found += [b for b in dict.fromkeys(made) if b is not None and b not in found]
-        return found
+            blocks += [b for b in dict.fromkeys(made) if b is not None and b not in blocks]
+        return blocks
 
     def _sources_of(self, block: sx.Block, scope: Scope) -> None:
         for param in block.params:
@@ -257,7 +257,7 @@ class _Inference:
         return scope
 
     def _dims(self, family: sx.Family, scope: Scope) -> None:
-        found: dict[str, sx.Name] = {}
+        roles: dict[str, sx.Name] = {}
         for item in (d for i in family.items if isinstance(i, sx.Dims) for d in i.items):
             if item.role.id not in (*ROLES, *OPTIONAL_ROLES):
                 known = (*ROLES, *OPTIONAL_ROLES)
@@ -268,18 +268,18 @@ class _Inference:
                 continue
             self.statements.fresh(item.name, scope)
             scope.bind(item.name.id, symbol(item.name.id), item.name.span)
-            found[item.role.id] = item.name
+            roles[item.role.id] = item.name
             if item.shards:
                 self._split_dim(item, scope)
-        missing = [r for r in ROLES if r not in found]
+        missing = [r for r in ROLES if r not in roles]
         if missing and not self.builder.diagnostics:
             message = f"no dimension has the role {', '.join(missing)}"
             help_ = "write dims { B: batch, S: seq, C: context }"
             place = next((i.span for i in family.items if isinstance(i, sx.Dims)), family.name.span)
             self.builder.report(Diagnostic("S221", message, place, help=help_))
-        self.shared.batch = found["batch"].id if "batch" in found else "B"
-        self.shared.seq = found["seq"].id if "seq" in found else "S"
-        self.shared.context = found["context"].id if "context" in found else "C"
+        self.shared.batch = roles["batch"].id if "batch" in roles else "B"
+        self.shared.seq = roles["seq"].id if "seq" in roles else "S"
+        self.shared.context = roles["context"].id if "context" in roles else "C"
         for name in (self.shared.batch, self.shared.seq, self.shared.context):
             scope.names.setdefault(name, POISON)
 
@@ -330,25 +330,25 @@ class _Inference:
 
 def _statements(family: sx.Family, entry: sx.Entry | None) -> tuple[sx.Statement, ...]:
     """Return what one entry runs: the family's statements, with the entry's body in its place."""
-    found: list[sx.Statement] = []
+    statements: list[sx.Statement] = []
     for item in family.items:
         if isinstance(item, sx.Entry):
-            found += item.body if item is entry else ()
+            statements += item.body if item is entry else ()
         elif isinstance(item, sx.Include):
             raise TypeError(f"`{item.name.id}` is included before a family is inferred")
         elif not isinstance(item, (sx.Config, sx.Dims, sx.Mesh)):
-            found.append(item)
-    return tuple(found)
+            statements.append(item)
+    return tuple(statements)
 
 
 def _shards(block: sx.Block) -> list[sx.Name]:
     """Return every mesh axis that a block names, in types or collectives."""
-    found: list[sx.Name] = []
+    names: list[sx.Name] = []
 
     def types(*written: sx.TypeSyntax) -> None:
         for type_ in written:
             for axis in type_.axes:
-                found.extend(axis.shards)
+                names.extend(axis.shards)
 
     def walk(statements: Sequence[sx.Statement]) -> None:
         for s in statements:
@@ -362,7 +362,7 @@ def _shards(block: sx.Block) -> list[sx.Name]:
     axes = (
         a for call in calls(block) if call.function.id in COLLECTIVES for a in call.arguments[1:]
     )
-    found.extend(a for a in axes if isinstance(a, sx.Name))
+    names.extend(a for a in axes if isinstance(a, sx.Name))
     types(*(p.kind for p in block.params if isinstance(p.kind, sx.TypeSyntax)), *block.results)
     walk(block.body)
-    return found
+    return names

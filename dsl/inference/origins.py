@@ -24,13 +24,13 @@ def origins(
     """Return labels at what made values, and at the declarations that brought in what their types do not share."""
     types = [builder.type_of(v) for v in values] + list(declared)
     odd = _odd(types) | {axis for t in types for axis in t.partial}
-    found: list[Label] = []
+    labels: list[Label] = []
     for value in values:
-        found += _partial(builder, value)
-        found.append(Label(builder.values[value].span, str(builder.type_of(value))))
+        labels += _partial(builder, value)
+        labels.append(Label(builder.values[value].span, str(builder.type_of(value))))
     for value in values:
-        found += _declarations(builder, value, odd)
-    return _few(found, at)
+        labels += _declarations(builder, value, odd)
+    return _few(labels, at)
 
 
 def partial_since(builder: GraphBuilder, value: int, at: Span) -> tuple[Label, ...]:
@@ -72,13 +72,13 @@ def _partial(builder: GraphBuilder, value: int) -> Iterator[Label]:
 
 def _declarations(builder: GraphBuilder, value: int, odd: set[str]) -> Iterator[Label]:
     """Yield the nearest declarations that mention what is odd; a state is checked where it is written."""
-    found = 0
+    count = 0
     for made in _ancestors(builder, value):
         is_declared = made not in builder.producers and not builder.is_state(made)
         if is_declared and _atoms(builder.type_of(made)) & odd:
             yield Label(builder.values[made].span, str(builder.type_of(made)))
-            found += 1
-        if found == MAX_DECLARATIONS:
+            count += 1
+        if count == MAX_DECLARATIONS:
             return
 
 

@@ -49,22 +49,22 @@ class Resolver:
         the checkpoint holds as a whole the others do not matter.
         """
         want = Want(self.shape, self.shape)
-        found: list[WeightSource] = []
+        sources: list[WeightSource] = []
         faults: list[StaticError] = []
         for one in sx.alternatives(expr):
             try:
-                found.append(self.source(one, want, {}))
+                sources.append(self.source(one, want, {}))
             except TooComplex as error:
                 message = f"{error} is too complex"
                 raise StaticError(Diagnostic("S218", message, expr.span)) from None
             except StaticError as fault:
                 faults.append(fault)
-        if self.held is None or not found:
+        if self.held is None or not sources:
             if faults:
                 raise faults[0]
-            return found[0]
+            return sources[0]
         held, layer = self.held, self.scope.current_layer()
-        best = max(found, key=lambda source: _share(source, layer, held))
+        best = max(sources, key=lambda source: _share(source, layer, held))
         if faults and _share(best, layer, held) < 1.0:
             raise faults[0]
         return best
@@ -107,12 +107,12 @@ class Resolver:
     def dtype(self, expr: sx.Expr) -> DType:
         """Return a data type among a source's arguments."""
         value: Static = self.evaluator.value(expr)
-        found = DTYPES.get(value) if isinstance(value, str) else value
-        if not isinstance(found, DType):
+        dtype = DTYPES.get(value) if isinstance(value, str) else value
+        if not isinstance(dtype, DType):
             message = f"{show(value)} is no dtype"
             help_ = did_you_mean(str(value), DTYPES)
             raise StaticError(Diagnostic("S211", message, expr.span, help=help_))
-        return found
+        return dtype
 
     def need(self, holds: bool, expr: sx.Expr, gives: str, want: Want) -> None:
         """Refuse a source whose function gives another shape than is wanted."""
@@ -144,13 +144,13 @@ class SourceSpec:
 
 def _share(source: WeightSource, layer: int | None, held: Container[str]) -> float:
     """Return which share of a source's tensors there is."""
-    found = [name in held for name, _ in tensors(source, -1 if layer is None else layer)]
-    return sum(found) / len(found) if found else 0.0
+    present = [name in held for name, _ in tensors(source, -1 if layer is None else layer)]
+    return sum(present) / len(present) if present else 0.0
 
 
 def _layers(scope: Scope) -> str:
-    found = [name for name, meaning in scope.names.items() if isinstance(meaning, LayerIndex)]
-    return f"the layer is `{{{found[0]}}}`" if found else ""
+    variables = [name for name, meaning in scope.names.items() if isinstance(meaning, LayerIndex)]
+    return f"the layer is `{{{variables[0]}}}`" if variables else ""
 
 
 def fill(template: sx.String, scope: Scope, loops: Mapping[str, Dim]) -> str:

@@ -79,8 +79,8 @@ class Scope:
 
     def current_layer(self) -> int | None:
         """Return the layer that is being inferred, in a block too; None outside of layers and in a generic program."""
-        found = (m.value for m in self.names.values() if isinstance(m, LayerIndex))
-        return next((value for value in found if value is not None), self.layer)
+        layers = (m.value for m in self.names.values() if isinstance(m, LayerIndex))
+        return next((value for value in layers if value is not None), self.layer)
 
     def meaning(self, name: sx.Name) -> Meaning:
         """Return what a name means; raises `StaticError` for a name without meaning."""

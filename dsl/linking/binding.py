@@ -132,21 +132,21 @@ class _Binder:
             raise StaticError(Diagnostic("S405", message, item.value.span, help=help_))
         if self.config is None:
             return self._free(item)
-        found = [k for k in item.value.paths if self.config.get(k) is not None]
-        if not found and item.default is None:
+        present = [k for k in item.value.paths if self.config.get(k) is not None]
+        if not present and item.default is None:
             help_ = did_you_mean(key, self.config)
             message = f"the config has no `{key}`, and `{item.name.id}` has no default"
             raise StaticError(Diagnostic("S401", message, item.value.span, help=help_))
-        if not found and item.default is not None:
+        if not present and item.default is not None:
             value = self.evaluator().value(item.default)
             self.result.uses.append(KeyUse(key, item.name.id, value, True))
             return value
-        value = _from_json(item, self.config[found[0]])
-        for other in found[1:]:
+        value = _from_json(item, self.config[present[0]])
+        for other in present[1:]:
             if _from_json(item, self.config[other]) != value:
-                message = f"`{found[0]}` and `{other}` disagree about `{item.name.id}`"
+                message = f"`{present[0]}` and `{other}` disagree about `{item.name.id}`"
                 raise StaticError(Diagnostic("S423", message, item.value.span))
-        self.result.uses += [KeyUse(k, item.name.id, value, False) for k in reversed(found)]
+        self.result.uses += [KeyUse(k, item.name.id, value, False) for k in reversed(present)]
         return value
 
     def _free(self, item: sx.Bind) -> Static:

@@ -151,12 +151,12 @@ def port_of(
 def _decided(node: Node, read: Container[Span]) -> Node:
     """Return a part of a program with one source a weight: the one that is read, the first where none is."""
     if isinstance(node, sx.WeightSyntax):
-        found = [source for source in sx.alternatives(node.source) if source.span in read]
-        if len(found) > 1:
+        chosen = [source for source in sx.alternatives(node.source) if source.span in read]
+        if len(chosen) > 1:
             message = f"`{node.name.id}` comes from different sources in different places"
             help_ = "write one weight for each place"
             raise Refused((Diagnostic("S208", message, node.source.span, help=help_),))
-        return replace(node, source=(*found, *sx.alternatives(node.source))[0])
+        return replace(node, source=(*chosen, *sx.alternatives(node.source))[0])
     for name in _BODIES.get(type(node), ()):
         inner = tuple(_decided(part, read) for part in getattr(node, name))
         node = replace(node, **{name: inner})  # type: ignore[arg-type]  # fields of this node
@@ -249,12 +249,12 @@ def _has_gap(between: str) -> bool:
 
 
 def _reachable(family: sx.Family, blocks: Mapping[str, sx.Block]) -> set[str]:
-    found: set[str] = set()
+    needed: set[str] = set()
     queue: list[sx.Syntax] = [family]
     while queue:
         for call in calls(queue.pop()):
             name = call.function.id
-            if name in blocks and name not in found:
-                found.add(name)
+            if name in blocks and name not in needed:
+                needed.add(name)
                 queue.append(blocks[name])
-    return found
+    return needed

@@ -65,6 +65,7 @@ def _activation(name: str, formula: str, cost: int) -> OpSpec:
         example=f"y = {name}(x)",
         infer=unary,
         flops=per_element(cost),
+        keeps_axes=True,
     )
 
 
@@ -79,6 +80,7 @@ LEAKY_RELU = OpSpec(
     example="y = leaky_relu(x, slope=0.1)",
     infer=unary,
     flops=per_element(2),
+    keeps_axes=True,
 )
 
 ACTIVATION = OpSpec(
@@ -98,6 +100,7 @@ ACTIVATION = OpSpec(
     example="m = activation(matmul(h, gate), act) * matmul(h, up)",
     infer=unary,
     flops=_named_cost,
+    keeps_axes=True,
 )
 
 XIELU = OpSpec(
@@ -117,6 +120,7 @@ XIELU = OpSpec(
     example="m = xielu(matmul(h, up), positive, negative, beta, eps)",
     infer=_xielu,
     flops=per_element(8),
+    keeps_axes=True,
 )
 
 
@@ -131,6 +135,7 @@ SOFTCAP = OpSpec(
     example="logits = softcap(logits, cap)",
     infer=unary,
     flops=per_element(3),
+    keeps_axes=True,
 )
 
 SPECS = (

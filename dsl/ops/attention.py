@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsl.ops.spec import OpSpec, Param, Role, Site, fact_help, is_float, no_traffic, same_dims
+from dsl.ops.spec import OpSpec, Param, Role, Site, Work, fact_help, is_float, no_traffic, same_dims
 from dsl.symbolic import Dim, at_least, definition, equal, symbol, text
 from dsl.types import DTYPES, Axis, TensorType
 
@@ -125,6 +125,7 @@ HEADS = OpSpec(
     linear=True,
     traffic=no_traffic,
     in_place=True,
+    passes=True,
 )
 
 MERGE = OpSpec(
@@ -140,6 +141,7 @@ MERGE = OpSpec(
     linear=True,
     traffic=no_traffic,
     in_place=True,
+    passes=True,
 )
 
 APPEND = OpSpec(
@@ -162,6 +164,8 @@ APPEND = OpSpec(
     infer=_append,
     traffic=_append_traffic,
     in_place=True,
+    stores="state",
+    passes=True,
 )
 
 ATTENTION = OpSpec(
@@ -204,6 +208,8 @@ ATTENTION = OpSpec(
     example='a = attention(q, append(keys, k), append(values, v), mask="causal")',
     infer=_attention,
     flops=_attention_flops,
+    work=Work.ATTENTION,
+    mixes=True,
 )
 
 SPECS = (HEADS, MERGE, APPEND, ATTENTION)

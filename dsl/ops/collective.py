@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsl.ops.spec import OpSpec, Param, Role, Site
+from dsl.ops.spec import OpSpec, Param, Role, Site, Work
 from dsl.symbolic import Dim
 from dsl.types import Axis, TensorType
 
@@ -61,6 +61,9 @@ ALL_REDUCE = OpSpec(
     flops=_sum_flops,
     linear=True,
     in_place=True,
+    work=Work.COLLECTIVE,
+    passes=True,
+    keeps_axes=True,
 )
 
 ALL_GATHER = OpSpec(
@@ -75,6 +78,9 @@ ALL_GATHER = OpSpec(
     infer=_all_gather,
     linear=True,
     in_place=True,
+    work=Work.COLLECTIVE,
+    passes=True,
+    keeps_axes=True,
 )
 
 REDUCE_SCATTER = OpSpec(
@@ -90,6 +96,9 @@ REDUCE_SCATTER = OpSpec(
     flops=_sum_flops,
     linear=True,
     in_place=True,
+    work=Work.COLLECTIVE,
+    passes=True,
+    keeps_axes=True,
 )
 
 SHARD = OpSpec(
@@ -104,6 +113,8 @@ SHARD = OpSpec(
     infer=_shard,
     linear=True,
     in_place=True,
+    passes=True,
+    keeps_axes=True,
 )
 
 SPECS = (ALL_REDUCE, ALL_GATHER, REDUCE_SCATTER, SHARD)

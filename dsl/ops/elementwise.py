@@ -119,6 +119,7 @@ def _arithmetic(
         infer=_binary,
         flops=per_element(1),
         linear=linear,
+        keeps_axes=True,
     )
 
 
@@ -133,6 +134,7 @@ CLAMP = OpSpec(
     example="gate = clamp(gate, high=7.0)",
     infer=_clamp,
     flops=per_element(2),
+    keeps_axes=True,
 )
 
 
@@ -165,7 +167,8 @@ CAST = OpSpec(
     cost="0",
     example='y = cast(x, "f32")',
     infer=_cast,
-    linear=False,
+    passes=True,
+    keeps_axes=True,
 )
 
 SPECS = (

@@ -73,6 +73,8 @@ SPLIT = OpSpec(
     example="gate, up = split(matmul(h, fused), F, F)",
     infer=_split,
     linear=True,
+    passes=True,
+    keeps_axes=True,
 )
 
 SLICE = OpSpec(
@@ -86,6 +88,9 @@ SLICE = OpSpec(
     example="r = slice(q, N, N + R)",
     infer=_slice,
     linear=True,
+    views_state=True,
+    passes=True,
+    keeps_axes=True,
 )
 
 CONCAT = OpSpec(
@@ -104,6 +109,8 @@ CONCAT = OpSpec(
     example="q = concat(q_nope, q_rope)",
     infer=_concat,
     linear=True,
+    passes=True,
+    keeps_axes=True,
 )
 
 
@@ -142,6 +149,7 @@ EXPERT_HEADS = OpSpec(
     example="q = expert_heads(expert_matmul(h, wq, choice), K)",
     infer=_expert_heads,
     linear=True,
+    passes=True,
 )
 
 EXPERT_MERGE = OpSpec(
@@ -159,6 +167,7 @@ EXPERT_MERGE = OpSpec(
     example="y = combine(expert_matmul(expert_merge(a, T), wo, choice), share)",
     infer=_expert_merge,
     linear=True,
+    passes=True,
 )
 
 COLUMN = OpSpec(
@@ -173,6 +182,7 @@ COLUMN = OpSpec(
     infer=_column,
     traffic=no_traffic,
     linear=True,
+    passes=True,
 )
 
 SPECS = (SPLIT, SLICE, CONCAT, COLUMN, EXPERT_HEADS, EXPERT_MERGE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsl.ops.spec import OpSpec, Param, Role, Site, is_float, local_bytes
+from dsl.ops.spec import OpSpec, Param, Role, Site, Work, is_float, local_bytes
 from dsl.symbolic import Dim, equal, text
 from dsl.types import DType, Kind, TensorType
 
@@ -94,6 +94,7 @@ MATMUL = OpSpec(
     example="q = matmul(h, wq)",
     infer=_matmul,
     flops=_matmul_flops,
+    work=Work.GEMM,
 )
 
 HEAD_MATMUL = OpSpec(
@@ -115,6 +116,7 @@ HEAD_MATMUL = OpSpec(
     infer=_head_matmul,
     flops=_head_flops,
     linear=True,
+    work=Work.GEMM,
 )
 
 GATHER = OpSpec(

@@ -6,7 +6,7 @@ The expert axis may be sharded; the axis of a token's choices is then owned by t
 from __future__ import annotations
 
 from dsl.ops.linear import ACCUMULATE
-from dsl.ops.spec import OpSpec, Param, Role, Site, is_float, local_bytes, same_dims
+from dsl.ops.spec import OpSpec, Param, Role, Site, Work, is_float, local_bytes, same_dims
 from dsl.symbolic import Dim, at_least, equal, opaque, ratio, text
 from dsl.types import DTYPES, Axis, Kind, TensorType
 
@@ -211,6 +211,7 @@ EXPERT_MATMUL = OpSpec(
     infer=_expert_matmul,
     flops=_expert_flops,
     traffic=_expert_traffic,
+    work=Work.EXPERTS,
 )
 
 COMBINE = OpSpec(
@@ -266,6 +267,7 @@ WITHIN = OpSpec(
     cost="0",
     example="kept = x * sum(within(share, choice, X, X + Z))",
     infer=_within,
+    keeps_axes=True,
 )  # fmt: skip
 
 SPECS = (ROUTE, EXPERT_MATMUL, COMBINE, PICK, WITHIN)

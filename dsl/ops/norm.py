@@ -57,6 +57,7 @@ RMS_NORM = OpSpec(
     example="h = rms_norm(x, norm, eps=eps)",
     infer=_norm,
     flops=_flops,
+    keeps_axes=True,
 )
 
 LAYER_NORM = OpSpec(
@@ -75,6 +76,7 @@ LAYER_NORM = OpSpec(
     example="h = layer_norm(x, norm, bias, eps=eps)",
     infer=_norm,
     flops=_flops,
+    keeps_axes=True,
 )
 
 SPECS = (RMS_NORM, LAYER_NORM)

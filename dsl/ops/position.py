@@ -192,6 +192,7 @@ POSITION_SCALE = OpSpec(
     example="q = position_scale(q, at=C, length=8192.0, gain=0.1, offset=1)",
     infer=_position_scale,
     flops=_scale_flops,
+    keeps_axes=True,
 )
 
 ROPE_FREQUENCIES = OpSpec(
@@ -272,6 +273,7 @@ ROPE = OpSpec(
     example="q = rope(heads(matmul(h, wq), H), freqs, at=C)",
     infer=_rope,
     flops=_rotation_flops,
+    keeps_axes=True,
 )
 
 SPECS = (POSITIONS, SINUSOIDS, ALIBI_SLOPES, POSITION_SCALE, ROPE_FREQUENCIES, ROPE)

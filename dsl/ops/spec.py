@@ -37,6 +37,16 @@ class Role(Enum):
         return self in (Role.TENSOR, Role.STATE, Role.STATE_READ)
 
 
+class Work(Enum):
+    """The kind of work that an operation is, which says what formula prices it."""
+
+    GEMM = "gemm"
+    ATTENTION = "attention"
+    EXPERTS = "moe"
+    VECTOR = "vector"
+    COLLECTIVE = "collective"
+
+
 class Required(Enum):
     """The default of a parameter that has none."""
 
@@ -222,9 +232,8 @@ def no_flops(site: Site, results: tuple[TensorType, ...]) -> Dim:
 class OpSpec:
     """A row of the operation table.
 
-    `constraints` are numbered from 1 and named `<op>_c<n>`; `linear` operations accept partial sums and pass them on;
-    the result of an `in_place` one needs no memory beside its first argument's. `semantics` is index notation, `cost`
-    the FLOP formula in words.
+    `constraints` are numbered from 1 and named `<op>_c<n>`; `semantics` is index notation, `cost` the FLOP formula in
+    words. The other columns are facts from which lists of operations are made, wherever one is needed.
     """
 
     name: str
@@ -238,8 +247,31 @@ class OpSpec:
     infer: Infer
     flops: Flops = no_flops
     traffic: Traffic = all_operands
+    work: Work = Work.VECTOR
     linear: bool = False
+    """It accepts partial sums and passes them on."""
     in_place: bool = False
+    """Its result needs no memory beside its first argument's."""
+    views_state: bool = False
+    """Of a state it gives a part that is read where it lies; of other values, a copy."""
+    mixes: bool = False
+    """Its result for a token depends on other tokens of the sequence."""
+    stores: str = ""
+    """Where it is listed for its effect on a state: the parameter whose value its result is."""
+    passes: bool = False
+    """It hands on what it is given, moved, cut, joined, rounded or put together from chips, and is as right as that."""
+    keeps_axes: bool = False
+    """Its result has the axes of its largest argument; along the last it cuts or joins at most."""
+
+    @property
+    def needs_sequence(self) -> bool:
+        """Tell whether its result for a token depends on the sequence: on other tokens, a state or the position."""
+        roles = {p.role for p in self.params}
+        return self.mixes or not roles.isdisjoint((Role.STATE, Role.STATE_READ, Role.CONTEXT))
+
+    def place(self, param: str) -> int:
+        """Return where a parameter stands."""
+        return [p.name for p in self.params].index(param)
 
     @property
     def signature(self) -> str:

@@ -103,6 +103,7 @@ READ = OpSpec(
     example="h = read(memory)",
     infer=_read,
     in_place=True,
+    passes=True,
 )
 
 WRITE = OpSpec(
@@ -120,6 +121,8 @@ WRITE = OpSpec(
     example="h = write(memory, h)",
     infer=_write,
     in_place=True,
+    stores="new",
+    passes=True,
 )
 
 REUSE = OpSpec(
@@ -134,6 +137,7 @@ REUSE = OpSpec(
     infer=_reuse,
     traffic=no_traffic,
     in_place=True,
+    passes=True,
 )
 
 CAUSAL_CONV = OpSpec(
@@ -159,6 +163,8 @@ CAUSAL_CONV = OpSpec(
     example="x = causal_conv(conv, x, taps)",
     infer=_causal_conv,
     flops=_conv_flops,
+    mixes=True,
+    keeps_axes=True,
 )
 
 LINEAR_ATTENTION = OpSpec(
@@ -184,6 +190,7 @@ LINEAR_ATTENTION = OpSpec(
     example="y = linear_attention(memory, q, k, v, decay)",
     infer=_linear_attention,
     flops=_linear_flops,
+    mixes=True,
 )
 
 SPECS = (READ, WRITE, REUSE, CAUSAL_CONV, LINEAR_ATTENTION)

@@ -242,8 +242,8 @@ def _last(source: Source, brace: str, start: int, end: int) -> int:
 
 def _version_place(source: Source) -> tuple[int, int]:
     """Return where the version line begins and ends."""
-    found = _VERSION.match(source.text)
-    return (found.start(1), found.end()) if found else (0, 0)
+    version = _VERSION.match(source.text)
+    return (version.start(1), version.end()) if version else (0, 0)
 
 
 def _dim(dim: sx.DimSyntax) -> str:

@@ -38,15 +38,15 @@ _NO_MENTION = {
 def second_sections(family: sx.Family) -> tuple[Diagnostic, ...]:
     """Return a diagnostic for every section that the family has already."""
     first: dict[type, sx.Syntax] = {}
-    found: list[Diagnostic] = []
+    diagnostics: list[Diagnostic] = []
     for item in family.items:
         if isinstance(item, (sx.Config, sx.Dims, sx.Mesh)):
             before = first.setdefault(type(item), item)
             if before is not item:
                 message = f"a second {type(item).__name__.lower()} section"
                 labels = (Label(_head(before), "the first"),)
-                found.append(Diagnostic("S202", message, _head(item), labels=labels))
-    return tuple(found)
+                diagnostics.append(Diagnostic("S202", message, _head(item), labels=labels))
+    return tuple(diagnostics)
 
 
 def unused_config(family: sx.Family) -> tuple[Diagnostic, ...]:

@@ -166,8 +166,8 @@ def _unexpected_token(source: Source, error: UnexpectedToken) -> Diagnostic:
         help_ = did_you_mean(before.text, sorted(_BEGINNINGS | {"else"}))
         if help_ and before.text not in _BEGINNINGS:
             return Diagnostic("S101", f"`{before.text}` begins no statement", before, help=help_)
-    found = "the end of the file" if at_end else f"`{token}`"
-    message = f"expected {_expected(accepted)}, found {found}"
+    shown = "the end of the file" if at_end else f"`{token}`"
+    message = f"expected {_expected(accepted)}, found {shown}"
     help_ = _hint(str(token), accepted)
     if _same_line(span, before):
         return Diagnostic("S101", message, span, help=help_)
@@ -201,13 +201,13 @@ def _expected(accepted: set[str]) -> str:
     return f"{', '.join(words[:-1])} or {words[-1]}"
 
 
-def _hint(found: str, accepted: set[str]) -> str:
+def _hint(word: str, accepted: set[str]) -> str:
     keywords = [name.lower() for name in accepted if name not in HUMAN]
-    if found == "=" and "CMP" in accepted:
+    if word == "=" and "CMP" in accepted:
         return "write `==` to compare"
-    if found == ";":
+    if word == ";":
         return "statements need no separator"
-    return did_you_mean(found, keywords)
+    return did_you_mean(word, keywords)
 
 
 def _previous_token(source: Source, before: int) -> Span:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from dsl.graph import Attr, Graph, TensorRef, Transform, Weight
+from dsl.ops import OPS
 from dsl.source import Span
 from dsl.types import Axis
 from farm.mutants.graph_edits import (
@@ -225,18 +226,7 @@ def _gate_and_up_exchanged(site: Site) -> Graph | None:
     return with_source(changed, second, first.source)
 
 
-ACTIVATIONS = (
-    "activation",
-    "silu",
-    "gelu",
-    "gelu_tanh",
-    "relu",
-    "sigmoid",
-    "tanh",
-    "quick_gelu",
-    "mish",
-)
-PASSING = frozenset({"all_reduce", "append", "heads", "merge", "slice", "split", "concat", "cast"})
+PASSING = frozenset(spec.name for spec in OPS.values() if spec.passes)
 """Operations that hand on what they are given, so that a wrong value shows behind them."""
 
 OTHER_ACTIVATION = {
@@ -249,6 +239,7 @@ OTHER_ACTIVATION = {
     "quick_gelu": "gelu",
     "mish": "silu",
 }
+ACTIVATIONS = ("activation", *OTHER_ACTIVATION)
 
 
 def _other_activation(site: Site) -> Graph:

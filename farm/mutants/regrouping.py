@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from dsl.graph import Graph, Node, Value
+from dsl.ops import OPS
 from dsl.symbolic import Dim
 from dsl.types import Axis, TensorType
 from farm.mutants.graph_edits import (
@@ -20,12 +21,11 @@ from farm.mutants.graph_edits import (
     with_types,
 )
 
-ALONG = frozenset({"heads", "rope", "rms_norm", "layer_norm", "multiply", "position_scale"})
-"""What may stand between the flat queries and attention, a head at a time."""
-PER_CHOICE = frozenset(
-    {"expert_matmul", "activation", "multiply", "add", "clamp", "split", "slice"}
-)
+KEEPING = frozenset(spec.name for spec in OPS.values() if spec.keeps_axes)
+PER_CHOICE = KEEPING | {"expert_matmul"}
 """What keeps the axis of a token's choices."""
+ALONG = KEEPING | {"heads"}
+"""What may stand between the flat queries and attention, a head at a time."""
 
 
 def heads_interleaved(site: Site) -> Graph | None:

@@ -21,6 +21,7 @@ from device_model.numbers.numerics import wide
 from device_model.numbers.packed import Packed
 from device_model.program.call import Batch, Operand
 from device_model.program.places import Buffer, Fixed, Operation, Place, StateRef
+from dsl.ops import OPS
 from dsl.source import Span
 from porting.diff.matching import TOLERANCES, Golden
 from porting.original.reference import Stretch
@@ -30,8 +31,8 @@ Array = npt.NDArray[Any]
 
 AGREES = 3e-6
 """Relative error of a part that got the reference's own values: ten times what float32 makes of a layer."""
-MOVING = frozenset({"cast", "concat", "gather", "slice", "split"})
-"""Operations that only move values: what they move is right or wrong before them."""
+MOVING = frozenset(s.name for s in OPS.values() if s.passes and not s.in_place) | {"gather"}
+"""Operations that only move values: what they move is right or wrong before them. What is in place moves nothing."""
 ABSORBED = frozenset({"head_matmul"})
 """Products with weights that the reference multiplies elsewhere: it has no such value even where all is right."""
 

@@ -11,7 +11,7 @@ from dsl.codes import CODES
 from dsl.inference.sources import SOURCES
 from dsl.linking.static import FUNCTIONS
 from dsl.ops import AREAS
-from dsl.ops.spec import OpSpec, Required
+from dsl.ops.spec import OpSpec, Required, Work
 from dsl.types import DTYPES
 
 GROUPS = {
@@ -21,6 +21,16 @@ GROUPS = {
     "S4": "Config",
     "S5": "Checkpoint and files",
     "S6": "Device",
+}
+
+NOTES = {
+    "linear": "linear: accepts partial sums where its constraints allow, and passes them on",
+    "in_place": "in place: its result shares the memory of its first argument",
+    "views_state": "of a state: a part that is read where it lies",
+    "needs_sequence": "in its sequence: a token's result depends on other tokens, a state or the position",
+    "stores": "for its effect on a state",
+    "passes": "hands on what it is given, and is as right as that",
+    "keeps_axes": "keeps the axes of its largest argument",
 }
 
 
@@ -35,11 +45,9 @@ def operations() -> str:
 
 def _operation(spec: OpSpec) -> str:
     rows = [f"#### `{spec.name}`", "", spec.summary, "", f"`{spec.signature}`", ""]
-    notes = []
-    if spec.linear:
-        notes.append("linear: accepts partial sums where its constraints allow, and passes them on")
-    if spec.in_place:
-        notes.append("in place: its result shares the memory of its first argument")
+    notes = [note for column, note in NOTES.items() if getattr(spec, column)]
+    if spec.work is not Work.VECTOR:
+        notes.append(f"priced as: {spec.work.value}")
     required = [p.name for p in spec.params if isinstance(p.default, Required)]
     rows += [
         f"* parameters: {', '.join(_param(p.name, p.role.value, p.choices) for p in spec.params)}",
