@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from device_model.cost.rates import operand_bits
+from device_model.chips.peaks import operand_bits
 from device_model.timeline.kinds import KINDS, Kind
 from device_model.timeline.sizes import size_at
 from dsl.counting.footprint import LayerFootprint, weight_bytes

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from device_model.chips.chip import Device
+from device_model.chips.peaks import PEAKS
 from device_model.cost.calibration import Calibration, host_of
 from device_model.cost.chip import Array
 from device_model.cost.oracle import Columns
-from device_model.cost.rates import PEAKS
 from device_model.timeline.pricing import Prices
 from device_model.timeline.serving import Load, Server
 from dsl.diagnostics import Refused, refuse
