@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dsl.counting.footprint import footprint
 from dsl.counting.liveness import peak, peak_candidates
+from dsl.counting.longest import LIMIT, NAMES
 from dsl.diagnostics import Diagnostic, Refused, Severity
 from dsl.graph import Graph
 from dsl.inference.inference import Checked, infer
+from dsl.linking.binding import KeyUse
 from dsl.linking.program import Program, port_of
 from dsl.linking.static import Static, show
 from dsl.source import Source
@@ -45,6 +47,8 @@ from porting.report.model import (
 # The names that transformers gives to storage formats.
 DTYPE_NAMES = {"bfloat16": "bf16", "float32": "f32", "float16": "f16"}
 STORED_DTYPE = "dtype"
+LIMIT_KEYS = ("max_position_embeddings", "model_max_length")
+"""Keys that bound the use of a model, whether or not anything that it computes depends on them."""
 WHOLE = frozenset(DTYPE_NAMES.values())
 """Formats that a model is stored in as a whole; lower ones come with scales, and elements are widened."""
 
@@ -80,7 +84,8 @@ def plan(origin: Origin, config: ModelConfig, checkpoint: Checkpoint) -> Plan:
     if any(p.severity is Severity.ERROR for p in problems):
         raise Refused(problems)
     header = _header(origin, config, program)
-    spec = format_file(port_of(program, checked.uses, header, checked.entries.values()))
+    limit = limit_of(config, checked.uses)
+    spec = format_file(port_of(program, checked.uses, header, checked.entries.values(), limit))
     graph = _again(spec)
     model = ModelInfo(
         source=origin.source,
@@ -100,6 +105,15 @@ def plan(origin: Origin, config: ModelConfig, checkpoint: Checkpoint) -> Plan:
         tuple(d for d in checked.diagnostics if d.severity is Severity.WARNING),
         (*origin.notes, *accounted.notes),
     )
+
+
+def limit_of(config: ModelConfig, uses: Sequence[KeyUse]) -> tuple[KeyUse, ...]:
+    """Return the config's limit of a sequence as the port keeps it: none where the family reads or lacks one."""
+    if any(use.name in NAMES for use in uses):
+        return ()
+    limits = ((key, config.values.get(key)) for key in LIMIT_KEYS)
+    stated = [(key, n) for key, n in limits if isinstance(n, int) and not isinstance(n, bool)]
+    return tuple(KeyUse(key, LIMIT, n, False) for key, n in stated[:1] if n > 0)
 
 
 def stored_dtype(checkpoint: Checkpoint) -> str:
