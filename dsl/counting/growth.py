@@ -44,9 +44,14 @@ class Grown:
     windows: Mapping[int, int]
     fixed: int
 
+    @property
+    def first(self) -> int:
+        """Return what a token adds while no window is full."""
+        return self.per_token + sum(self.windows.values())
+
     def text(self) -> str:
         """Return in words how the state grows: `512 bytes a token up to 8,191`."""
-        rate = self.per_token + sum(self.windows.values())
+        rate = self.first
         words: list[str] = []
         for length, size in sorted(self.windows.items()):
             words.append(f"{rate:,} bytes a token up to {length:,}")

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dsl.counting.footprint import footprint
+from dsl.counting.growth import growth
 from dsl.counting.liveness import peak, peak_candidates
 from dsl.counting.longest import LIMIT, NAMES
 from dsl.diagnostics import Diagnostic, Refused, Severity
@@ -33,6 +34,7 @@ from porting.config.text_part import text_part
 from porting.origin.resolve import Origin
 from porting.planning import missing_family
 from porting.planning.library import find_family
+from porting.planning.placement import Placement
 from porting.report.model import (
     ConfigKeys,
     Formula,
@@ -62,7 +64,6 @@ class Plan:
     graph: Graph
     config_keys: ConfigKeys
     tensors: TensorAccount
-    memory: Memory
     warnings: tuple[Diagnostic, ...]
     notes: tuple[str, ...]
 
@@ -101,7 +102,6 @@ def plan(origin: Origin, config: ModelConfig, checkpoint: Checkpoint) -> Plan:
         graph,
         _config_keys(config, checked, keys),
         accounted.account,
-        memory(graph),
         tuple(d for d in checked.diagnostics if d.severity is Severity.WARNING),
         (*origin.notes, *accounted.notes),
     )
@@ -171,11 +171,10 @@ def _plain(value: Static) -> object:
     return value if isinstance(value, (bool, int, float, str)) else show(value)
 
 
-def memory(graph: Graph, at: Mapping[str, int] | None = None) -> Memory:
-    """Return the memory of a bound graph: formulas, and values at a point, by default one token of one sequence."""
+def memory(graph: Graph, placed: Placement) -> Memory:
+    """Return the memory of a placed graph: formulas with values for one token of one sequence, and bytes by step."""
     prints = footprint(graph)
-    point = dict.fromkeys(graph.mesh, 1) | {graph.batch: 1, graph.seq: 1, graph.context: 1}
-    point |= at or {}
+    point = {**placed.mesh, graph.batch: 1, graph.seq: 1, graph.context: 1}
 
     def formula(value: Dim) -> Formula:
         used = {name: point[name] for name in sorted(names(value))}
@@ -190,11 +189,14 @@ def memory(graph: Graph, at: Mapping[str, int] | None = None) -> Memory:
         "bytes_moved": prints.traffic,
     }
     formulas = {name: formula(value) for name, value in rows.items()}
-    _, highest = peak(peak_candidates(graph), point)
+    _, highest = peak(peak_candidates(graph, last_logits=True), point)
     if highest is not None:
         formulas["activation_bytes"] = formula(highest.bytes)
     return Memory(
         int(evaluate(prints.weights, point)),
         int(evaluate(prints.state_per_token, point)),
         formulas,
+        growth(graph).at(placed.mesh),
+        placed.numerics,
+        placed.uses,
     )
