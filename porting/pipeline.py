@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from device_model.chips.chip import Device, device
+from device_model.memory.use import DEFAULT_NUMERICS
 from device_model.numbers.catalogue import numerics_named
 from dsl.diagnostics import Diagnostic, Refused, refuse
 from dsl.graph import Graph
@@ -23,7 +24,7 @@ from porting.config.reader import ModelConfig, read_config
 from porting.files.progress import Progress, silent
 from porting.origin.resolve import Origin, OriginKind, resolve
 from porting.planning.library import load_program
-from porting.planning.placement import place
+from porting.planning.placement import Placement, place
 from porting.planning.plan import Plan, memory, plan
 from porting.report.model import (
     FILES,
@@ -90,13 +91,15 @@ def port(
     *,
     device: str | None = None,
     mesh: str = "",
+    numerics: str = DEFAULT_NUMERICS,
     plan_only: bool = False,
     validated: bool = True,
     progress: Progress = silent,
 ) -> tuple[Report, Path]:
     """Port a model and write the result; returns the report and the folder. Raises `Refused`.
 
-    A mesh gives the report the values of one chip of it; a device must hold them, or the verdict is that it fails.
+    A mesh and the numerics of products give the report the bytes of one chip; a device must hold them, or the verdict
+    is that it fails.
     """
     stages = Stages()
     opened = open_model(model, revision, stages, progress)
@@ -104,15 +107,14 @@ def port(
     _check_out(folder)
     with stages.stage("plan"):
         planned = plan(opened.origin, opened.config, opened.checkpoint)
-    placed = place(planned.graph, device, mesh)
+    placed = place(planned.graph, device, mesh, numerics)
     notes = (*planned.notes, *placed.notes)
     validation, verdict = Validation(text=notes), Verdict.PLANNED
     if validated and not plan_only:
         validation, verdict = _validated(planned.graph, opened, notes, stages, progress)
     if not placed.fits:
         verdict = Verdict.FAIL
-    planned = replace(planned, memory=memory(planned.graph, placed.mesh))
-    report = _report(planned, opened, validation, verdict, stages)
+    report = _report(planned, placed, opened, validation, verdict, stages)
     from porting.report.writing import write  # with its template engine, for this alone
 
     try:
@@ -146,7 +148,12 @@ def _validated(
 
 
 def _report(
-    planned: Plan, opened: Opened, validation: Validation, verdict: Verdict, stages: Stages
+    planned: Plan,
+    placed: Placement,
+    opened: Opened,
+    validation: Validation,
+    verdict: Verdict,
+    stages: Stages,
 ) -> Report:
     info = planned.model
     if opened.origin.kind in (OriginKind.DIRECTORY, OriginKind.GGUF):
@@ -157,7 +164,7 @@ def _report(
         planned.warnings,
         planned.config_keys,
         planned.tensors,
-        planned.memory,
+        memory(planned.graph, placed),
         validation,
         stages.seconds,
         versions(),
@@ -254,7 +261,7 @@ def validate_port(
         verdict=verdict,
         diagnostics=diagnostics,
         tensors=accounted.account,
-        memory=memory(existing.graph),
+        memory=memory(existing.graph, place(existing.graph, None, "")),
         validation=validation,
         timing=stages.seconds,
     )

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_model.chips.chip import Device
+from device_model.chips.peaks import operand_bits
 from device_model.cost.attention import (
     Attention,
     DecodeParameters,
@@ -27,7 +28,7 @@ from device_model.cost.chip import Array
 from device_model.cost.collective import OPERATIONS, CollectiveParameters, collective
 from device_model.cost.gemm import GemmParameters, Product, gemm_seconds, gemm_terms
 from device_model.cost.moe import ExpertLayer, MoeParameters, moe_seconds, moe_terms
-from device_model.cost.rates import operand_bits, rates
+from device_model.cost.rates import rates
 from dsl.diagnostics import refuse
 
 Columns = Mapping[str, NDArray[Any]]

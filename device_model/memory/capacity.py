@@ -1,184 +1,170 @@
 """Whether a program fits a chip's memory: the largest batch and context, and the smallest mesh that would do.
 
-Works on the footprint's formulas alone. What fits is not said to be fast.
+Asks `use` at many points. What fits is not said to be fast.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
-from math import ceil, prod
 
 from device_model.chips.chip import Device
-from dsl.counting.footprint import Footprint, footprint
-from dsl.counting.liveness import Candidate, peak, peak_candidates
-from dsl.diagnostics import Diagnostic, Refused, did_you_mean
-from dsl.graph import Graph
-from dsl.symbolic import Dim, evaluate, text
+from device_model.memory.meshes import legal_meshes
+from device_model.memory.use import Logits, MemoryFormulas, MemoryUse, Question, larger, phases
+from dsl.counting.longest import longest
 
-MAX_CHIPS = 4096
 MAX_SEARCH = 2**40
 CONTEXTS = (1024, 4096, 8192, 32768, 131072)
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """Bytes on one chip at one point."""
+class PhaseFit:
+    """One of the steps asked about: what it does, its bytes, and how far it could grow in the memory alone.
 
-    weights: int
-    state: int
-    activations: int
+    `max_context` is the longest sequence at the batch asked about, new tokens included, `max_batch` by such a length.
+    They are 0 where nothing fits, None where memory sets no bound.
+    """
 
-    @property
-    def total(self) -> int:
-        """Return the sum."""
-        return self.weights + self.state + self.activations
+    question: Question
+    use: MemoryUse
+    max_context: int | None
+    max_batch: Mapping[int, int | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """The outcome for one device and mesh: the load asked about, and how far it could grow.
+    """The outcome for one device and mesh: each step asked about, and the larger one's name.
 
-    `max_context` is for the batch asked about, `max_batch` per context; both are 0 where nothing fits. `mesh_needed`
-    is the smallest mesh that holds the load, where the given one does not.
+    `longest` is the model's own limit of a sequence, None where it is not known. `mesh_needed` is the smallest mesh
+    that holds both steps, where the given one does not.
     """
 
     device: Device
     mesh: Mapping[str, int]
-    load: Load
+    numerics: str
+    logits: Logits
     limit: int
-    max_context: int
-    max_batch: Mapping[int, int]
-    largest: str
+    steps: Mapping[str, PhaseFit]
+    phase: str
+    longest: int | None
     mesh_needed: Mapping[str, int] | None
 
     @property
+    def use(self) -> MemoryUse:
+        """Return the bytes of the larger step."""
+        return self.steps[self.phase].use
+
+    @property
     def fits(self) -> bool:
-        """Tell whether the load fits one chip's memory."""
-        return self.load.total <= self.limit
+        """Tell whether both steps fit one chip's memory."""
+        return int(self.use.total) <= self.limit
+
+    @property
+    def largest(self) -> str:
+        """Return the part that takes the most bytes in the larger step."""
+        return max(("weights", "state", "activations"), key=lambda part: getattr(self.use, part))
+
+    @property
+    def memory_context(self) -> int | None:
+        """Return the longest sequence that the memory holds in both steps, None where it sets no bound."""
+        return _least(step.max_context for step in self.steps.values())
+
+    @property
+    def max_context(self) -> int | None:
+        """Return the longest sequence: what the memory holds, and no more than the model has positions for."""
+        return _least((self.memory_context, self.longest))
+
+    def context_text(self) -> str:
+        """Return the longest sequence in words, and whether memory or the model bounds it."""
+        memory, limit = self.memory_context, self.longest
+        held = "any number of" if memory is None else f"{memory:,}"
+        if limit is None:
+            return f"{held} tokens (no limit of the model's own is known)"
+        if memory is not None and memory < limit:
+            return f"{held} tokens (the model's own limit is {limit:,})"
+        would = "any number" if memory is None else held
+        return f"{limit:,} tokens (the model's own limit; memory would hold {would})"
+
+    @property
+    def max_batch(self) -> Mapping[int, int | None]:
+        """Return the largest batch of both steps by the length of its sequences."""
+        lengths = next(iter(self.steps.values())).max_batch
+        return {n: _least(step.max_batch[n] for step in self.steps.values()) for n in lengths}
+
+    @property
+    def beyond(self) -> int | None:
+        """Return the length of the longest sequence asked about where the model has no positions for it."""
+        asked = max(step.question.context + step.question.new for step in self.steps.values())
+        return asked if self.longest is not None and asked > self.longest else None
 
 
 class Capacity:
-    """The formulas of one graph, evaluated at points."""
+    """The memory of one program, asked for what fits."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.footprint: Footprint = footprint(graph)
-        self.candidates: tuple[Candidate, ...] = peak_candidates(graph)
-        self.weights: Dim = self.footprint.weights
-        self.state: Dim = self.footprint.state
-
-    def load(self, mesh: Mapping[str, int], batch: int, seq: int, context: int) -> Load:
-        """Return the bytes on one chip with a batch of sequences of a context, of which a step adds `seq` tokens."""
-        graph = self.graph
-        point = {**mesh, graph.batch: batch, graph.seq: seq, graph.context: context}
-        before = {**point, graph.context: max(context - seq, 0)}
-        activations, _ = peak(self.candidates, before)
-        return Load(
-            ceil(evaluate(self.weights, point)),
-            ceil(evaluate(self.state, point)),
-            ceil(activations),
-        )
+    def __init__(self, memory: MemoryFormulas) -> None:
+        self.memory = memory
+        self.longest = longest(memory.graph)
 
     def fit(
         self, device: Device, mesh: Mapping[str, int], batch: int, seq: int, context: int
     ) -> Fit:
-        """Return whether a load fits, what the most is, and the mesh that would do."""
-        full = dict.fromkeys(self.graph.mesh, 1) | dict(mesh)
+        """Return whether a decode step and a prefill fit, what the most is, and the mesh that would do."""
+        full = dict.fromkeys(self.memory.graph.mesh, 1) | dict(mesh)
         limit = device.memory_bytes
-        load = self.load(full, batch, seq, context)
-        holds = load.total <= limit
+        lengths = sorted({*CONTEXTS, context} - {0})
+        if self.longest is not None:
+            lengths = [n for n in lengths if n <= self.longest]
+        steps = {
+            name: self._step(name, question, seq, limit, lengths)
+            for name, question in phases(full, batch, seq, context).items()
+        }
+        phase = larger({name: step.use for name, step in steps.items()})
+        holds = steps[phase].use.total <= limit
+        needed = None if holds else self._mesh_needed(limit, batch, seq, context)
+        how = self.memory.numerics, self.memory.logits
+        return Fit(device, full, *how, limit, steps, phase, self.longest, needed)
 
-        def holds_batch(at: int, size: int) -> bool:
-            return self.load(full, size, seq, at).total <= limit
+    def _step(
+        self, name: str, question: Question, seq: int, limit: int, lengths: list[int]
+    ) -> PhaseFit:
+        mesh, batch = question.mesh, question.batch
 
-        contexts = sorted({*CONTEXTS, context} - {0})
-        return Fit(
-            device,
-            full,
-            load,
-            limit,
-            _largest(lambda c: self.load(full, batch, seq, c).total <= limit),
-            {c: _largest(partial(holds_batch, c)) for c in contexts},
-            max(("weights", "state", "activations"), key=lambda part: getattr(load, part)),
-            None if holds else self._mesh_needed(limit, batch, seq, context),
+        def holds(batch: int, length: int) -> bool:
+            grown = phases(mesh, batch, seq, length - 1 if name == "decode" else length)
+            return int(self.memory.use(grown[name]).total) <= limit
+
+        return PhaseFit(
+            question,
+            self.memory.use(question),
+            _largest(lambda length: holds(batch, length)),
+            {n: _largest(partial(holds, length=n)) for n in lengths},
         )
 
     def _mesh_needed(
         self, limit: int, batch: int, seq: int, context: int
     ) -> Mapping[str, int] | None:
-        for mesh in self._meshes():
-            if self.load(mesh, batch, seq, context).total <= limit:
+        for mesh in legal_meshes(self.memory.graph):
+            steps = phases(mesh, batch, seq, context).values()
+            if all(self.memory.use(question).total <= limit for question in steps):
                 return mesh
         return None
 
-    def _meshes(self) -> Iterator[dict[str, int]]:
-        """Yield the legal meshes of powers of two, fewest chips first, the earlier axis larger first."""
-        axes = self.graph.mesh
-        sizes = [2**k for k in range(MAX_CHIPS.bit_length())]
-        found = [
-            dict(zip(axes, choice, strict=True))
-            for choice in product(sizes, repeat=len(axes))
-            if prod(choice) <= MAX_CHIPS
-        ]
-        found.sort(key=lambda mesh: (prod(mesh.values()), [-mesh[a] for a in axes]))
-        yield from (mesh for mesh in found if not self.violations(mesh))
 
-    def violations(self, mesh: Mapping[str, int]) -> tuple[Diagnostic, ...]:
-        """Return a diagnostic for each size that a mesh does not divide."""
-        return mesh_violations(self.graph, mesh)
+def _least(bounds: Iterable[int | None]) -> int | None:
+    """Return the least of some bounds, None where there is none."""
+    return min((bound for bound in bounds if bound is not None), default=None)
 
 
-def mesh_violations(graph: Graph, mesh: Mapping[str, int]) -> tuple[Diagnostic, ...]:
-    """Return a diagnostic for each size of a program that a mesh does not divide."""
-    found = []
-    for obligation in graph.obligations:
-        try:
-            dividend = evaluate(obligation.dividend, mesh)
-            divisor = evaluate(obligation.divisor, mesh)
-        except KeyError:
-            continue  # it depends on the batch or the context
-        if dividend % divisor:
-            shown = f"{text(obligation.dividend)} is not a multiple of {text(obligation.divisor)}"
-            message = f"the mesh does not divide a size: {shown} = {divisor}"
-            found.append(Diagnostic("S305", message, obligation.span))
-    return tuple(found)
-
-
-def parse_mesh(written: str, graph: Graph) -> dict[str, int]:
-    """Return a mesh written as `tp=8,ep=4`; raises `Refused`."""
-    mesh: dict[str, int] = {}
-    for part in filter(None, (p.strip() for p in written.split(","))):
-        name, _, size = part.partition("=")
-        if name not in graph.mesh:
-            help_ = did_you_mean(name, graph.mesh) or f"the mesh has {', '.join(graph.mesh)}"
-            message = f"`{name}` is no mesh axis of {graph.family}"
-            raise Refused((Diagnostic("S303", message, place="--mesh", help=help_),))
-        if not size.isdigit() or not 1 <= int(size) <= MAX_CHIPS:
-            message = f"`{part}`: the size of a mesh axis is 1 to {MAX_CHIPS}"
-            raise Refused((Diagnostic("S306", message, place="--mesh", help="write tp=8"),))
-        mesh[name] = int(size)
-    return mesh
-
-
-def mesh_sizes(graph: Graph, written: str) -> dict[str, int]:
-    """Return a mesh as it is written; raises `Refused` where it does not divide the program's sizes."""
-    mesh = parse_mesh(written, graph)
-    violations = mesh_violations(graph, dict.fromkeys(graph.mesh, 1) | mesh)
-    if violations:
-        raise Refused(violations)
-    return mesh
-
-
-def _largest(holds: Callable[[int], bool]) -> int:
-    """Return the largest number up to a bound for which a falling condition holds, 0 where it never does."""
+def _largest(holds: Callable[[int], bool]) -> int | None:
+    """Return the largest number for which a falling condition holds: 0 where never, None where there is no bound."""
     if not holds(1):
         return 0
     low, high = 1, 2
-    while high < MAX_SEARCH and holds(high):
+    while holds(high):
         low, high = high, high * 2
+        if high > MAX_SEARCH:
+            return None
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if holds(middle) else (low, middle)

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_model.chips.chip import QUANTITIES, Device
-from device_model.cost.rates import OPTIONAL, peak_key
+from device_model.chips.peaks import peak_key
+from device_model.cost.rates import OPTIONAL
 
 MAX_POINTS = 1_000_000
 NUMERICS = "numerics"

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from device_model.chips.chip import Device
 from device_model.cost.calibration import Calibration
+from device_model.memory.use import Logits, MemoryFormulas, Question, most_use
 from device_model.timeline.design import ENERGY, LOAD, NUMERICS, Design, cut
 from device_model.timeline.kinds import at_each
-from device_model.timeline.loads import Loads, Split
 from device_model.timeline.pricing import LATENCY, Prices
+from device_model.timeline.splits import Split, splits
 from device_model.timeline.steps import WAITS, Step, add_up, charges
-from device_model.timeline.tasks import Stage, Task, pipeline_depth, reach, stages
+from device_model.timeline.tasks import Stage, Task, reach, stages
 from dsl.diagnostics import refuse
 from dsl.graph import Graph
 
@@ -56,9 +57,11 @@ def evaluate_design(
     known: Calibration,
     design: Design,
     progress: Progress | None = None,
+    *,
+    logits: Logits = Logits.LAST,
 ) -> DesignSpace:
     """Return the answer at every point of a design; raises `Refused` for what the chip's description lacks."""
-    work = _Work(graph, device, known, design)
+    work = _Work(graph, device, known, design, logits)
     parts = []
     undivided: dict[str, int] = {}
     for number, numerics in enumerate(design.numerics):
@@ -74,9 +77,11 @@ def evaluate_design(
 class _Work:
     """Evaluates one design."""
 
-    def __init__(self, graph: Graph, device: Device, known: Calibration, design: Design) -> None:
+    def __init__(
+        self, graph: Graph, device: Device, known: Calibration, design: Design, logits: Logits
+    ) -> None:
         self.graph, self.device, self.known, self.design = graph, device, known, design
-        self.loads = Loads(graph)
+        self.logits, last = logits, logits is Logits.LAST
         self.mesh = {axis: design.value(axis, 1) for axis in graph.mesh}
         self.batch, self.seq = design.value("batch", 1), design.value("seq", 1)
         self.context = design.value("context", 0)
@@ -87,9 +92,9 @@ class _Work:
         self.decode = self._point(self.batch, 1, self.context)
         self.prefills = bool(np.any(np.asarray(self.seq) > 1))
         self.prefill = self._point(self.prompts, self.seq, 0)
-        self.stages = {"decode": stages(graph, self.decode, last_logits=True)}
+        self.stages = {"decode": stages(graph, self.decode, last_logits=last)}
         if self.prefills:
-            self.stages["prefill"] = stages(graph, self.prefill, last_logits=True)
+            self.stages["prefill"] = stages(graph, self.prefill, last_logits=last)
         self._require_links()
 
     def _require_links(self) -> None:
@@ -120,11 +125,11 @@ class _Work:
             for name, tasks in self.stages.items():
                 steps[name].put(block, self._step(tasks, numerics, block))
             progress(number * len(blocks) + at + 1, total)
-        splits = tuple(self.loads.splits(self.decode))
-        divides = ~np.any([np.broadcast_to(s.broken, design.shape) for s in splits], axis=0)
+        undivided = tuple(splits(self.graph, self.decode))
+        divides = ~np.any([np.broadcast_to(s.broken, design.shape) for s in undivided], axis=0)
         columns = {NUMERICS: numerics, **self._inputs()}
         columns |= self._outcome(numerics, steps, np.broadcast_to(divides, design.shape))
-        return {name: design.flat(value) for name, value in columns.items()}, splits
+        return {name: design.flat(value) for name, value in columns.items()}, undivided
 
     def _inputs(self) -> dict[str, Any]:
         design = self.design
@@ -174,24 +179,18 @@ class _Work:
         return answers
 
     def _memory(self, numerics: str, divides: NDArray[np.bool_]) -> dict[str, Any]:
-        graph, loads = self.graph, self.loads
-        weights = loads.weights(self.mesh, numerics)
-        full = np.maximum(self.context, self.seq if self.prefills else 0)
-        # A pipeline that is kept full holds the state of as many batches as it has stages.
-        pipeline = pipeline_depth(graph, self.mesh)
-        state = pipeline * loads.state({**self.decode, graph.context: full})
-        before = {**self.decode, graph.context: np.maximum(self.context - 1, 0)}
-        activations = loads.activations(before)
+        memory = MemoryFormulas(self.graph, numerics, self.logits)
+        decode = Question(self.mesh, self.batch, 1, self.context)
+        use = memory.use(decode)
         if self.prefills:
-            activations = np.maximum(activations, loads.activations(self.prefill))
-        total = weights + state + activations
+            use = most_use(memory, decode, Question(self.mesh, self.prompts, self.seq, 0))
         limit = self.design.value("hbm_bytes", self.device.quantity("hbm_bytes").value)
         return {
-            "weights_bytes": weights,
-            "state_bytes": state,
-            "activation_bytes": activations,
-            "memory_bytes": total,
-            "fits": total <= np.floor(limit),
+            "weights_bytes": use.weights,
+            "state_bytes": use.state,
+            "activation_bytes": use.activations,
+            "memory_bytes": use.total,
+            "fits": use.total <= np.floor(limit),
             "divides": divides,
         }
 

@@ -1,80 +1,27 @@
-"""A chip's memory during one step: weights, state, and the activations alive while each task runs.
+"""The activations alive while each task of a step runs; their most is what `memory.use` says of the step.
 
-State and activations are as the program says. Buffers of libraries and fragmentation are not known.
+Operations between tasks take no time, so that what is alive in them alone is not seen here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 
-from device_model.timeline.tasks import AFTER, BEFORE, BETWEEN, Stage, pipeline_depth
-from device_model.timeline.weights import Weights
-from dsl.counting.footprint import footprint
-from dsl.counting.liveness import Candidate, alive
-from dsl.graph import Graph
+from device_model.memory.use import MemoryFormulas, Question
+from device_model.timeline.tasks import AFTER, BEFORE, BETWEEN, Stage
+from dsl.counting.liveness import Candidate
 from dsl.symbolic import evaluate
 
 
-@dataclass(frozen=True)
-class MemoryUse:
-    """Bytes on one chip: what lasts through the step, and by stage what is alive during each task of one layer."""
-
-    weights: float
-    stored: float
-    state: float
-    activations: Mapping[str, tuple[float, ...]]
-
-    @property
-    def lasting(self) -> float:
-        """Return the bytes that stay from step to step."""
-        return self.weights + self.state
-
-    @cached_property
-    def most(self) -> float:
-        """Return the most bytes of activations."""
-        return max((b for stage in self.activations.values() for b in stage), default=0.0)
-
-    @property
-    def peak(self) -> float:
-        """Return the most bytes in all."""
-        return self.lasting + self.most
-
-
-class Memory:
-    """The formulas of one graph, evaluated for steps."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.footprint = footprint(graph)
-        self.weights = Weights(graph, self.footprint.parts)
-        self.alive = alive(graph)
-
-    def use(
-        self,
-        point: Mapping[str, int],
-        found: Sequence[Stage],
-        dtype: str,
-        *,
-        last_logits: bool = True,
-    ) -> MemoryUse:
-        """Return the memory of a step whose new tokens are part of the state when it ends."""
-        graph = self.graph
-        full = {**point, graph.context: point[graph.context] + point[graph.seq]}
-        head = {**point, graph.seq: 1} if last_logits else dict(point)
-        stored = float(evaluate(self.footprint.weights, point))
-        held = float(self.weights.held(point, dtype))
-        # A pipeline that is kept full holds the state of as many batches as it has stages.
-        state = float(evaluate(self.footprint.state, full)) * pipeline_depth(graph, point)
-        return MemoryUse(held, stored, state, dict(_activations(self.alive, point, head, found)))
+def activations_of(
+    memory: MemoryFormulas, question: Question, stages: Sequence[Stage]
+) -> dict[str, tuple[float, ...]]:
+    """Return by stage the bytes of activations on one chip during each task of one layer."""
+    return dict(_activations(memory.alive, memory.point(question), stages))
 
 
 def _activations(
-    candidates: Sequence[Candidate],
-    point: Mapping[str, int],
-    head: Mapping[str, int],
-    found: Sequence[Stage],
+    candidates: Sequence[Candidate], point: Mapping[str, int], stages: Sequence[Stage]
 ) -> Iterator[tuple[str, tuple[float, ...]]]:
     layers: dict[str, list[Candidate]] = {}
     outside: dict[str, list[Candidate]] = {BEFORE: [], BETWEEN: [], AFTER: []}
@@ -84,26 +31,23 @@ def _activations(
         else:
             outside[AFTER if layers else BEFORE].append(candidate)
     rest = iter(layers.values())
-    for stage in found:
-        if stage.name in outside:
-            at = head if stage.name == AFTER else point
-            yield stage.name, _by_task(stage, outside[stage.name], at)
-        else:
-            yield stage.name, _by_task(stage, next(rest, []), point)
+    for stage in stages:
+        own = outside[stage.name] if stage.name in outside else next(rest, [])
+        yield stage.name, _by_task(stage, own, point)
 
 
 def _by_task(
     stage: Stage, candidates: Sequence[Candidate], point: Mapping[str, int]
 ) -> tuple[float, ...]:
-    """Return the most bytes alive during each task; operations between tasks take no time."""
-    found: list[float] = []
+    """Return the most bytes alive during each task."""
+    most: list[float] = []
     at = 0
     for task in stage.tasks:
         start = _find(task.ops, candidates, at)
         at = start + len(task.ops)
         sizes = [float(evaluate(c.bytes, point)) for c in candidates[start:at]]
-        found.append(max(sizes, default=found[-1] if found else 0.0))
-    return tuple(found)
+        most.append(max(sizes, default=most[-1] if most else 0.0))
+    return tuple(most)
 
 
 def _find(ops: Sequence[str], candidates: Sequence[Candidate], at: int) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_model.chips.chip import Device
+from device_model.chips.peaks import operand_bits
 from device_model.cost.attention import (
     Attention,
     DecodeParameters,
@@ -29,7 +30,7 @@ from device_model.cost.collective import ALGORITHMS, CollectiveParameters, colle
 from device_model.cost.gemm import GemmParameters, Product, gemm_seconds, gemm_terms
 from device_model.cost.moe import ExpertLayer, MoeParameters, moe_seconds, moe_terms
 from device_model.cost.oracle import gemm_section
-from device_model.cost.rates import operand_bits, rates
+from device_model.cost.rates import rates
 from device_model.cost.vector import VectorParameters, vector_seconds, vector_terms
 from device_model.timeline.kinds import (
     AttentionSizes,

@@ -13,13 +13,12 @@ from functools import lru_cache
 from math import floor
 
 from device_model.cost.host import HostParameters
-from device_model.memory.capacity import Capacity
+from device_model.memory.points import bytes_at
+from device_model.memory.use import MemoryFormulas
 from device_model.timeline.pricing import Prices
 from device_model.timeline.steps import add_up, charges
 from device_model.timeline.tasks import stages
-from device_model.timeline.weights import Weights
 from dsl.graph import Graph
-from dsl.symbolic import evaluate
 
 MEMORY_SHARE = 0.9
 """Share of the memory that serving engines take, as their defaults are."""
@@ -51,8 +50,7 @@ class Server:
     def __init__(self, graph: Graph, prices: Prices, mesh: Mapping[str, int]) -> None:
         self.graph, self.prices = graph, prices
         self.mesh = dict.fromkeys(graph.mesh, 1) | dict(mesh)
-        self.capacity = Capacity(graph)
-        self.weights = Weights(graph, self.capacity.footprint.parts)
+        self.memory = MemoryFormulas(graph, prices.dtype)
         self.step = lru_cache(maxsize=4096)(self._step)
 
     def serve(self, load: Load, framework: HostParameters) -> Served | None:
@@ -75,8 +73,8 @@ class Server:
             self.graph.context: max(tokens, 1),
         }
         memory = float(self.prices.quantity("hbm_bytes", 0.0))
-        room = MEMORY_SHARE * memory - float(self.weights.held(self.mesh, self.prices.dtype))
-        each = float(evaluate(self.capacity.state, at))
+        room = MEMORY_SHARE * memory - bytes_at(self.memory.weights, self.mesh)
+        each = bytes_at(self.memory.footprint.state, at)
         return max(floor(room / each), 0) if each > 0 else 1 << 30
 
     def _step(self, batch: int, new: int, context: int) -> float:

@@ -6,23 +6,15 @@ than what it depends on has values.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from device_model.cost.chip import Number
+from device_model.memory.points import FUNCTIONS
 from dsl.symbolic import Dim, evaluate, evaluate_over
-
-FUNCTIONS: Mapping[str, Callable[[Any, Any], Any]] = {
-    "min": np.minimum,
-    "max": np.maximum,
-    "floor": lambda a, b: np.floor(a / b),
-    "mod": lambda a, b: a - b * np.floor(a / b),
-    "ceil_div": lambda a, b: np.ceil(a / b),
-}
-"""The opaque functions of the language over arrays."""
 
 
 def size_at(value: Dim, point: Mapping[str, Any]) -> Number:

@@ -95,12 +95,6 @@ def _layers(graph: Graph, step: Repeat, point: Point) -> Iterator[Stage]:
         yield Stage(name, len(cls.layers), tuple(_tasks(graph, cls.body, point, nodes)), pipeline)
 
 
-def pipeline_depth(graph: Graph, point: Mapping[str, int]) -> int:
-    """Return how many stages hold a part of the layers each: so many batches are under way in a full pipeline."""
-    axes = {s.stages for s in graph.body.steps if isinstance(s, Repeat) and s.stages}
-    return prod(point.get(axis, 1) for axis in axes)
-
-
 def reach(steps: Sequence[Stage]) -> float:
     """Return the most chips that a collective reaches over, at any point."""
     sizes = (t.sizes for stage in steps for t in stage.tasks)

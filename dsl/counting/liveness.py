@@ -7,30 +7,30 @@ argument's memory. Weights, state and tables that do not depend on tokens are no
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from dsl.counting.footprint import VIEWS, split_batch
 from dsl.graph import Body, Graph, Node, Repeat
 from dsl.ops import OPS
 from dsl.ops.spec import local_bytes
-from dsl.symbolic import Dim, at_least, evaluate, names
+from dsl.symbolic import Dim, at_least, evaluate, names, substitute
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """The bytes alive while one operation runs, and which operation that is."""
+    """The bytes alive while one operation runs, which operation that is, and whether it follows the last layers."""
 
     bytes: Dim
     op: str
     place: str
+    after: bool = False
 
 
-def peak_candidates(graph: Graph) -> tuple[Candidate, ...]:
+def peak_candidates(graph: Graph, *, last_logits: bool = False) -> tuple[Candidate, ...]:
     """Return the candidates for the peak of activation bytes on one chip; none is dominated by another."""
-    candidates = _Walk(graph).candidates()
     kept: list[Candidate] = []
-    for candidate in candidates:
+    for candidate in alive(graph, last_logits=last_logits):
         if any(at_least(k.bytes, candidate.bytes) for k in kept):
             continue
         kept = [k for k in kept if not at_least(candidate.bytes, k.bytes)]
@@ -38,9 +38,16 @@ def peak_candidates(graph: Graph) -> tuple[Candidate, ...]:
     return tuple(kept)
 
 
-def alive(graph: Graph) -> tuple[Candidate, ...]:
-    """Return the bytes alive at every operation in order: outside of layers, and in the first layer of each class."""
-    return tuple(_Walk(graph).candidates())
+def alive(graph: Graph, *, last_logits: bool = False) -> tuple[Candidate, ...]:
+    """Return the bytes alive at every operation in order: outside of layers, and in the first layer of each class.
+
+    With `last_logits` what follows the last layers is of the last new token of each sequence alone.
+    """
+    whole = _Walk(graph).candidates()
+    if not last_logits:
+        return tuple(whole)
+    one: Mapping[str, Dim] = {graph.seq: 1}
+    return tuple(replace(c, bytes=substitute(c.bytes, one)) if c.after else c for c in whole)
 
 
 def peak(
@@ -64,6 +71,8 @@ class _Walk:
         self.size: dict[int, Dim] = {}
         self.fixed = {w.value for b, _ in graph.bodies() for w in b.weights}
         self.fixed |= {s.value for b, _ in graph.bodies() for s in b.states}
+        repeats = [n for n, step in enumerate(graph.body.steps) if isinstance(step, Repeat)]
+        self.layers_end = repeats[-1] if repeats else len(graph.body.steps)
 
     def candidates(self) -> list[Candidate]:
         """Return the bytes alive at every operation."""
@@ -137,7 +146,7 @@ class _Walk:
                 continue
             alive |= {self._root(v) for v in step.outputs}
             total = self._total(alive)
-            yield Candidate(total, step.op, place)
+            yield Candidate(total, step.op, place, not place and number > self.layers_end)
             alive = {m for m in alive if m in kept or last.get(m, -1) > number}
 
     def _repeat(

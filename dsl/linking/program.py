@@ -5,7 +5,7 @@ Files are given by a callback; finding and reading them is the caller's work.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -112,19 +112,24 @@ def _shadows(blocks: Mapping[str, sx.Block]) -> list[Diagnostic]:
 
 
 def port_of(
-    program: Program, uses: Sequence[KeyUse], header: Sequence[str], graphs: Iterable[Graph]
+    program: Program,
+    uses: Sequence[KeyUse],
+    header: Sequence[str],
+    graphs: Iterable[Graph],
+    unread: Sequence[KeyUse] = (),
 ) -> sx.File:
     """Return the port: the family with its config keys replaced by values, and the blocks it calls.
 
     The result is a complete file of the same language; each value keeps its key as a comment. Of alternative sources
-    it has the one that the graphs read; raises `Refused` where one statement reads several.
+    it has the one that the graphs read; raises `Refused` where one statement reads several. `unread` are keys that the
+    family does not read and the port keeps all the same.
     """
     read = {w.source.span for g in graphs for body, _ in g.bodies() for w in body.weights}
     family = program.family()
     values = {use.name: use for use in uses}
     notes: list[sx.Comment] = []
     items = tuple(
-        replace(item, items=_bound(item.items, values, notes))
+        replace(item, items=(*_bound(item.items, values, notes), *_kept_keys(unread, notes)))
         if isinstance(item, sx.Config)
         else item
         for item in family.items
@@ -198,6 +203,14 @@ def _bound(
             case _:
                 bound.append(item)
     return tuple(bound)
+
+
+def _kept_keys(unread: Sequence[KeyUse], notes: list[sx.Comment]) -> Iterator[sx.ConfigItem]:
+    """Yield config items for keys that nothing reads; they have no text but their own."""
+    for use in unread:
+        span = Span(Source(use.key, ""), 0, 0)
+        notes.append(sx.Comment(f"# {use.key}", span, True))
+        yield sx.Bind(span, sx.Name(span, use.name), literal(use.value, span), None)
 
 
 def _holds(

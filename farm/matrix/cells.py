@@ -19,7 +19,8 @@ from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import read_config
 from porting.origin.resolve import resolve
 from porting.original.reference import refusing
-from porting.planning.plan import plan
+from porting.planning.placement import place
+from porting.planning.plan import memory, plan
 from porting.report.model import versions
 from porting.validate import MODES, NUMERICS, ROW_LENGTHS, passed, validate
 
@@ -130,10 +131,11 @@ def _validated(cell: Cell, directory: Path) -> dict[str, Any]:
     planned = plan(resolve(str(directory)), read_config(directory), checkpoint)
     modes = tuple(mode for mode in MODES if mode.name in cell.modes)
     validation = validate(planned.graph, checkpoint, directory, numerics=cell.numerics, modes=modes)
+    sizes = memory(planned.graph, place(planned.graph, None, ""))
     return {
         "verdict": "pass" if passed(validation) else "fail",
         "cases": tuple(case.to_dict() for case in validation.cases),
         "tokens": sum(ROW_LENGTHS),
-        "weights_bytes": planned.memory.weights_bytes or 0,
-        "state_bytes_per_token": planned.memory.state_bytes_per_token or 0,
+        "weights_bytes": sizes.weights_bytes or 0,
+        "state_bytes_per_token": sizes.state_bytes_per_token or 0,
     }

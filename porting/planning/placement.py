@@ -1,4 +1,4 @@
-"""Place a planned port on a device and a mesh: whether it fits, and how far it could grow there.
+"""Place a planned port on a device and a mesh: its bytes on one chip, whether they fit, and how far it could grow.
 
 Works on formulas alone; `sohu fit` says the same at length.
 """
@@ -8,9 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from device_model.chips.chip import Device
 from device_model.chips.chip import device as device_named
-from device_model.memory.capacity import Capacity, parse_mesh
-from dsl.diagnostics import Refused
+from device_model.chips.peaks import require_format
+from device_model.memory.capacity import Capacity
+from device_model.memory.meshes import mesh_sizes
+from device_model.memory.use import (
+    DEFAULT_CONTEXT,
+    DEFAULT_NUMERICS,
+    MemoryFormulas,
+    MemoryUse,
+    phases,
+)
 from dsl.graph import Graph
 
 GIB = 2**30
@@ -18,31 +27,52 @@ GIB = 2**30
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A mesh, sentences about the fit, and the verdict; without a device everything fits."""
+    """A mesh, the bytes of one chip by step, sentences about the fit, and the verdict; without a device all fits."""
 
     mesh: Mapping[str, int]
+    numerics: str
+    uses: Mapping[str, MemoryUse]
     notes: tuple[str, ...] = ()
     fits: bool = True
 
 
-def place(graph: Graph, device: str | None, mesh: str) -> Placement:
-    """Return the placement of a graph; raises `Refused` for an unknown device or an illegal mesh."""
-    sizes = dict.fromkeys(graph.mesh, 1) | parse_mesh(mesh, graph)
-    if device is None and not mesh:
-        return Placement(sizes)
-    capacity = Capacity(graph)
-    violations = capacity.violations(sizes)
-    if violations:
-        raise Refused(violations)
-    shown = ", ".join(f"{axis} = {size}" for axis, size in sizes.items())
-    if device is None:
-        return Placement(sizes, (f"memory is that of one chip of {shown}",))
-    chip = device_named(device)
-    found = capacity.fit(chip, sizes, batch=1, seq=1, context=1)
-    weights, limit = found.load.weights / GIB, found.limit / GIB
-    head = f"one {chip.name} of {shown}: {weights:,.2f} GiB of weights in {limit:,.2f} GiB"
-    if found.fits:
-        return Placement(sizes, (f"{head}; the largest context is {found.max_context:,} tokens",))
-    needed = ",".join(f"{a}={n}" for a, n in (found.mesh_needed or {}).items())
+def place(
+    graph: Graph, device: str | None, mesh: str, numerics: str = DEFAULT_NUMERICS
+) -> Placement:
+    """Return the placement of a graph, for one sequence and the usual context.
+
+    Raises `Refused` for an unknown device or format, or an illegal mesh.
+    """
+    chip = None if device is None else device_named(device)
+    require_format(numerics, chip)
+    sizes = dict.fromkeys(graph.mesh, 1) | mesh_sizes(graph, mesh)
+    memory = MemoryFormulas(graph, numerics)
+    if chip is not None:
+        return _on_chip(memory, chip, sizes)
+    steps = phases(sizes, 1, 1, DEFAULT_CONTEXT)
+    uses = {name: memory.use(question) for name, question in steps.items()}
+    notes = (f"memory is that of one chip of {_shown(sizes)}",) if mesh else ()
+    return Placement(sizes, numerics, uses, notes)
+
+
+def _on_chip(memory: MemoryFormulas, chip: Device, sizes: Mapping[str, int]) -> Placement:
+    fit = Capacity(memory).fit(chip, sizes, batch=1, seq=1, context=DEFAULT_CONTEXT)
+    uses = {name: step.use for name, step in fit.steps.items()}
+    total, limit = fit.use.total / GIB, fit.limit / GIB
+    parts = f"weights {fit.use.weights / GIB:,.2f}, products in {memory.numerics}"
+    head = (
+        f"one {chip.name} of {_shown(sizes)}: {fit.phase} takes {total:,.2f} of {limit:,.2f} GiB "
+        f"({parts})"
+    )
+    if fit.fits:
+        note = f"{head}; the largest context is {fit.context_text()}"
+        return Placement(sizes, memory.numerics, uses, (note,))
+    needed = ",".join(f"{a}={n}" for a, n in (fit.mesh_needed or {}).items())
     remedy = f"; a mesh of {needed} would hold it" if needed else ""
-    return Placement(sizes, (f"{head} do not fit{remedy}",), fits=False)
+    return Placement(
+        sizes, memory.numerics, uses, (f"{head} and does not fit{remedy}",), fits=False
+    )
+
+
+def _shown(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{axis} = {size}" for axis, size in sizes.items())

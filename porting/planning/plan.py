@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dsl.counting.footprint import footprint
+from dsl.counting.growth import growth
 from dsl.counting.liveness import peak, peak_candidates
+from dsl.counting.longest import LIMIT, NAMES
 from dsl.diagnostics import Diagnostic, Refused, Severity
 from dsl.graph import Graph
 from dsl.inference.inference import Checked, infer
+from dsl.linking.binding import KeyUse
 from dsl.linking.program import Program, port_of
 from dsl.linking.static import Static, show
 from dsl.source import Source
@@ -31,6 +34,7 @@ from porting.config.text_part import text_part
 from porting.origin.resolve import Origin
 from porting.planning import missing_family
 from porting.planning.library import find_family
+from porting.planning.placement import Placement
 from porting.report.model import (
     ConfigKeys,
     Formula,
@@ -45,6 +49,8 @@ from porting.report.model import (
 # The names that transformers gives to storage formats.
 DTYPE_NAMES = {"bfloat16": "bf16", "float32": "f32", "float16": "f16"}
 STORED_DTYPE = "dtype"
+LIMIT_KEYS = ("max_position_embeddings", "model_max_length")
+"""Keys that bound the use of a model, whether or not anything that it computes depends on them."""
 WHOLE = frozenset(DTYPE_NAMES.values())
 """Formats that a model is stored in as a whole; lower ones come with scales, and elements are widened."""
 
@@ -58,7 +64,6 @@ class Plan:
     graph: Graph
     config_keys: ConfigKeys
     tensors: TensorAccount
-    memory: Memory
     warnings: tuple[Diagnostic, ...]
     notes: tuple[str, ...]
 
@@ -80,7 +85,8 @@ def plan(origin: Origin, config: ModelConfig, checkpoint: Checkpoint) -> Plan:
     if any(p.severity is Severity.ERROR for p in problems):
         raise Refused(problems)
     header = _header(origin, config, program)
-    spec = format_file(port_of(program, checked.uses, header, checked.entries.values()))
+    limit = limit_of(config, checked.uses)
+    spec = format_file(port_of(program, checked.uses, header, checked.entries.values(), limit))
     graph = _again(spec)
     model = ModelInfo(
         source=origin.source,
@@ -96,10 +102,18 @@ def plan(origin: Origin, config: ModelConfig, checkpoint: Checkpoint) -> Plan:
         graph,
         _config_keys(config, checked, keys),
         accounted.account,
-        memory(graph),
         tuple(d for d in checked.diagnostics if d.severity is Severity.WARNING),
         (*origin.notes, *accounted.notes),
     )
+
+
+def limit_of(config: ModelConfig, uses: Sequence[KeyUse]) -> tuple[KeyUse, ...]:
+    """Return the config's limit of a sequence as the port keeps it: none where the family reads or lacks one."""
+    if any(use.name in NAMES for use in uses):
+        return ()
+    limits = ((key, config.values.get(key)) for key in LIMIT_KEYS)
+    stated = [(key, n) for key, n in limits if isinstance(n, int) and not isinstance(n, bool)]
+    return tuple(KeyUse(key, LIMIT, n, False) for key, n in stated[:1] if n > 0)
 
 
 def stored_dtype(checkpoint: Checkpoint) -> str:
@@ -157,11 +171,10 @@ def _plain(value: Static) -> object:
     return value if isinstance(value, (bool, int, float, str)) else show(value)
 
 
-def memory(graph: Graph, at: Mapping[str, int] | None = None) -> Memory:
-    """Return the memory of a bound graph: formulas, and values at a point, by default one token of one sequence."""
+def memory(graph: Graph, placed: Placement) -> Memory:
+    """Return the memory of a placed graph: formulas with values for one token of one sequence, and bytes by step."""
     prints = footprint(graph)
-    point = dict.fromkeys(graph.mesh, 1) | {graph.batch: 1, graph.seq: 1, graph.context: 1}
-    point |= at or {}
+    point = {**placed.mesh, graph.batch: 1, graph.seq: 1, graph.context: 1}
 
     def formula(value: Dim) -> Formula:
         used = {name: point[name] for name in sorted(names(value))}
@@ -176,11 +189,14 @@ def memory(graph: Graph, at: Mapping[str, int] | None = None) -> Memory:
         "bytes_moved": prints.traffic,
     }
     formulas = {name: formula(value) for name, value in rows.items()}
-    _, highest = peak(peak_candidates(graph), point)
+    _, highest = peak(peak_candidates(graph, last_logits=True), point)
     if highest is not None:
         formulas["activation_bytes"] = formula(highest.bytes)
     return Memory(
         int(evaluate(prints.weights, point)),
         int(evaluate(prints.state_per_token, point)),
         formulas,
+        growth(graph).at(placed.mesh),
+        placed.numerics,
+        placed.uses,
     )

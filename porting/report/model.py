@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from importlib import metadata
 
+from device_model.memory.use import MemoryUse
+from dsl.counting.growth import Grown
 from dsl.diagnostics import Diagnostic
 
 SCHEMA = "sohu.report/1"
@@ -156,17 +158,27 @@ class Formula:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """The bytes that a port needs: `formulas` is keyed by what is counted (`weights_bytes`, …)."""
+    """The bytes that a port needs: `formulas` is keyed by what is counted (`weights_bytes`, …).
+
+    `growth` says how the state of a sequence grows, `uses` what one chip holds by step where products compute in
+    `numerics`, for one sequence and the context that `sohu fit` asks about.
+    """
 
     weights_bytes: int | None = None
     state_bytes_per_token: int | None = None
     formulas: Mapping[str, Formula] = field(default_factory=dict)
+    growth: Grown | None = None
+    numerics: str = ""
+    uses: Mapping[str, MemoryUse] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, object]:
         """Return the memory as JSON data."""
         return {
             "weights_bytes": self.weights_bytes,
             "state_bytes_per_token": self.state_bytes_per_token,
+            "state_growth": None if self.growth is None else self.growth.as_dict(),
+            "numerics": self.numerics or None,
+            "steps": {name: use.as_dict() for name, use in self.uses.items()},
             "formulas": {name: formula.to_dict() for name, formula in self.formulas.items()},
         }
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from dsl.diagnostics import Diagnostic, Severity, render
 from porting.pages import frame
 from porting.pages.highlight import highlight
-from porting.report.model import Case, Formula, Report, Verdict
+from porting.report.model import Case, Formula, Memory, Report, Verdict
 from porting.report.plots import layer_lines, plot_layers, plot_modes, series, usable
 
 HEADLINES = {
@@ -25,7 +25,7 @@ HEADLINES = {
 FORMULA_TITLES = {
     "weights_bytes": "Weights",
     "state_bytes": "State (KV cache)",
-    "state_bytes_per_token": "State per token",
+    "state_bytes_per_token": "State per further token",
     "activation_bytes": "Activations, peak",
     "peak_bytes": "Peak",
     "flops": "FLOPs",
@@ -123,8 +123,7 @@ def facts(report: Report) -> list[Fact]:
             Fact("Weights", size(memory.weights_bytes), number(memory.weights_bytes) + " bytes")
         )
     if memory.state_bytes_per_token is not None:
-        per_token = memory.state_bytes_per_token
-        shown.append(Fact("State per token", size(per_token), number(per_token) + " bytes"))
+        shown.append(_state(memory))
     if tensors.total or tensors.missing:
         shown.append(
             Fact(
@@ -143,6 +142,16 @@ def facts(report: Report) -> list[Fact]:
     if report.timing:
         shown.append(Fact("Time", seconds(sum(report.timing.values())), "all stages"))
     return shown
+
+
+def _state(memory: Memory) -> Fact:
+    """Return what a token adds to the state while windows fill, or what a sequence has where no token adds to it."""
+    grown, per_token = memory.growth, memory.state_bytes_per_token or 0
+    if grown is None:
+        return Fact("State per token", size(per_token), number(per_token) + " bytes")
+    if grown.first == 0 and grown.fixed:
+        return Fact("State per sequence", size(grown.fixed), number(grown.fixed) + " bytes")
+    return Fact("State per token", size(grown.first), grown.text())
 
 
 def _numerics(report: Report) -> list[str]:

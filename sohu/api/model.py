@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
     from device_model.engine.engine import Engine
     from device_model.memory.capacity import Fit
+    from device_model.memory.use import Logits
     from porting.report.model import Report
     from sohu.performance.costing import Cost
     from sohu.performance.profile.model import Profile
+    from sohu.performance.question import Asked
 
 RUNNING = ("numba", "llvmlite")
 ANSWERING = (*RUNNING, "tokenizers")
@@ -138,13 +140,17 @@ class Model:
         batch: int = 1,
         seq: int = 1,
         context: int = 4096,
+        numerics: str = "bf16",
+        logits: str = "last",
     ) -> Cost:
-        """Return memory and work as formulas, with their values for a prefill and a decode step; bytes and FLOPs."""
+        """Return memory and work as formulas, with their values for a prefill and a decode step; bytes and FLOPs.
+
+        The prefill is of `seq` tokens, or of as many as the context where that is 1. `numerics` is the format of
+        products; `logits` are of the `last` new token of each sequence or of `all`.
+        """
         from sohu.performance.costing import cost
 
-        _positive("batch", batch)
-        _positive("seq", seq)
-        return cost(self.graph, written(mesh), batch, seq, context)
+        return cost(self.graph, _asked(mesh, batch, seq, context, numerics, logits))
 
     def fit(
         self,
@@ -154,13 +160,16 @@ class Model:
         batch: int = 1,
         seq: int = 1,
         context: int = 4096,
+        numerics: str = "bf16",
+        logits: str = "last",
     ) -> Fit:
-        """Return whether one chip of a mesh holds the program, in bytes, and how far it could grow there."""
-        from sohu.performance.costing import fit
+        """Return whether one chip of a mesh holds the program, in bytes, and how far it could grow there.
 
-        _positive("batch", batch)
-        _positive("seq", seq)
-        return fit(self.graph, device, written(mesh), batch=batch, seq=seq, context=context)
+        Asked are the same two steps as of `cost`.
+        """
+        from sohu.performance.fitting import fit
+
+        return fit(self.graph, device, _asked(mesh, batch, seq, context, numerics, logits))
 
     def profile(
         self,
@@ -173,6 +182,7 @@ class Model:
         context: int = 4096,
         skew: float = 0.0,
         host: float = 0.0,
+        logits: str = "last",
     ) -> Profile:
         """Return the time of a decode step and a prefill on a device, task by task, in seconds.
 
@@ -192,6 +202,7 @@ class Model:
             context=context,
             skew=skew,
             host=host,
+            logits=_logits(logits),
         )
 
     def _opened(
@@ -217,6 +228,23 @@ def written(mesh: str | Mapping[str, int]) -> str:
     if isinstance(mesh, str):
         return mesh
     return ",".join(f"{axis}={size}" for axis, size in mesh.items())
+
+
+def _asked(
+    mesh: str | Mapping[str, int], batch: int, seq: int, context: int, numerics: str, logits: str
+) -> Asked:
+    """Return a question about memory as the commands ask it."""
+    from sohu.performance.question import Asked
+
+    _positive("batch", batch)
+    _positive("seq", seq)
+    return Asked(written(mesh), batch, seq, context, numerics, _logits(logits))
+
+
+def _logits(name: str) -> Logits:
+    from device_model.memory.use import Logits
+
+    return Logits(name)
 
 
 def _positive(name: str, value: int | None) -> None:

@@ -38,15 +38,17 @@ def port(
     revision: str | None = None,
     device: str | None = None,
     mesh: str | Mapping[str, int] = "",
+    numerics: str = "bf16",
     plan: bool = False,
     validate: bool = True,
     progress: Progress = silent,
 ) -> PortResult:
     """Port a model and write the result into `out`, by default `ports/<org>--<name>/`.
 
-    `model` is a folder, a hub id (`org/name` or `org/name@revision`), a `.gguf` file, or `demo`. A device must hold the
-    weights of one chip of the mesh, or the verdict is `FAIL`. `plan` stops before weights are read; without `validate`
-    the port is written without a verdict. A faulty port is a verdict; what cannot be ported raises `Refused`.
+    `model` is a folder, a hub id (`org/name` or `org/name@revision`), a `.gguf` file, or `demo`. A device must hold on
+    one chip of the mesh what `Model.fit` asks by default, with products in `numerics`, or the verdict is `FAIL`. `plan`
+    stops before weights are read; without `validate` the port is written without a verdict. A faulty port is a verdict;
+    what cannot be ported raises `Refused`.
     """
     validated = validate and not plan
     if validated:
@@ -57,6 +59,7 @@ def port(
         None if out is None else Path(out),
         device=device,
         mesh=written(mesh),
+        numerics=numerics,
         plan_only=plan,
         validated=validated,
         progress=progress,

@@ -91,6 +91,7 @@ def _port(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--revision", metavar="R", help="branch, tag or commit of a hub id")
     parser.add_argument("--device", metavar="D", help="also tell whether it fits, as sohu fit")
     parser.add_argument("--mesh", default="", metavar="tp=8", help="chips along each mesh axis")
+    _products(parser)
     parser.add_argument("--plan", action="store_true", help="stop before weights are read")
     parser.add_argument("--no-validate", action="store_true", help="write without a verdict")
     _json(parser)
@@ -122,9 +123,25 @@ def _fit(parser: argparse.ArgumentParser) -> None:
 def _point(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mesh", default="", metavar="tp=8", help="chips along each mesh axis")
     parser.add_argument("--batch", type=_positive, default=1, metavar="B", help="sequences")
-    parser.add_argument("--seq", type=_positive, default=1, metavar="S", help="new tokens a step")
     parser.add_argument(
-        "--context", type=_natural, default=4096, metavar="C", help="tokens cached (4096)"
+        "--seq", type=_positive, default=1, metavar="S", help="tokens of a prompt, where not C"
+    )
+    parser.add_argument(
+        "--context",
+        type=_natural,
+        default=4096,
+        metavar="C",
+        help="tokens cached before a decode step (4096), which then holds C + 1",
+    )
+    _products(parser)
+    parser.add_argument(
+        "--logits", choices=("last", "all"), default="last", help="of which new tokens (last)"
+    )
+
+
+def _products(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--numerics", default="bf16", metavar="NAME", help="format of products (bf16)"
     )
 
 
@@ -181,9 +198,6 @@ def _profile(parser: argparse.ArgumentParser) -> None:
 
 
 def _times(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--numerics", default="bf16", metavar="NAME", help="format of products (bf16)"
-    )
     parser.add_argument(
         "--skew", type=_exponent, default=0.0, metavar="A", help="power law of expert loads (even)"
     )

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from device_model.chips.chip import device as device_named
+from device_model.chips.peaks import peak_key
 from device_model.cost.calibration import calibration
 from device_model.cost.chip import Array
 from device_model.cost.oracle import TARGETS, Columns, predict
-from device_model.cost.rates import peak_key
 from device_model.cost.score import Score, score
 from sohu.terminal import console, tables
 

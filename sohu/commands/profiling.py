@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from device_model.memory.use import Logits
 from dsl.extras import require
 from sohu.performance.profile.model import Profile, profile_of
 from sohu.terminal import console
@@ -25,6 +26,7 @@ def profile(options: argparse.Namespace) -> int:
         context=options.context,
         skew=options.skew,
         host=options.host / 1e3,
+        logits=Logits(options.logits),
     )
     _write(found, options)
     _show(found, options)

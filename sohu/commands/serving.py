@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from device_model.chips.chip import Device
+from device_model.chips.peaks import PEAKS
 from device_model.cost.calibration import Calibration, host_of
 from device_model.cost.chip import Array
 from device_model.cost.oracle import Columns
-from device_model.cost.rates import PEAKS
+from device_model.memory.meshes import mesh_violations
 from device_model.timeline.pricing import Prices
 from device_model.timeline.serving import Load, Server
 from dsl.diagnostics import Refused, refuse
@@ -90,7 +91,7 @@ class _Rows:
         if any(size > 1 and axis not in graph.mesh for axis, size in mesh):
             raise ValueError(f"{graph.family} has no such mesh axis")
         server = Server(graph, Prices(self.device, dtype, self.known), sizes)
-        violations = server.capacity.violations(server.mesh)
+        violations = mesh_violations(graph, server.mesh)
         if violations:
             raise Refused(violations)
         return server

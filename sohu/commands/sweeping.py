@@ -11,7 +11,8 @@ import numpy as np
 from device_model.chips.chip import QUANTITIES
 from device_model.chips.chip import device as device_named
 from device_model.cost.calibration import calibration
-from device_model.memory.capacity import parse_mesh
+from device_model.memory.meshes import parse_mesh
+from device_model.memory.use import Logits
 from device_model.timeline.design_space import evaluate_design
 from porting.planning.bound import bound_graph
 from porting.planning.library import write_text
@@ -56,7 +57,12 @@ def sweep_of(options: argparse.Namespace) -> Sweep:
     start = time.perf_counter()
     with console.bars(quiet=options.json or not sys.stderr.isatty()) as progress:
         space = evaluate_design(
-            graph, chip, calibration(chip), design, lambda done, of: progress(STAGE, done, of)
+            graph,
+            chip,
+            calibration(chip),
+            design,
+            lambda done, of: progress(STAGE, done, of),
+            logits=Logits(options.logits),
         )
     return Sweep(options.path.resolve().stem, chip, space, time.perf_counter() - start)
 

@@ -27,6 +27,7 @@ def port(options: argparse.Namespace) -> int:
             revision=options.revision,
             device=options.device,
             mesh=options.mesh,
+            numerics=options.numerics,
             plan=options.plan,
             validate=not options.no_validate,
             progress=progress,
@@ -88,7 +89,12 @@ def cost(options: argparse.Namespace) -> int:
     from sohu.performance import costing
 
     found = load(options.path).cost(
-        mesh=options.mesh, batch=options.batch, seq=options.seq, context=options.context
+        mesh=options.mesh,
+        batch=options.batch,
+        seq=options.seq,
+        context=options.context,
+        numerics=options.numerics,
+        logits=options.logits,
     )
     if options.json:
         console.emit(found.as_dict())
@@ -100,7 +106,7 @@ def cost(options: argparse.Namespace) -> int:
 def fit(options: argparse.Namespace) -> int:
     """Tell whether a program fits a device, and how far it could grow there."""
     from sohu.api.model import load
-    from sohu.performance import costing
+    from sohu.performance import fitting
 
     found = load(options.path).fit(
         options.device,
@@ -108,11 +114,13 @@ def fit(options: argparse.Namespace) -> int:
         batch=options.batch,
         seq=options.seq,
         context=options.context,
+        numerics=options.numerics,
+        logits=options.logits,
     )
     if options.json:
-        console.emit(costing.fit_as_dict(found))
+        console.emit(fitting.fit_as_dict(found))
     else:
-        costing.show_fit(found)
+        fitting.show_fit(found)
     return OK if found.fits else FAILED
 
 

@@ -1,208 +1,180 @@
-"""`sohu cost` and `sohu fit`: formulas and values per layer class, and what fits a device."""
+"""`sohu cost`: formulas of memory and work, and their values in a prefill and a decode step."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from device_model.chips.chip import device as device_named
-from device_model.memory.capacity import Capacity, Fit, mesh_sizes
-from dsl.counting.footprint import Footprint
-from dsl.counting.liveness import Candidate, peak
+from device_model.chips.peaks import require_format
+from device_model.memory.meshes import mesh_sizes
+from device_model.memory.use import MemoryFormulas, MemoryUse, Question, phases
+from dsl.counting.growth import Grown, growth
 from dsl.graph import Graph
 from dsl.symbolic import Dim, evaluate, text
+from sohu.performance.question import Asked
 from sohu.terminal import console
 
-GIB = 2**30
+HEADS = {"state_per_token": "state per further token"}
+PARTS = ("weights", "state", "activations", "total")
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """The footprint of a program and the points at which it is evaluated."""
+    """The memory of a program, the steps at which its formulas are evaluated, and how a sequence's state grows."""
 
-    graph: Graph
-    footprint: Footprint
-    candidates: tuple[Candidate, ...]
-    prefill: Mapping[str, int]
-    decode: Mapping[str, int]
+    memory: MemoryFormulas
+    questions: Mapping[str, Question]
+    uses: Mapping[str, MemoryUse]
+    growth: Grown
 
     @property
-    def phases(self) -> Mapping[str, Mapping[str, int]]:
-        """Return the points by the name of their phase."""
-        return {"prefill": self.prefill, "decode": self.decode}
+    def graph(self) -> Graph:
+        """Return the program."""
+        return self.memory.graph
+
+    def values(self, name: str, value: Dim) -> dict[str, float]:
+        """Return a total's values by step: a state's is that of the step's end, all others those of its begin."""
+        at: Callable[[Question], dict[str, Any]]
+        at = self.memory.held if name == "state" else self.memory.point
+        return {phase: float(evaluate(value, at(q))) for phase, q in self.questions.items()}
+
+    def totals(self) -> dict[str, Dim]:
+        """Return the formulas of the whole model on one chip by name."""
+        prints = self.memory.footprint
+        return {
+            "weights": prints.weights,
+            "held_weights": self.memory.weights,
+            "parameters": prints.parameters,
+            "state": self.memory.state,
+            "state_per_token": prints.state_per_token,
+            "flops": prints.flops,
+            "bytes_moved": prints.traffic,
+        }
 
     def as_dict(self) -> dict[str, object]:
         """Return the cost as JSON data."""
-        total = {name: self._entry(value) for name, value in _totals(self.footprint).items()}
+        total = {name: self._entry(name, value) for name, value in self.totals().items()}
         total["activations"] = {
-            "formulas": [text(c.bytes) for c in self.candidates],
-            **{p: float(peak(self.candidates, at)[0]) for p, at in self.phases.items()},
+            "formulas": [text(c.bytes) for c in self.memory.candidates],
+            **{phase: float(use.activations) for phase, use in self.uses.items()},
         }
+        at = {phase: self.memory.point(q) for phase, q in self.questions.items()}
         return {
             "family": self.graph.family,
-            "at": {phase: dict(point) for phase, point in self.phases.items()},
+            "numerics": self.memory.numerics,
+            "logits": self.memory.logits.value,
+            "at": at,
+            "memory": {phase: use.as_dict() for phase, use in self.uses.items()},
+            "state_growth": self.growth.as_dict(),
             "obligations": [o.text for o in self.graph.obligations],
             "total": total,
             "parts": [
                 {
                     "name": part.name,
                     "layers": part.count,
-                    "weights": self._entry(part.weights),
-                    "parameters": self._entry(part.parameters),
-                    "state": self._entry(part.state),
-                    "flops": self._entry(part.flops),
-                    "bytes_moved": self._entry(part.traffic),
+                    "weights": self._entry("weights", part.weights),
+                    "parameters": self._entry("parameters", part.parameters),
+                    "state": self._entry("state", part.state),
+                    "flops": self._entry("flops", part.flops),
+                    "bytes_moved": self._entry("bytes_moved", part.traffic),
                     "ops": [
                         {
                             "op": work.op,
                             "count": work.count,
-                            "flops": self._entry(work.flops),
-                            "bytes_moved": self._entry(work.traffic),
+                            "flops": self._entry("flops", work.flops),
+                            "bytes_moved": self._entry("bytes_moved", work.traffic),
                         }
                         for work in part.ops
                     ],
                 }
-                for part in self.footprint.parts
+                for part in self.memory.footprint.parts
             ],
         }
 
-    def _entry(self, value: Dim) -> dict[str, object]:
-        values = {phase: float(evaluate(value, at)) for phase, at in self.phases.items()}
-        return {"formula": text(value), **values}
+    def _entry(self, name: str, value: Dim) -> dict[str, object]:
+        return {"formula": text(value), **self.values(name, value)}
 
 
-def cost(graph: Graph, mesh: str, batch: int, seq: int, context: int) -> Cost:
-    """Return the cost of a bound program: a prefill of `seq` tokens (or the context), and a decode step."""
-    capacity = Capacity(graph)
-    sizes = dict.fromkeys(graph.mesh, 1) | mesh_sizes(graph, mesh)
-    prompt = seq if seq > 1 else max(context, 1)
-    return Cost(
-        graph,
-        capacity.footprint,
-        capacity.candidates,
-        {**sizes, graph.batch: batch, graph.seq: prompt, graph.context: 0},
-        {**sizes, graph.batch: batch, graph.seq: 1, graph.context: context},
-    )
-
-
-def _totals(prints: Footprint) -> dict[str, Dim]:
-    return {
-        "weights": prints.weights,
-        "parameters": prints.parameters,
-        "state": prints.state,
-        "state_per_token": prints.state_per_token,
-        "flops": prints.flops,
-        "bytes_moved": prints.traffic,
-    }
+def cost(graph: Graph, question: Asked) -> Cost:
+    """Return the cost of a bound program: a prefill of a prompt, and a decode step behind a context."""
+    require_format(question.numerics)
+    memory = MemoryFormulas(graph, question.numerics, question.logits)
+    sizes = dict.fromkeys(graph.mesh, 1) | mesh_sizes(graph, question.mesh)
+    steps = phases(sizes, question.batch, question.seq, question.context)
+    ordered = {phase: steps[phase] for phase in ("prefill", "decode")}
+    uses = {phase: memory.use(q) for phase, q in ordered.items()}
+    return Cost(memory, ordered, uses, growth(graph).at(sizes))
 
 
 def show_cost(found: Cost) -> None:
     """Print the cost as tables."""
-    graph, at = found.graph, found.decode
-    mesh = ", ".join(f"{name} = {at[name]}" for name in graph.mesh)
+    graph, question = found.graph, found.questions["decode"]
+    mesh = ", ".join(f"{name} = {question.mesh[name]}" for name in graph.mesh)
     where = (
-        f"{graph.batch} = {at[graph.batch]:,}; prefill {graph.seq} = {found.prefill[graph.seq]:,}; "
-        f"decode {graph.context} = {at[graph.context]:,}; {mesh}"
+        f"{graph.batch} = {question.batch:,}; "
+        f"prefill {graph.seq} = {found.questions['prefill'].new:,}; "
+        f"decode {graph.context} = {question.context:,}; {mesh}"
     )
-    rows = [
-        (name.replace("_", " "), *_values(value, found), text(value))
-        for name, value in _totals(found.footprint).items()
-    ]
-    for number, candidate in enumerate(found.candidates):
-        name = "activations" if number == 0 else "  or"
-        place = f"{candidate.op}, {candidate.place}" if candidate.place else candidate.op
-        rows.append(
-            (name, *_values(candidate.bytes, found), f"{text(candidate.bytes)}  at {place}")
-        )
     heads = ("one chip, whole model", "prefill", "decode", "formula")
-    console.table(f"{graph.family}: {where}", heads, rows, left=(0, 3))
-    parts = [
-        (
-            part.name,
-            str(part.count),
-            *(
-                f"{float(evaluate(v, at)):,.0f}"
-                for v in (part.weights, part.state, part.flops, part.traffic)
-            ),
-        )
-        for part in found.footprint.parts
-    ]
-    heads_ = ("one layer, decode", "layers", "weights", "state", "FLOPs", "bytes moved")
-    console.table("per layer class", heads_, parts)
-    formulas = [
-        (part.name, what, text(value))
-        for part in found.footprint.parts
-        for what, value in (
-            ("weights", part.weights),
-            ("state", part.state),
-            ("FLOPs", part.flops),
-            ("bytes moved", part.traffic),
-        )
-    ]
-    console.table("formulas of one layer", ("", "", "formula"), formulas, left=(0, 1, 2))
+    console.table(f"{graph.family}: {where}", heads, _rows(found), left=(0, 3))
+    console.table(
+        f"memory of a step, in bytes; products in {found.memory.numerics}, "
+        f"{found.memory.logits.value} logits",
+        ("one chip", "prefill", "decode"),
+        [(part, *(f"{getattr(use, part):,}" for use in found.uses.values())) for part in PARTS],
+    )
+    print(f"state on one chip: {found.growth.text()}")
+    _show_parts(found)
     if graph.obligations:
         print("holds where", "; ".join(o.text for o in graph.obligations))
 
 
-def _values(value: Dim, found: Cost) -> tuple[str, str]:
-    first, second = (float(evaluate(value, at)) for at in (found.prefill, found.decode))
-    return f"{first:,.0f}", f"{second:,.0f}"
-
-
-def fit(graph: Graph, name: str, mesh: str, *, batch: int, seq: int, context: int) -> Fit:
-    """Return whether a bound program fits a device."""
-    chip = device_named(name)
-    capacity = Capacity(graph)
-    return capacity.fit(chip, mesh_sizes(capacity.graph, mesh), batch, seq, context)
-
-
-def fit_as_dict(found: Fit) -> dict[str, object]:
-    """Return the outcome as JSON data."""
-    return {
-        "verdict": "pass" if found.fits else "fail",
-        "device": found.device.id,
-        "mesh": dict(found.mesh),
-        "limit_bytes": found.limit,
-        "bytes": {
-            "weights": found.load.weights,
-            "state": found.load.state,
-            "activations": found.load.activations,
-            "total": found.load.total,
-        },
-        "largest": found.largest,
-        "max_context": found.max_context,
-        "max_batch": {str(context): batch for context, batch in found.max_batch.items()},
-        "mesh_needed": dict(found.mesh_needed) if found.mesh_needed else None,
-    }
-
-
-def show_fit(found: Fit) -> None:
-    """Print the outcome for a person."""
-    load, limit = found.load, found.limit
-    mesh = ", ".join(f"{axis} = {size}" for axis, size in found.mesh.items())
+def _rows(found: Cost) -> list[tuple[str, ...]]:
+    """Return a row for each total and each candidate for the peak of activations."""
+    totals = found.totals()
+    if totals["held_weights"] == totals["weights"]:
+        del totals["held_weights"]
     rows = [
-        (name, f"{value:,}", f"{value / GIB:,.2f}", f"{value / limit:.1%}")
-        for name, value in (
-            ("weights", load.weights),
-            ("state", load.state),
-            ("activations", load.activations),
-            ("total", load.total),
-            ("memory", limit),
+        (
+            HEADS.get(name, name.replace("_", " ")),
+            *_shown(found.values(name, value)),
+            _formula(found, name, value),
         )
+        for name, value in totals.items()
     ]
-    source = found.device.quantity("hbm_bytes")
-    heads = (f"one chip of {mesh}", "bytes", "GiB", "of memory")
-    console.table(f"{found.device.name}; memory: {source.source}", heads, rows)
-    if found.fits:
-        print(f"largest context at this batch: {found.max_context:,} tokens")
-        batches = ", ".join(f"{b:,} at {c:,}" for c, b in found.max_batch.items())
-        print(f"largest batch by context: {batches}")
-        print("verdict: fits")
-        return
-    print(f"{(load.total - limit) / GIB:,.2f} GiB too much; the largest part is {found.largest}")
-    if found.mesh_needed is None:
-        print("no mesh of powers of two up to 4,096 chips would do")
-    else:
-        needed = ",".join(f"{axis}={size}" for axis, size in found.mesh_needed.items())
-        print(f"the smallest mesh that would do: {needed}")
-    print("verdict: does not fit")
+    for number, candidate in enumerate(found.memory.candidates):
+        name = "activations" if number == 0 else "  or"
+        place = f"{candidate.op}, {candidate.place}" if candidate.place else candidate.op
+        values = _shown(found.values("activations", candidate.bytes))
+        rows.append((name, *values, f"{text(candidate.bytes)}  at {place}"))
+    return rows
+
+
+def _formula(found: Cost, name: str, value: Dim) -> str:
+    ends = f"  with {found.graph.context} as the step ends" if name == "state" else ""
+    return f"{text(value)}{ends if value else ''}"
+
+
+def _show_parts(found: Cost) -> None:
+    columns = {"weights": "weights", "state": "state", "flops": "FLOPs", "traffic": "bytes moved"}
+    parts = [
+        (
+            part.name,
+            str(part.count),
+            *(f"{found.values(n, getattr(part, n))['decode']:,.0f}" for n in columns),
+        )
+        for part in found.memory.footprint.parts
+    ]
+    heads = ("one layer, decode", "layers", *columns.values())
+    console.table("per layer class", heads, parts)
+    formulas = [
+        (part.name, head, text(getattr(part, name)))
+        for part in found.memory.footprint.parts
+        for name, head in columns.items()
+    ]
+    console.table("formulas of one layer", ("", "", "formula"), formulas, left=(0, 1, 2))
+
+
+def _shown(values: Mapping[str, float]) -> tuple[str, ...]:
+    return tuple(f"{value:,.0f}" for value in values.values())

@@ -126,7 +126,7 @@ def report(found: Report) -> None:
     print(f"seconds: {seconds}; {sum(found.timing.values()):.1f} in all")
     weights = found.memory.weights_bytes
     if weights is not None:
-        print(
-            f"weights: {weights:,} bytes; {found.memory.state_bytes_per_token:,} a token of context"
-        )
+        growth = found.memory.growth
+        state = "" if growth is None else f"; state: {growth.text()}"
+        print(f"weights: {weights:,} bytes{state}")
     print(f"verdict: {found.verdict.value}")

@@ -13,9 +13,9 @@ from functools import lru_cache
 from itertools import pairwise
 from textwrap import dedent
 
+from device_model.chips.peaks import PEAKS
 from device_model.cost.calibration import SECTIONS
 from device_model.cost.oracle import gemm_section
-from device_model.cost.rates import PEAKS
 from device_model.timeline.kinds import (
     AttentionSizes,
     CollectiveSizes,

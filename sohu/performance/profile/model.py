@@ -14,8 +14,9 @@ from pathlib import Path
 from device_model.chips.chip import Device, Quantity
 from device_model.chips.chip import device as device_named
 from device_model.cost.calibration import Calibration, calibration
-from device_model.memory.capacity import mesh_sizes
-from device_model.timeline.memory import Memory, MemoryUse
+from device_model.memory.meshes import mesh_sizes
+from device_model.memory.use import Logits, MemoryFormulas, MemoryUse, phases
+from device_model.timeline.memory import activations_of
 from device_model.timeline.pricing import Prices
 from device_model.timeline.schedule import Entry, Timeline, chips_of, priced
 from device_model.timeline.tasks import AFTER, BEFORE, BETWEEN, OUTSIDE, Stage, reach, stages
@@ -101,6 +102,7 @@ class Profile:
     device: Device
     dtype: str
     skew: float
+    logits: Logits
     calibration: Calibration
     mesh: Mapping[str, int]
     swept: tuple[Mapping[str, float], ...]
@@ -114,7 +116,7 @@ class Profile:
     @property
     def fits(self) -> bool:
         """Tell whether both steps fit a chip's memory."""
-        return all(p.memory.peak <= self.device.memory_bytes for p in self.phases)
+        return all(p.memory.total <= self.device.memory_bytes for p in self.phases)
 
     @property
     def uncertain(self) -> Mapping[str, Quantity]:
@@ -133,6 +135,7 @@ def profile_of(
     context: int = 4096,
     skew: float = 0.0,
     host: float = 0.0,
+    logits: Logits = Logits.LAST,
 ) -> Profile:
     """Return the profile of a bound program; `host` are seconds between steps; raises `Refused`."""
     chip = device_named(device)
@@ -142,21 +145,19 @@ def profile_of(
     _ = prices[0].chip  # refuses an unknown format before anything is read
     graph = bound_graph(path)
     sizes = dict.fromkeys(graph.mesh, 1) | mesh_sizes(graph, mesh)
-    memory = Memory(graph)
-    prompt = seq if seq > 1 else max(context, 1)
-    points = {"decode": (1, context), "prefill": (prompt, 0)}
-    phases = []
-    for name, (new, cached) in points.items():
-        point = {**sizes, graph.batch: batch, graph.seq: new, graph.context: cached}
-        tasks = stages(graph, point, last_logits=True)
+    memory = MemoryFormulas(graph, dtype, logits)
+    timed = []
+    for name, question in phases(sizes, batch, seq, context).items():
+        point = memory.point(question)
+        tasks = stages(graph, point, last_logits=logits is Logits.LAST)
         _reach(chip, prices[0], tasks)
         chips = chips_of(graph, point)
         lines = tuple(priced(tasks, chips, p, host) for p in prices)
-        use = memory.use(point, tasks, dtype)
-        parts = tuple(_parts(graph, tasks, lines[0], use))
-        phases.append(Phase(name, batch, new, cached, lines, use, parts))
+        parts = tuple(_parts(graph, tasks, lines[0], activations_of(memory, question, tasks)))
+        use, new, cached = memory.use(question), question.new, question.context
+        timed.append(Phase(name, batch, new, cached, lines, use, parts))
     name = path.name if path.is_dir() else path.stem
-    return Profile(name, graph, chip, dtype, skew, known, sizes, swept, tuple(phases))
+    return Profile(name, graph, chip, dtype, skew, logits, known, sizes, swept, tuple(timed))
 
 
 def sweep_of(chip: Device) -> tuple[Mapping[str, float], ...]:
@@ -180,7 +181,10 @@ def _reach(chip: Device, prices: Prices, tasks: Sequence[Stage]) -> None:
 
 
 def _parts(
-    graph: Graph, tasks: Sequence[Stage], line: Timeline, use: MemoryUse
+    graph: Graph,
+    tasks: Sequence[Stage],
+    line: Timeline,
+    activations: Mapping[str, tuple[float, ...]],
 ) -> Iterator[Layers]:
     classes = [c.layers for s in graph.body.steps if isinstance(s, Repeat) for c in s.classes]
     rest = iter(classes)
@@ -189,4 +193,4 @@ def _parts(
         layers = () if outside else next(rest)
         name = stage.name if outside else layer_names(layers)
         entries = tuple(e for e in line.entries if e.stage == stage.name)
-        yield Layers(name, layers, entries, use.activations[stage.name])
+        yield Layers(name, layers, entries, activations[stage.name])

@@ -75,7 +75,7 @@ def column(profile: Profile, phase: Phase) -> tuple[str, ...]:
         spread(lines, lambda t: t.bandwidth_use, lambda v: share(v, 1)),
         shares(engines, first.seconds),
         shares(first.waits(), first.seconds),
-        f"{phase.memory.peak / GIB:,.1f} GiB, {share(phase.memory.peak, limit)}",
+        f"{phase.memory.total / GIB:,.1f} GiB, {share(phase.memory.total, limit)}",
     )
 
 

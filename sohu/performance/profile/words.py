@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from device_model.chips.chip import Device
+from device_model.memory.use import Logits
 from device_model.timeline.schedule import Timeline
 from sohu.performance.profile.model import Phase, Profile
 
@@ -87,7 +88,8 @@ def setting(profile: Profile) -> str:
     """Return the setting of a profile in a line."""
     mesh = ", ".join(f"{name} = {size}" for name, size in profile.mesh.items())
     batch = profile.phases[0].batch
-    return f"{mesh or 'one chip'}, products in {profile.dtype}, batch {batch:,}"
+    logits = "" if profile.logits is Logits.LAST else ", all logits"
+    return f"{mesh or 'one chip'}, products in {profile.dtype}, batch {batch:,}{logits}"
 
 
 def trust(profile: Profile) -> tuple[str, ...]:
@@ -125,11 +127,11 @@ def swept_values(device: Device, key: str) -> str:
 def verdict(profile: Profile) -> str:
     """Return whether the program fits, in a sentence."""
     limit = profile.device.memory_bytes
-    most = max(profile.phases, key=lambda p: p.memory.peak)
-    room = f"{most.memory.peak / GIB:,.1f} of {limit / GIB:,.1f} GiB"
+    most = max(profile.phases, key=lambda p: p.memory.total)
+    room = f"{most.memory.total / GIB:,.1f} of {limit / GIB:,.1f} GiB"
     parts = (
         f"weights {most.memory.weights / GIB:,.1f}, state {most.memory.state / GIB:,.1f}, "
-        f"activations {most.memory.most / GIB:,.2f}"
+        f"activations {most.memory.activations / GIB:,.2f}"
     )
     if profile.fits:
         return f"fits: at most {room} of a chip, in {most.name} ({parts})"

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from math import isfinite, log
 
 from device_model.chips.chip import QUANTITIES, Device
-from device_model.cost.rates import peak_key
-from device_model.memory.capacity import MAX_CHIPS
+from device_model.chips.peaks import peak_key
+from device_model.memory.meshes import MAX_CHIPS
 from device_model.timeline.design import LOAD, MAX_POINTS, NUMERICS, WHOLE, Design, read_by
 from dsl.diagnostics import Diagnostic, Refused, did_you_mean, refuse
 from dsl.graph import Graph

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from device_model.chips.chip import QUANTITIES, device, device_ids, parse_device
+from device_model.chips.peaks import PEAKS, operand_bits, peak_key
 from device_model.cost.calibration import build, calibration, calibration_named
 from device_model.cost.gemm import GemmParameters
-from device_model.cost.rates import PEAKS, operand_bits, peak_key, rates
+from device_model.cost.rates import rates
 from dsl.diagnostics import Refused
 
 GOOD = """

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from device_model.chips.chip import device
 from device_model.cost.calibration import calibration
-from device_model.memory.capacity import Capacity
+from device_model.memory.use import MemoryFormulas, Question
 from device_model.timeline.design import Design, cut
 from device_model.timeline.design_space import BLOCK, DesignSpace, evaluate_design
 from device_model.timeline.kinds import Kind
@@ -78,16 +78,16 @@ def test_each_point_is_the_timeline(name, chip):
 
 def test_memory_is_the_capacity_where_products_keep_their_format():
     graph = port("mixtral-8x7b")
-    capacity = Capacity(graph)
+    memory = MemoryFormulas(graph)
     found = space("mixtral-8x7b", "h100", batch=(1, 8), context=(1, 3000), tp=(1, 4), ep=(1, 2))
     for i in range(found.points):
         at = {key: column[i] for key, column in found.columns.items()}
         mesh = {axis: int(at[axis]) for axis in graph.mesh}
-        load = capacity.load(mesh, int(at["batch"]), 1, int(at["context"]))
+        use = memory.use(Question(mesh, int(at["batch"]), 1, int(at["context"])))
         assert (at["weights_bytes"], at["state_bytes"], at["activation_bytes"]) == (
-            load.weights, load.state, load.activations,
+            use.weights, use.state, use.activations,
         )  # fmt: skip
-        assert at["fits"] == (load.total <= device("h100").memory_bytes)
+        assert at["fits"] == (use.total <= device("h100").memory_bytes)
 
 
 def test_a_low_precision_halves_the_weights_of_products_alone():

@@ -9,9 +9,10 @@ import pytest
 
 from device_model.chips.chip import device
 from device_model.cost.calibration import calibration
-from device_model.memory.capacity import Capacity
-from device_model.timeline.kinds import Kind
-from device_model.timeline.memory import Memory
+from device_model.memory.held import DENSE, PRODUCTS
+from device_model.memory.use import Logits, MemoryFormulas, Question
+from device_model.timeline.kinds import KINDS, Kind
+from device_model.timeline.memory import activations_of
 from device_model.timeline.pricing import Prices
 from device_model.timeline.schedule import chips_of, priced, timeline
 from device_model.timeline.tasks import BETWEEN, stages
@@ -43,6 +44,10 @@ def graph_of(name: str) -> Graph:
 def point_of(graph: Graph, mesh: dict[str, int], step: tuple[int, int, int]) -> dict[str, int]:
     sizes = dict(zip((graph.batch, graph.seq, graph.context), step, strict=True))
     return {**dict.fromkeys(graph.mesh, 1), **mesh, **sizes}
+
+
+def question_of(graph: Graph, mesh: dict[str, int], step: tuple[int, int, int]) -> Question:
+    return Question({**dict.fromkeys(graph.mesh, 1), **mesh}, *step)
 
 
 def prices(name: str = "h100", dtype: str = "bf16") -> Prices:
@@ -116,40 +121,41 @@ def test_faster_memory_is_never_slower():
 
 
 @pytest.mark.parametrize(("name", "mesh"), CASES)
-def test_memory_of_a_step_is_that_of_the_capacity(name, mesh):
+@pytest.mark.parametrize("logits", Logits)
+@pytest.mark.parametrize("step", STEPS, ids=["decode", "prefill"])
+def test_the_most_of_all_tasks_is_the_memory_of_the_step(name, mesh, step, logits):
     graph = graph_of(name)
-    batch, new, context = STEPS[0]
-    point = point_of(graph, mesh, STEPS[0])
-    found = stages(graph, point)
-    use = Memory(graph).use(point, found, "bf16", last_logits=False)
-    sizes = {axis: point[axis] for axis in graph.mesh}
-    load = Capacity(graph).load(sizes, batch, new, context + new)
-    assert use.stored == pytest.approx(load.weights, abs=1)
-    assert use.state == pytest.approx(load.state, abs=1)
-    assert use.most == pytest.approx(load.activations, abs=1)
-    assert {s.name: len(s.tasks) for s in found} == {k: len(v) for k, v in use.activations.items()}
+    memory = MemoryFormulas(graph, "bf16", logits)
+    question = question_of(graph, mesh, step)
+    tasks = stages(graph, memory.point(question), last_logits=logits is Logits.LAST)
+    alive = activations_of(memory, question, tasks)
+    assert max(size for sizes in alive.values() for size in sizes) == pytest.approx(
+        memory.use(question).activations, abs=1
+    )
+    assert {s.name: len(s.tasks) for s in tasks} == {k: len(v) for k, v in alive.items()}
 
 
 def test_products_hold_their_weights_in_their_format():
     graph = graph_of("llama-3.1-70b")
-    point = point_of(graph, {"tp": 8}, (1, 1, 4096))
-    memory, found = Memory(graph), stages(graph, point)
-    wide, narrow = (memory.use(point, found, dtype) for dtype in ("bf16", "f8e4m3"))
+    question = question_of(graph, {"tp": 8}, (1, 1, 4096))
+    wide, narrow = (MemoryFormulas(graph, dtype).use(question) for dtype in ("bf16", "f8e4m3"))
     assert wide.weights == wide.stored == narrow.stored
     # The embedding and the norms stay as they are stored.
     assert narrow.stored / 2 < narrow.weights < 0.51 * narrow.stored
-    assert narrow.peak == narrow.lasting + narrow.most
+    assert narrow.total == narrow.lasting + narrow.activations
+
+
+def test_a_product_is_what_is_priced_as_one():
+    priced = {op for op, kind in KINDS.items() if kind in (Kind.GEMM, Kind.EXPERTS)}
+    assert priced == PRODUCTS
+    assert {op for op in priced if KINDS[op] is Kind.GEMM} == DENSE
 
 
 def test_only_the_last_token_needs_logits():
     graph = graph_of("llama-3.1-70b")
-    point = point_of(graph, {"tp": 8}, (1, 4096, 0))
-    memory = Memory(graph)
-    last, every = (
-        memory.use(point, stages(graph, point, last_logits=x), "bf16", last_logits=x).most
-        for x in (True, False)
-    )
-    assert last < every / 4
+    question = question_of(graph, {"tp": 8}, (1, 4096, 0))
+    last, every = (MemoryFormulas(graph, "bf16", x).use(question).activations for x in Logits)
+    assert (last, every) == (201_326_592, 2_168_455_168)
 
 
 def test_attention_without_a_causal_mask_has_no_price():
@@ -180,11 +186,8 @@ def test_stages_of_a_pipeline_send_what_layers_carry(step):
 
 def test_a_full_pipeline_holds_the_state_of_every_batch_in_it():
     graph = pipelined()
-    memory = Memory(graph)
-    held = {}
-    for pp in (1, 4):
-        point = point_of(graph, {"pp": pp}, STEPS[0])
-        held[pp] = memory.use(point, stages(graph, point), "bf16")
+    memory = MemoryFormulas(graph)
+    held = {pp: memory.use(question_of(graph, {"pp": pp}, STEPS[0])) for pp in (1, 4)}
     assert held[4].state == held[1].state
     assert held[4].weights < held[1].weights
     whole = footprint(graph)

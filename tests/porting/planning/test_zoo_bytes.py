@@ -32,6 +32,7 @@ from dsl.text.parser import parse
 from porting.config import ignored_keys
 from porting.config.reader import ModelConfig, parse_config, read_config
 from porting.planning.library import family_for
+from porting.planning.plan import limit_of
 from tests.checkpoints import TINY, tiny, tiny_llama
 from tests.conftest import TESTS, Golden
 
@@ -176,7 +177,8 @@ def test_ports_of_the_zoo_are_what_the_families_give(name: str, golden: Golden) 
         f"Port of {name}, from the values of its public config; without a checkpoint.",
         f"Family {program.family().name.id}.",
     )
-    spec = format_file(port_of(program, checked.uses, header, checked.entries.values()))
+    limit = limit_of(config, checked.uses)
+    spec = format_file(port_of(program, checked.uses, header, checked.entries.values(), limit))
     golden(spec, f"../model_zoo/ports/{name}.sohu")
     file = parse(Source(f"{name}.sohu", spec))
     again = check(file.families[0], {b.name.id: b for b in file.blocks})

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from device_model.chips.chip import device
 from device_model.memory.capacity import Capacity
+from device_model.memory.use import MemoryFormulas, MemoryUse, phases
+from dsl.counting.longest import LIMIT
 from dsl.diagnostics import Refused
+from dsl.graph import Graph
 from dsl.inference.inference import infer
 from porting.planning.library import family_for
 from sohu.commands.cli import main
@@ -45,12 +49,27 @@ family small for "Small" {
 """
 
 
+def graph_of(**values: object) -> Graph:
+    program = family_for("LlamaForCausalLM")
+    graph = infer(program.family(), program.blocks, VALUES | values).graph
+    assert graph is not None
+    return graph
+
+
 @pytest.fixture(scope="module")
 def capacity() -> Capacity:
-    program = family_for("LlamaForCausalLM")
-    graph = infer(program.family(), program.blocks, VALUES).graph
-    assert graph is not None
-    return Capacity(graph)
+    return Capacity(MemoryFormulas(graph_of()))
+
+
+def decode(capacity: Capacity, tp: int, batch: int, context: int) -> MemoryUse:
+    return capacity.memory.use(phases({"tp": tp}, batch, 1, context)["decode"])
+
+
+def most(capacity: Capacity, batch: int, length: int) -> int:
+    """The bytes of the larger step with sequences of a length, new tokens included."""
+    steps = phases({"tp": 1}, batch, 1, length - 1), phases({"tp": 1}, batch, 1, length)
+    asked = steps[0]["decode"], steps[1]["prefill"]
+    return max(int(capacity.memory.use(question).total) for question in asked)
 
 
 @pytest.fixture
@@ -61,16 +80,15 @@ def text(tmp_path: Path) -> Path:
 
 
 def test_load_is_the_sum_of_hand_computed_parts(capacity: Capacity) -> None:
-    load = capacity.load({"tp": 1}, batch=3, seq=1, context=1000)
+    load = decode(capacity, 1, batch=3, context=1000)
     attention = 4096 * 4096 * 2 + 4096 * 1024 * 2
     layer = attention + 3 * 4096 * 14336 + 2 * 4096
     assert load.weights == 2 * (32 * layer + 2 * 128256 * 4096 + 4096)
-    assert load.state == 32 * 2 * 8 * 128 * 2 * 3 * 1000
+    assert load.state == 32 * 2 * 8 * 128 * 2 * 3 * 1001
 
 
 def test_mesh_divides_weights_and_state(capacity: Capacity) -> None:
-    one = capacity.load({"tp": 1}, 1, 1, 4096)
-    eight = capacity.load({"tp": 8}, 1, 1, 4096)
+    one, eight = decode(capacity, 1, 1, 4096), decode(capacity, 8, 1, 4096)
     assert eight.state * 8 == one.state
     assert one.weights / 8 < eight.weights < one.weights / 8 * 1.001  # norms are on every chip
 
@@ -79,21 +97,36 @@ def test_mesh_divides_weights_and_state(capacity: Capacity) -> None:
 def test_the_largest_context_is_the_largest(capacity: Capacity, batch: int) -> None:
     chip = device("h100")
     found = capacity.fit(chip, {"tp": 1}, batch, 1, 4096)
-    most = found.max_context
-    assert capacity.load({"tp": 1}, batch, 1, most).total <= chip.memory_bytes
-    assert capacity.load({"tp": 1}, batch, 1, most + 1).total > chip.memory_bytes
+    length = found.max_context
+    assert length is not None
+    assert most(capacity, batch, length) <= chip.memory_bytes < most(capacity, batch, length + 1)
     for context, largest in found.max_batch.items():
-        assert capacity.load({"tp": 1}, largest, 1, context).total <= chip.memory_bytes
-        assert capacity.load({"tp": 1}, largest + 1, 1, context).total > chip.memory_bytes
+        assert largest is not None
+        assert most(capacity, largest, context) <= chip.memory_bytes
+        assert most(capacity, largest + 1, context) > chip.memory_bytes
+
+
+def test_what_the_model_is_for_bounds_what_is_offered() -> None:
+    graph = graph_of()
+    limited = replace(graph, config={**graph.config, LIMIT: 5000})
+    chip = device("h100")
+    found = Capacity(MemoryFormulas(limited)).fit(chip, {}, 1, 1, 4096)
+    free = Capacity(MemoryFormulas(graph)).fit(chip, {}, 1, 1, 4096)
+    assert (found.max_context, found.memory_context) == (5000, free.max_context)
+    assert list(found.max_batch) == [1024, 4096]
+    assert found.beyond is None
+    assert Capacity(MemoryFormulas(limited)).fit(chip, {}, 1, 1, 5000).beyond == 5001
+    assert "the model's own limit" in found.context_text()
+    assert "no limit of the model's own is known" in free.context_text()
 
 
 def test_what_does_not_fit_names_the_part_and_the_mesh(capacity: Capacity) -> None:
-    found = capacity.fit(device("h100"), {}, 64, 1, 32768)
+    found = capacity.fit(device("h100"), {}, 64, 512, 32768)
     assert not found.fits
-    assert found.largest == "state"
+    assert (found.phase, found.largest) == ("decode", "state")
     assert found.mesh_needed == {"tp": 4}
-    assert not capacity.fit(device("h100"), {"tp": 2}, 64, 1, 32768).fits
-    assert capacity.fit(device("h100"), {"tp": 4}, 64, 1, 32768).fits
+    assert not capacity.fit(device("h100"), {"tp": 2}, 64, 512, 32768).fits
+    assert capacity.fit(device("h100"), {"tp": 4}, 64, 512, 32768).fits
 
 
 def test_a_sweep_has_all_its_values() -> None:
@@ -127,6 +160,7 @@ def test_cost_and_fit_show_tables(text: Path, capsys: pytest.CaptureFixture[str]
         (["--device", "h100", "--mesh", "tp=5"], "S305"),
         (["--device", "h100", "--mesh", "tp=x"], "S306"),
         (["--device", "h100", "--mesh", "pp=2"], "S303"),
+        (["--device", "a100", "--numerics", "f8e4m3"], "S609"),
     ],
 )
 def test_unusable_devices_and_meshes_are_refused(
@@ -134,6 +168,13 @@ def test_unusable_devices_and_meshes_are_refused(
 ) -> None:
     assert main(["fit", str(text), *arguments]) == 2
     assert code in capsys.readouterr().err
+
+
+def test_cost_in_an_unknown_format_is_refused(
+    text: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["cost", str(text), "--numerics", "f9"]) == 2
+    assert "S601" in capsys.readouterr().err
 
 
 def test_generic_family_needs_values(capsys: pytest.CaptureFixture[str]) -> None:

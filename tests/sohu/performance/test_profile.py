@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from device_model.cost.calibration import SECTIONS
-from device_model.timeline.memory import MemoryUse
+from device_model.memory.use import MemoryUse
 from sohu.commands.cli import main
 from sohu.performance.profile.explain import explained, lines
 from sohu.performance.profile.formulas import FORMULAS, parameter_words
@@ -261,8 +261,8 @@ def test_a_trace_parses_back(sohu: Profile) -> None:
 def test_memory_over_time_reaches_the_peak(llama: Profile) -> None:
     for phase in llama.phases:
         steps = list(memory_over_time(phase))
-        assert max(size for _, size in steps) == round(phase.memory.peak)
-        assert steps[-1][1] == round(phase.memory.lasting)
+        assert max(size for _, size in steps) == phase.memory.total
+        assert steps[-1][1] == phase.memory.lasting
 
 
 # The page
@@ -297,7 +297,7 @@ def test_page_escapes_text(llama: Profile) -> None:
 
 def test_page_of_a_program_without_activations(llama: Profile) -> None:
     phase = llama.phases[0]
-    nothing = MemoryUse(1.0, 1.0, 0.0, {})
+    nothing = MemoryUse(1, 1, 0, 0)
     parts = tuple(replace(p, activations=(0.0,) * len(p.entries)) for p in phase.parts)
     bare = replace(llama, phases=(replace(phase, memory=nothing, parts=parts),))
     assert "Memory over time" not in Page(render_page(bare)).text

@@ -1,0 +1,67 @@
+"""Meshes of chips: as a person writes them, the legal ones of a program, and what a mesh does not divide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import product
+from math import prod
+
+from dsl.diagnostics import Diagnostic, Refused, did_you_mean
+from dsl.graph import Graph
+from dsl.symbolic import evaluate, text
+
+MAX_CHIPS = 4096
+
+
+def legal_meshes(graph: Graph) -> Iterator[dict[str, int]]:
+    """Yield the legal meshes of powers of two, fewest chips first, the earlier axis larger first."""
+    axes = graph.mesh
+    sizes = [2**k for k in range(MAX_CHIPS.bit_length())]
+    meshes = [
+        dict(zip(axes, choice, strict=True))
+        for choice in product(sizes, repeat=len(axes))
+        if prod(choice) <= MAX_CHIPS
+    ]
+    meshes.sort(key=lambda mesh: (prod(mesh.values()), [-mesh[a] for a in axes]))
+    yield from (mesh for mesh in meshes if not mesh_violations(graph, mesh))
+
+
+def mesh_violations(graph: Graph, mesh: Mapping[str, int]) -> tuple[Diagnostic, ...]:
+    """Return a diagnostic for each size of a program that a mesh does not divide."""
+    violations = []
+    for obligation in graph.obligations:
+        try:
+            dividend = evaluate(obligation.dividend, mesh)
+            divisor = evaluate(obligation.divisor, mesh)
+        except KeyError:
+            continue  # it depends on the batch or the context
+        if dividend % divisor:
+            shown = f"{text(obligation.dividend)} is not a multiple of {text(obligation.divisor)}"
+            message = f"the mesh does not divide a size: {shown} = {divisor}"
+            violations.append(Diagnostic("S305", message, obligation.span))
+    return tuple(violations)
+
+
+def parse_mesh(written: str, graph: Graph) -> dict[str, int]:
+    """Return a mesh written as `tp=8,ep=4`; raises `Refused`."""
+    mesh: dict[str, int] = {}
+    for part in filter(None, (p.strip() for p in written.split(","))):
+        name, _, size = part.partition("=")
+        if name not in graph.mesh:
+            help_ = did_you_mean(name, graph.mesh) or f"the mesh has {', '.join(graph.mesh)}"
+            message = f"`{name}` is no mesh axis of {graph.family}"
+            raise Refused((Diagnostic("S303", message, place="--mesh", help=help_),))
+        if not size.isdigit() or not 1 <= int(size) <= MAX_CHIPS:
+            message = f"`{part}`: the size of a mesh axis is 1 to {MAX_CHIPS}"
+            raise Refused((Diagnostic("S306", message, place="--mesh", help="write tp=8"),))
+        mesh[name] = int(size)
+    return mesh
+
+
+def mesh_sizes(graph: Graph, written: str) -> dict[str, int]:
+    """Return a mesh as it is written; raises `Refused` where it does not divide the program's sizes."""
+    mesh = parse_mesh(written, graph)
+    violations = mesh_violations(graph, dict.fromkeys(graph.mesh, 1) | mesh)
+    if violations:
+        raise Refused(violations)
+    return mesh
