@@ -78,7 +78,7 @@ MAX_COMPILED_PARAMETERS = 35
 MAX_MEANINGS = 2
 # A participle is not a noun.
 NAMED_BY_MEANING = ("benchmarks", "farm", "porting")
-FOUND_LEFT = frozenset({"porting/planning/placement.py"})
+FOUND_LEFT = frozenset[str]()
 COMPILERS = frozenset({"compiled", "intrinsic", "njit"})
 REFERENCE = "porting/original/reference.py"
 EAGER = "benchmarks/eager.py"

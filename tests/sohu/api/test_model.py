@@ -154,7 +154,7 @@ def test_cost_and_fit_are_those_of_the_commands(capsys: pytest.CaptureFixture[st
     assert main(["fit", str(LARGE), "--device", "h100", *point]) == 0
     fit = large.fit("h100", mesh={"tp": 8}, batch=2, context=1000)
     shown = json.loads(capsys.readouterr().out)
-    assert shown["bytes"]["total"] == fit.load.total
+    assert shown["bytes"]["total"] == fit.use.total
     assert fit.fits
 
 
