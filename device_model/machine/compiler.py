@@ -16,6 +16,7 @@ from numba.core import cgutils
 from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 from numba.core.registry import cpu_target
 
+from device_model.machine.deferred import Compiled
 from device_model.machine.native import target_machine
 
 
@@ -64,6 +65,7 @@ class Compiler:
     """Compiles in this process, which can call nothing that was compiled here."""
 
     def __init__(self) -> None:
+        Compiled.wrapped = False
         self._codegen = _Codegen("sohu")
         cpu_target.target_context._internal_codegen = self._codegen  # noqa: SLF001 - numba's only way
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 
 class Deferred:
@@ -36,8 +36,11 @@ class Deferred:
 class Compiled(Deferred):
     """A function below the machine: it is compiled as a part of it, or when it is called by itself."""
 
+    wrapped: ClassVar[bool] = True
+    """Whether the interpreter can call it; a process that only compiles has no use for that."""
+
     def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__(self._inner)
+        super().__init__(self._dispatcher)
         self.function = function
 
     @property
@@ -47,23 +50,17 @@ class Compiled(Deferred):
         names = code.co_varnames[: code.co_argcount]
         return {name: str(self.function.__annotations__.get(name, "")) for name in names}
 
-    def _inner(self) -> Any:
-        """Make what compiled functions call; the interpreter cannot."""
+    def _dispatcher(self) -> Any:
         from numba import njit
 
+        bare = not self.wrapped
         return njit(
-            nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
+            nogil=True, error_model="numpy", no_cpython_wrapper=bare, no_cfunc_wrapper=bare
         )(self.function)  # fmt: skip
-
-    @cached_property
-    def _outer(self) -> Any:
-        from numba import njit
-
-        return njit(nogil=True, error_model="numpy")(self.function)
 
     def __call__(self, *arguments: Any) -> Any:
         """Call it from the interpreter, compiling it alone."""
-        return self._outer(*arguments)
+        return self.made(*arguments)
 
 
 def compiled(function: Callable[..., Any]) -> Any:
