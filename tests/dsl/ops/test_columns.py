@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dsl.ops import OPS
+from dsl.ops import AREAS, OPS
 from dsl.ops.spec import OpSpec, Role, Work
 from tests.test_architecture import modules
 
@@ -15,9 +15,10 @@ each = pytest.mark.parametrize("spec", OPS.values(), ids=OPS.keys())
 
 # Where a collection is a table with a row an operation, or names something else that is spelled alike.
 TABLES = {
-    "device_model/kernels/table.py": "the kernel of each operation",
-    "device_model/kernels/activations.py": "the kernel of each activation",
-    "device_model/kernels/elementwise.py": "the kernel of each arithmetic operation",
+    f"device_model/kernels/{area}.py": "the kernel of each operation of an area"
+    for area, specs in AREAS.items()
+    if len(specs) > 2
+} | {
     "dsl/linking/static.py": "functions of numbers that a config gives",
     "farm/mutants/bugs.py": "the activation that each is mistaken for",
     "farm/mutants/config_flips.py": "words of configs",
