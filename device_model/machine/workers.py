@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
 from typing import IO, Any
@@ -41,10 +42,8 @@ def compile_parts(module: str, names: Sequence[str]) -> Iterator[tuple[str, byte
     count = processes(len(names))
     for name in (*names, *[None] * count):
         waiting.put(name)
-    workers = [_Worker(module) for _ in range(count)]
+    workers = [_Worker(module, waiting, done) for _ in range(count)]
     try:
-        for worker in workers:
-            Thread(target=worker.work, args=(waiting, done), daemon=True).start()
         for _ in names:
             part = done.get()
             if isinstance(part, CompilerError):
@@ -58,7 +57,12 @@ def compile_parts(module: str, names: Sequence[str]) -> Iterator[tuple[str, byte
 class _Worker:
     """One process, which is told a name a line and answers with a length and so many bytes."""
 
-    def __init__(self, module: str) -> None:
+    def __init__(
+        self,
+        module: str,
+        waiting: SimpleQueue[str | None],
+        done: SimpleQueue[tuple[str, bytes] | CompilerError],
+    ) -> None:
         paths = [os.path.abspath(path) for path in sys.path]  # noqa: PTH100 - an empty one is the current folder
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
         self._process = subprocess.Popen(  # noqa: S603 - our own module
@@ -69,7 +73,10 @@ class _Worker:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         )
 
-    def work(
+        self._thread = Thread(target=self._work, args=(waiting, done), daemon=True)
+        self._thread.start()
+
+    def _work(
         self,
         waiting: SimpleQueue[str | None],
         done: SimpleQueue[tuple[str, bytes] | CompilerError],
@@ -92,14 +99,22 @@ class _Worker:
 
     def _said(self) -> str:
         """Return the end of what the process wrote about itself."""
-        self.stop()
+        self._end()
         self._errors.seek(0)
         return self._errors.read().decode(errors="replace").strip()[-2000:] or "no word"
 
-    def stop(self) -> None:
-        """End the process, whatever it does."""
+    def _end(self) -> None:
         self._process.kill()
         self._process.wait()
+
+    def stop(self) -> None:
+        """End the process, whatever it does."""
+        self._end()
+        self._thread.join()
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
+            if stream is not None:
+                with suppress(BrokenPipeError):  # of a name that the process did not read any more
+                    stream.close()
 
 
 def _exactly(stream: IO[bytes], size: int) -> bytes:

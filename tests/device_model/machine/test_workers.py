@@ -42,8 +42,8 @@ def test_who_stops_early_leaves_no_process(module, monkeypatch):
     started = []
 
     class Counted(workers._Worker):
-        def __init__(self, name):
-            super().__init__(name)
+        def __init__(self, *given):
+            super().__init__(*given)
             started.append(self._process)
 
     monkeypatch.setattr(workers, "_Worker", Counted)
