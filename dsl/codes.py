@@ -477,6 +477,11 @@ _DEVICE: dict[str, Code] = {
         "What is to be varied is unknown, has no values or impossible ones, or makes more points than are possible. "
         "The message names the entry.",
     ),
+    "S613": Code(
+        "Size that a load does not name",
+        "Memory and time are asked about at a batch, new tokens, a context and a mesh. A program with more sizes that "
+        "only a run knows, such as the memory of cross-attention, has no answer there.",
+    ),
     "S615": Code(
         "No such task",
         "`sohu profile --explain` takes a part of the name of a task or of one of its operations.",

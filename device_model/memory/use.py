@@ -18,8 +18,9 @@ from device_model.memory.held import held_weights
 from device_model.memory.points import bytes_at
 from dsl.counting.footprint import Footprint, footprint
 from dsl.counting.liveness import Candidate, alive, peak_candidates
+from dsl.diagnostics import refuse
 from dsl.graph import Graph, Repeat
-from dsl.symbolic import Dim, symbol
+from dsl.symbolic import Dim, names, symbol
 
 DEFAULT_NUMERICS = "bf16"
 DEFAULT_CONTEXT = 4096
@@ -81,6 +82,7 @@ class MemoryFormulas:
     def __init__(
         self, graph: Graph, numerics: str = DEFAULT_NUMERICS, logits: Logits = Logits.LAST
     ) -> None:
+        refuse_further_sizes(graph)
         self.graph, self.numerics, self.logits = graph, numerics, logits
         self.footprint: Footprint = footprint(graph)
         self.stored: Dim = self.footprint.weights
@@ -125,6 +127,18 @@ class MemoryFormulas:
             arrays = isinstance(most, np.ndarray) or isinstance(size, np.ndarray)
             most = np.maximum(most, size) if arrays else max(most, size)
         return most
+
+
+def refuse_further_sizes(graph: Graph) -> None:
+    """Refuse a program with sizes besides those of a load: batch, new tokens, context and mesh."""
+    load = {graph.batch, graph.seq, graph.context, *graph.mesh}
+    types = (*(value.type for value in graph.values), *(state.type for state in graph.arrays))
+    further = {name for t in types for axis in t.axes for name in names(axis.dim)} - load
+    if not further:
+        return
+    listed = ", ".join(f"`{name}`" for name in sorted(further))
+    message = f"{graph.family} has sizes that are known only when it runs: {listed}"
+    raise refuse("S613", message, help=f"write {listed} as a number in `config`, not in `dims`")
 
 
 def phases(mesh: Mapping[str, int], batch: int, seq: int, context: int) -> dict[str, Question]:

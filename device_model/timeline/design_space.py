@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from device_model.chips.chip import Device
 from device_model.cost.calibration import Calibration
-from device_model.memory.use import Logits, MemoryFormulas, Question, most_use
+from device_model.memory.use import Logits, MemoryFormulas, Question, most_use, refuse_further_sizes
 from device_model.timeline.design import ENERGY, LOAD, NUMERICS, Design, cut
 from device_model.timeline.kinds import at_each
 from device_model.timeline.pricing import LATENCY, Prices
@@ -92,6 +92,7 @@ class _Work:
         self.decode = self._point(self.batch, 1, self.context)
         self.prefills = bool(np.any(np.asarray(self.seq) > 1))
         self.prefill = self._point(self.prompts, self.seq, 0)
+        refuse_further_sizes(graph)
         self.stages = {"decode": stages(graph, self.decode, last_logits=last)}
         if self.prefills:
             self.stages["prefill"] = stages(graph, self.prefill, last_logits=last)

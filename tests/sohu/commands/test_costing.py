@@ -181,3 +181,18 @@ def test_generic_family_needs_values(capsys: pytest.CaptureFixture[str]) -> None
     family = TESTS.parent / "model_zoo/families/llama.sohu"
     assert main(["cost", str(family)]) == 2
     assert "S405" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["cost"],
+        ["fit", "--device", "h100"],
+        ["profile", "--device", "h100"],
+        ["sweep", "--device", "h100", "--vary", "batch=1,2"],
+    ],
+)
+def test_sizes_that_a_load_does_not_name_are_refused(words, capsys):
+    spec = TESTS / "dsl" / "specs" / "encoder_decoder.sohu"
+    assert main([words[0], str(spec), *words[1:]]) == 2
+    assert "S613" in capsys.readouterr().err
