@@ -183,7 +183,7 @@ def test_longrope(length: int) -> None:
     attrs: dict[str, Attr] = {"original": 48.0, "scale": 1.5, "long_scale": 2.0}
     cos, sin = rotation(attrs, short, long).tables(at)
     truth = transformers_frequencies(rope, length)
-    angle, scale = at.position[:, None] * truth, 2.0 if length > 48 else 1.5
+    angle, scale = at.positions[:, None] * truth, 2.0 if length > 48 else 1.5
     assert np.allclose(cos, scale * np.cos(angle), atol=1e-4)
     assert np.allclose(sin, scale * np.sin(angle), atol=1e-4)
 
@@ -194,7 +194,7 @@ def test_dynamic(length: int) -> None:
     at = rows(length, length - 3)
     plain = frequencies({"width": 16, "theta": 1e4})
     cos, sin = rotation({"original": 64.0, "growth": 2.0}, plain, None).tables(at)
-    angle = at.position[:, None] * transformers_frequencies(rope, length)
+    angle = at.positions[:, None] * transformers_frequencies(rope, length)
     assert np.allclose(cos, np.cos(angle), atol=1e-4)
     assert np.allclose(sin, np.sin(angle), atol=1e-4)
     back, _ = rotation({"original": 64.0, "growth": 2.0, "backwards": True}, plain, None), None

@@ -1,14 +1,18 @@
 """Compiled parts of attention and of a bound program, against numpy."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 
 from device_model.machine import order
+from device_model.machine.deferred import compiled
 from device_model.machine.weighing import KEYS, softmax, weigh
 from device_model.numbers.numerics import Array
 from device_model.program.addresses import Addresses
 from device_model.program.arena import Segment, Space
-from device_model.program.builder import Address, Code, Instruction
+from device_model.program.builder import Code
+from device_model.program.instruction import Address, Instruction, InstructionSet, invocation
 
 ZERO, ONE = np.float32(0), np.float32(1)
 
@@ -54,16 +58,27 @@ def test_values_are_added_key_by_key_across_blocks(keys: int) -> None:
     assert np.array_equal(out[:, :size], expected.astype(np.float32))
 
 
+@compiled
+def _kernel(
+    x: int, out: int, count: int, tokens: int, by: float, part: int, parts: int, scratch: int
+) -> None:
+    """Do nothing."""
+
+
 def test_a_program_bound_again_is_bound_anew() -> None:
-    step = Instruction(
-        3, (Address(Segment.BODY, 4, 0), Address(Segment.OUTPUT, 0, 1), 9, Address(Segment.BODY, count=5)), (0.5,)
-    )  # fmt: skip
+    others = (Instruction.of("first", _kernel), Instruction.of("second", _kernel))
+    instructions = InstructionSet((*others, row := Instruction.of("third", _kernel)))
+    operands = {
+        "x": Address(Segment.BODY, 4, 0), "out": Address(Segment.OUTPUT, 0, 1), "count": 9,
+        "tokens": Address(Segment.BODY, count=5), "by": 0.5,
+    }  # fmt: skip
+    step = invocation(row, operands)
     spaces = {0: Space(Segment.BODY, 8), 1: Space(Segment.OUTPUT, 8)}
     program = Code((step,), {0: 16, 1: 0}, {Segment.BODY: 24}, spaces, (), (), 0, 0, 0)
     bases, counts = np.zeros(len(Segment), np.int64), np.ones(len(Segment), np.int64)
-    kept = Addresses(program)
+    kept = Addresses(program, instructions)
     for body, output, count in ((1000, 7000, 1), (1000, 9000, 1), (2000, 9000, 1), (2000, 8000, 6)):
         bases[[Segment.BODY, Segment.OUTPUT]], counts[:] = (body, output), count
         code = kept.bind(bases, counts)
         assert code[0, :5].tolist() == [3, body + 4 + 16 * count, output, 9, 5 * count]
-        assert np.array_equal(code, Addresses(program).bind(bases, counts))
+        assert np.array_equal(code, Addresses(program, instructions).bind(bases, counts))

@@ -13,9 +13,9 @@ from porting.diff.matching import TOLERANCES, Golden
 from sohu.commands.cli import main
 from tests.checkpoints import tiny
 
-QUERY = 'q = head_rms("{at}.{q_norm}", q, eps=%s, offset=offset, weighted=weighted)'
-KEY = 'k = head_rms("{at}.{k_norm}", k, eps=eps, offset=offset, weighted=weighted)'
-EARLY = f"{QUERY}\n    {KEY}\n  }}\n  if rotate"
+QUERY = 'q = head_rms("{at}.q_norm", q, eps=%s)'
+KEY = 'k = head_rms("{at}.k_norm", k, eps=eps)'
+EARLY = f"{QUERY}\n    {KEY}\n"
 CALL = 'q, append(keys, k), append(values, v), mask="causal", scale=%s, window=%s,'
 ACT = "activation(g, act) * u"
 EDITS = {
