@@ -66,13 +66,12 @@ class _Worker:
         paths = [os.path.abspath(path) for path in sys.path]  # noqa: PTH100 - an empty one is the current folder
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
         self._process = subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, "-m", module],
+            [sys.executable, "-P", "-m", module],  # the current folder may hold anything
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         )
-
         self._thread = Thread(target=self._work, args=(waiting, done), daemon=True)
         self._thread.start()
 

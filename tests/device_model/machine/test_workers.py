@@ -33,6 +33,15 @@ def test_every_part_comes_back(module, names):
     assert dict(compile_parts(module, names)) == {name: name.encode() * 3 for name in names}
 
 
+def test_the_current_folder_is_not_looked_into(module, tmp_path, monkeypatch):
+    (folder := tmp_path / "untrusted").mkdir()
+    for name in ("echo", "device_model", "subprocess"):
+        (folder / f"{name}.py").write_text("raise SystemExit(3)")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    assert dict(compile_parts(module, ("a",))) == {"a": b"aaa"}
+
+
 def test_a_failure_says_what_the_process_said(module):
     with pytest.raises(CompilerError, match=r"`bad` was not compiled(?s:.*)no such part"):
         dict(compile_parts(module, ("bad",)))
