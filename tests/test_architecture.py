@@ -6,9 +6,6 @@ Each rule is a row or a function below; a rule that is broken names file and lin
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
-import tomllib
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -468,76 +465,3 @@ def test_the_zoo_is_data():
     zoo = [module for module in modules() if module.package == "model_zoo"]
     assert [module.name for module in zoo] == ["model_zoo/__init__.py"]
     assert [type(node).__name__ for node in zoo[0].tree.body] == ["Expr"]
-
-
-# Diagnostic codes
-
-
-def codes_used() -> dict[str, str]:
-    """Return every string that looks like a diagnostic code, with one place where it stands."""
-    return {
-        node.value: module.at(node)
-        for module, node in nodes(ast.Constant)
-        if isinstance(node.value, str)
-        and len(node.value) == 4
-        and node.value[0] == "S"
-        and node.value[1:].isdigit()
-        and module.name != "dsl/codes.py"
-    }
-
-
-def test_every_code_in_use_is_explained():
-    from dsl.codes import CODES
-
-    assert {code: place for code, place in codes_used().items() if code not in CODES} == {}
-
-
-def test_every_explained_code_is_in_use():
-    from dsl.codes import CODES
-
-    assert sorted(set(CODES) - set(codes_used())) == []
-
-
-def test_every_code_has_a_test():
-    from dsl.codes import CODES
-
-    texts = [path.read_text() for path in (ROOT / "tests").rglob("*.expect")]
-    texts += [path.read_text() for path in (ROOT / "tests").rglob("test_*.py")]
-    assert sorted(code for code in CODES if not any(code in text for text in texts)) == []
-
-
-# Pins
-
-
-def test_the_weights_of_the_demo_are_pinned_alike():
-    from porting.origin.resolve import DEMO_INSTALL
-
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    (pin,) = project["dependency-groups"]["demo-weights"]
-    assert DEMO_INSTALL.split()[-1] == pin
-
-
-# Start-up
-
-
-def test_check_starts_without_heavy_libraries():
-    family = ROOT / "model_zoo" / "families" / "llama.sohu"
-    command = [sys.executable, "-X", "importtime", "-m", "sohu", "check", str(family)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr[-2000:]
-    loaded = {
-        line.rsplit("|", 1)[-1].strip().split(".")[0]
-        for line in result.stderr.splitlines()
-        if line.startswith("import time:")
-    }
-    assert "dsl" in loaded
-    assert loaded & HEAVY == set()
-
-
-def test_the_language_imports_no_number_library():
-    script = "import dsl, sys; print(*sys.modules)"
-    result = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    loaded = {name.split(".")[0] for name in result.stdout.split()}
-    assert loaded & (HEAVY | {"numpy", "safetensors", "device_model", "porting", "sohu"}) == set()
