@@ -10,6 +10,7 @@ import numpy.typing as npt
 from dsl.diagnostics import refuse
 
 MAX_BYTES = 2**30
+MAGIC = b"\x93NUMPY"
 
 Tokens = npt.NDArray[np.int64]
 
@@ -19,13 +20,15 @@ def read_tokens(path: Path) -> npt.NDArray[np.generic]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise refuse("S532", f"more than {MAX_BYTES} bytes", place=str(path))
-        array = np.load(path, allow_pickle=False, mmap_mode="r")
+        with path.open("rb") as stream:
+            start = stream.read(len(MAGIC))
+        if start != MAGIC:
+            # numpy would take anything else for a pickle, and advise to trust it.
+            raise refuse("S532", "no .npy array: it does not begin as one", place=str(path))
+        array: npt.NDArray[np.generic] = np.load(path, allow_pickle=False, mmap_mode="r")
     except (OSError, ValueError, EOFError, SyntaxError) as error:
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise refuse("S532", f"no .npy array: {reason}", place=str(path)) from error
-    if not isinstance(array, np.ndarray):
-        message = "the tokens are an archive; int [B, S] is needed"
-        raise refuse("S532", message, place=str(path))
     return array
 
 
