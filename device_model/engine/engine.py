@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from device_model.engine.deciding import Decide, Decision
 from device_model.engine.executor import (
     CompiledExecutor,
     Executor,
@@ -83,11 +84,13 @@ class Session:
         rows: Sequence[Array],
         logits: Logits = "all",
         observe: Observe | None = None,
+        decide: Decide | None = None,
     ) -> list[Array]:
         """Add tokens to the sequences and return each one's results as float32.
 
         `rows` has one array per sequence, which may be empty. With `logits` "last" a sequence has the result of its
-        last new token only. `observe` is called after each layer with the layer and the carried values.
+        last new token only. `observe` is called after each layer with the layer and the carried values; `decide` where
+        experts are chosen, and may return others.
         """
         if len(rows) != len(self.cache.lengths):
             raise ValueError(f"{len(rows)} rows for {len(self.cache.lengths)} sequences")
@@ -108,7 +111,7 @@ class Session:
         position = np.arange(starts[-1]) - starts[sequence] + self.cache.lengths[sequence]
         self.cache.extend(counts)
         table = Batch(sequence, position, starts, self.cache.lengths)
-        out = self._executor.step([packed], table, wanted, self.cache, observe)
+        out = self._executor.step([packed], table, wanted, self.cache, observe, decide)
         values = wide(out)
         return [values[results[b] : results[b + 1]] for b in range(len(counts))]
 
@@ -128,4 +131,4 @@ def _result(plan: Plan) -> Buffer:
     return place
 
 
-__all__ = ["Engine", "Session", "warm_up"]
+__all__ = ["Decide", "Decision", "Engine", "Session", "warm_up"]

@@ -11,24 +11,16 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from device_model.engine import interpreter
+from device_model.engine.deciding import Choosing, Decide, choosings
+from device_model.engine.lowering import Lowered, lower
 from device_model.engine.plan import Mark, Plan, last_uses
 from device_model.engine.states import Cache
 from device_model.engine.stepping import LINE, StepLayout, StepMemory, aligned, step_layout
 from device_model.kernels.dispatch import Progress, machine, silent
-from device_model.kernels.layout import SELECT
-from device_model.kernels.table import INSTRUCTIONS, KERNELS
 from device_model.machine.team import Team
 from device_model.numbers.numerics import Array, Numerics, wide
-from device_model.program.addresses import Addresses
 from device_model.program.arena import Segment
-from device_model.program.builder import (
-    POSITION,
-    SELECTION,
-    SEQUENCE,
-    Builder,
-    Code,
-    Uncompiled,
-)
+from device_model.program.builder import POSITION, SELECTION, SEQUENCE, Code
 from device_model.program.call import Batch
 from device_model.program.places import Buffer, Operation, Place
 
@@ -42,7 +34,7 @@ class Executor(Protocol):
 
     def step(
         self, inputs: Sequence[Array], batch: Batch, wanted: Array, cache: Cache,
-        observe: Observe | None,
+        observe: Observe | None, decide: Decide | None = None,
     ) -> Array:  # fmt: skip
         """Return the result of the wanted tokens; the cache has counted the new tokens already."""
         ...
@@ -54,11 +46,12 @@ class ReferenceExecutor:
     def __init__(self, plan: Plan, numerics: Numerics, result: Place) -> None:
         self._plan, self._numerics, self._result = plan, numerics, result
         self._last = last_uses(plan, result)
+        self._choosings = choosings(plan)
         self.activation_bytes = 0
 
     def step(
         self, inputs: Sequence[Array], batch: Batch, wanted: Array, cache: Cache,
-        observe: Observe | None,
+        observe: Observe | None, decide: Decide | None = None,
     ) -> Array:  # fmt: skip
         """Return the result of the wanted tokens."""
         values: dict[int, Array] = {}
@@ -81,6 +74,10 @@ class ReferenceExecutor:
             if number == self._plan.body:
                 self._narrow(read, write, values, wanted)
             interpreter.run(operation, read, write, cache, batch, self._numerics)
+            if decide is not None and number in self._choosings:
+                choosing = self._choosings[number]
+                choosing.ask(decide, read, write, batch, wanted)
+                interpreter.run(choosing.given, read, write, cache, batch, self._numerics)
             alive = sum(array.nbytes for array in values.values())
             self.activation_bytes = max(self.activation_bytes, alive)
             for index in [i for i in values if self._last.get(i, -1) <= number]:
@@ -111,65 +108,50 @@ class CompiledExecutor:
 
     def __init__(self, plan: Plan, numerics: Numerics, result: Place, team: Team) -> None:
         self._plan, self._numerics, self._result, self._team = plan, numerics, result, team
-        self._marks: list[tuple[int, Mark]] = []
-        self._code = self._lower()
-        self._addresses = Addresses(self._code, INSTRUCTIONS)
-        self._stops = {observing: self._find_stops(observing) for observing in (False, True)}
+        self._plain = lower(plan, result)
+        self._deciding: Lowered | None = None
         self._arenas: dict[Segment, Array] = {}
         self.activation_bytes = 0
 
-    def _lower(self) -> Code:
-        builder = Builder()
-        result = self._result.index if isinstance(self._result, Buffer) else -1
-        for place in self._plan.inputs:
-            builder.given(place.index, place.elements * place.dtype.itemsize)
-        marks = list(self._plan.marks)
-        for number, operation in enumerate(self._plan.operations):
-            if number == self._plan.body:
-                self._mark(builder, marks, number)
-                self._enter_head(builder, result)
-            self._mark(builder, marks, number)
-            _lower_operation(builder, operation, result)
-        self._mark(builder, marks, len(self._plan.operations))
-        if self._plan.body == len(self._plan.operations):
-            self._enter_head(builder, result)
-        builder.keep(self._result)
-        return builder.finish()
-
-    def _mark(self, builder: Builder, marks: list[Mark], number: int) -> None:
-        while marks and marks[0].operations == number:
-            mark = marks.pop(0)
-            for place in mark.carried:
-                builder.keep(place)
-            self._marks.append((len(builder.steps), mark))
-
-    def _enter_head(self, builder: Builder, result: int) -> None:
-        builder.head, builder.head_start = True, len(builder.steps)
-        index = builder.given(SELECTION, 8, Segment.WANTED)
-        for selection in self._plan.selections:
-            builder.selected = selection.target.index
-            _declare(builder, selection.target, result)
-            size = selection.source.elements * selection.source.dtype.itemsize
-            builder.emit(
-                SELECT, source=builder.at(selection.source), index=index,
-                target=builder.at(selection.target), length=size, rows=builder.tokens(),
-            )  # fmt: skip
-
     def step(
         self, inputs: Sequence[Array], batch: Batch, wanted: Array, cache: Cache,
-        observe: Observe | None,
+        observe: Observe | None, decide: Decide | None = None,
     ) -> Array:  # fmt: skip
         """Return the result of the wanted tokens."""
-        layout = step_layout(self._code, self._result, batch, len(wanted))
+        program = self._plain if decide is None else self._with_choices()
+        layout = step_layout(program.code, self._result, batch, len(wanted))
         self.activation_bytes = layout.activation_bytes
-        memory = self._place(layout, cache)
+        memory = self._place(program.code, layout, cache)
         for place, array in zip(self._plan.inputs, inputs, strict=True):
             memory.write(place, array.astype(place.dtype, copy=False))
-        self._fill(memory, batch, wanted)
-        self._run(memory, batch, cache, observe)
+        _fill(memory, batch, wanted)
+        scratch = program.code.scratch
+        if program.code.score_rows:
+            scratch += program.code.score_rows * 4 * (int(cache.lengths.max()) + 64)
+        words = program.addresses.bind(memory.bases, memory.counts)
+        reals, start = program.addresses.reals, 0
+        for stop, reason in program.stops[observe is not None]:
+            self._team.run(words, reals, start, stop, scratch)
+            start = stop
+            match reason:
+                case Mark():
+                    _observe(observe, reason, memory.read)
+                case Choosing() if decide is not None:
+                    reason.ask(decide, memory.read, memory.write, batch, wanted)
+                case Operation():
+                    read, write = memory.read, memory.write
+                    interpreter.run(reason, read, write, cache, batch, self._numerics)
+                    start = stop + 1
+        self._team.run(words, reals, start, len(program.code.steps), scratch)
         return _read(self._result, memory.read)
 
-    def _place(self, layout: StepLayout, cache: Cache) -> StepMemory:
+    def _with_choices(self) -> Lowered:
+        """Return the program that stops behind each choice, which few sessions need."""
+        if self._deciding is None:
+            self._deciding = lower(self._plan, self._result, deciding=True)
+        return self._deciding
+
+    def _place(self, code: Code, layout: StepLayout, cache: Cache) -> StepMemory:
         """Give every segment of the step its memory; arenas stay from step to step."""
         bases = np.zeros(len(Segment), np.int64)
         for segment, size in layout.sizes.items():
@@ -179,47 +161,7 @@ class CompiledExecutor:
         output = np.empty(layout.output_bytes, np.uint8)
         bases[Segment.TABLES], bases[Segment.OUTPUT] = cache.table.ctypes.data, output.ctypes.data
         arenas = {**self._arenas, Segment.OUTPUT: output}
-        return StepMemory(self._code, bases, layout.counts, arenas)
-
-    def _fill(self, memory: StepMemory, batch: Batch, wanted: Array) -> None:
-        """Write what instructions look up: where tokens stand, whose results are wanted, tables per token."""
-        long = np.dtype(np.int64)
-        for index, values in ((SEQUENCE, batch.slots), (POSITION, batch.positions)):
-            if index in self._code.offsets:
-                memory.at(index, (), long)[...] = values
-        memory.at(SELECTION, (), long)[...] = wanted
-        for table in self._code.tables:
-            for buffer, array in zip(table.buffers, table.fill(batch), strict=True):
-                memory.at(buffer, array.shape[1:], array.dtype)[...] = array
-
-    def _run(self, memory: StepMemory, batch: Batch, cache: Cache, observe: Observe | None) -> None:
-        """Run the machine from stop to stop; at each an observer looks or a reference computes."""
-        words, reals = self._addresses.bind(memory.bases, memory.counts), self._addresses.reals
-        scratch = self._code.scratch
-        if self._code.score_rows:
-            scratch += self._code.score_rows * 4 * (int(cache.lengths.max()) + 64)
-        start = 0
-        for stop, mark in self._stops[observe is not None]:
-            self._team.run(words, reals, start, stop, scratch)
-            start = stop
-            if isinstance(mark, Mark):
-                _observe(observe, mark, memory.read)
-            elif mark is not None:
-                interpreter.run(mark, memory.read, memory.write, cache, batch, self._numerics)
-                start = stop + 1
-        self._team.run(words, reals, start, len(self._code.steps), scratch)
-
-    def _find_stops(self, observing: bool) -> list[tuple[int, Mark | Operation | None]]:
-        """Return where the machine pauses, and for what."""
-        stops: list[tuple[int, Mark | Operation | None]] = [
-            (number, step.operation)
-            for number, step in enumerate(self._code.steps)
-            if isinstance(step, Uncompiled)
-        ]
-        if observing:
-            stops += self._marks
-        # A mark at the place of an uncompiled operation stands before it.
-        return sorted(stops, key=lambda stop: (stop[0], isinstance(stop[1], Operation)))
+        return StepMemory(code, bases, layout.counts, arenas)
 
     def _arena(self, segment: Segment, size: int) -> int:
         held = self._arenas.get(segment)
@@ -233,21 +175,16 @@ def warm_up(progress: Progress = silent) -> None:
     machine(progress)
 
 
-def _lower_operation(builder: Builder, operation: Operation, result: int) -> None:
-    for place in operation.outputs:
-        if isinstance(place, Buffer):
-            _declare(builder, place, result)
-    lower = KERNELS[operation.op].lower
-    places = (*operation.inputs, *operation.outputs)
-    per_sequence = any(isinstance(place, Buffer) and place.per_sequence for place in places)
-    if per_sequence or lower is None or not lower(builder, operation):
-        builder.leave(operation)
-
-
-def _declare(builder: Builder, place: Buffer, result: int) -> None:
-    segment = Segment.OUTPUT if builder.head and place.index == result else None
-    segment = Segment.SEQUENCES if place.per_sequence else segment
-    builder.declare(place.index, place.elements * place.dtype.itemsize, segment)
+def _fill(memory: StepMemory, batch: Batch, wanted: Array) -> None:
+    """Write what instructions look up: where tokens stand, whose results are wanted, tables per token."""
+    long = np.dtype(np.int64)
+    for index, values in ((SEQUENCE, batch.slots), (POSITION, batch.positions)):
+        if index in memory.code.offsets:
+            memory.at(index, (), long)[...] = values
+    memory.at(SELECTION, (), long)[...] = wanted
+    for table in memory.code.tables:
+        for buffer, array in zip(table.buffers, table.fill(batch), strict=True):
+            memory.at(buffer, array.shape[1:], array.dtype)[...] = array
 
 
 def _observe(observe: Observe | None, mark: Mark, read: interpreter.Read) -> None:

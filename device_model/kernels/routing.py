@@ -1,6 +1,6 @@
-"""Choosing experts: scores, groups, ties, and the shares of what was chosen.
+"""Choosing experts: scores, groups, ties, and the shares of what was chosen, by the scores or as it was given.
 
-Scores are taken in float64 and rounded once; ties go to the lowest index.
+Scores are taken in float64 and rounded once; ties go to the lowest index. Who gives a choice is not known here.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from device_model.numbers.numerics import Array, wide
 from device_model.program.builder import Builder, kind_of
 from device_model.program.call import Call, integer, number, word
 from device_model.program.instruction import Instruction
-from device_model.program.places import Buffer, Fixed, Operation
+from device_model.program.places import GIVEN, Buffer, Fixed, Operation
 
 
 def reference_route(call: Call) -> tuple[Array, ...]:
-    """Choose the best experts of each token and their shares."""
-    scores = wide(call.array(0))
+    """Choose the best experts of each token, or put those that are given in order, and return their shares."""
+    scores, given = wide(call.array(0)), call.optional(GIVEN)
     top = integer(call.attrs, "top")
     word_ = call.word("score", "softmax")
     if word_ == "sparsemixer":
-        choice, share = _sparsemixer(scores, top, call.number("jitter", 0.0))
+        choice, share = _sparsemixer(scores, top, call.number("jitter", 0.0), given)
     else:
         choice, share = _ranked(call, scores, top, SCORES[word_][1])
     if call.attrs.get("normalize", False):
@@ -48,19 +48,33 @@ def _ranked(
     shares = score(scores) if before else scores
     bias = call.optional("bias")
     ranked = shares if bias is None else shares + wide(bias)
-    ranked = _limit_groups(call, ranked, biased=bias is not None)
-    choice = np.argsort(-ranked, axis=-1, kind="stable")[..., :top].astype(np.int32)
+    given = call.optional(GIVEN)
+    if given is None:
+        ranked = _limit_groups(call, ranked, biased=bias is not None)
+        choice = np.argsort(-ranked, axis=-1, kind="stable")[..., :top].astype(np.int32)
+    else:
+        choice = _in_order(ranked, given)
     share = np.take_along_axis(shares, choice.astype(np.int64), axis=-1)
     return choice, share if before else score(share)
 
 
-def _sparsemixer(scores: Array, top: int, jitter: float) -> tuple[Array, Array]:
+def _in_order(ranked: Array, given: Array) -> Array:
+    """Put given experts in the order of their rank."""
+    held = np.sort(given, axis=-1).astype(np.int64)
+    order = np.argsort(-np.take_along_axis(ranked, held, axis=-1), axis=-1, kind="stable")
+    return np.take_along_axis(held, order, axis=-1).astype(np.int32)
+
+
+def _sparsemixer(
+    scores: Array, top: int, jitter: float, given: Array | None
+) -> tuple[Array, Array]:
     """Choose one expert after the other, each with its share among those left that are near it."""
     left, near = scores.copy(), np.float32(2.0 * jitter)
     choice = np.empty((*scores.shape[:-1], top), np.int32)
     share = np.empty(choice.shape, np.float32)
+    ordered = None if given is None else _in_order(scores, given).astype(np.int64)
     for t in range(top):
-        best = left.argmax(axis=-1)[..., None]
+        best = left.argmax(axis=-1)[..., None] if ordered is None else ordered[..., t : t + 1]
         largest = np.take_along_axis(left, best, axis=-1)
         factor = np.maximum(np.abs(scores), largest)
         kept = np.where((largest - scores) / factor > near, -np.inf, left)
@@ -174,33 +188,65 @@ def _keep_groups(ranked: Any, worth: Any, count: int, groups: int, kept: int, co
 
 
 @compiled
-def _mix(p: Any, left: Any, count: int, near: Any) -> int:
-    """Return the best expert left, and put its share among those near it into its place of `left`."""
-    best: int = _best(left, 0, count)
+def _best_of(ranked: Any, given: Any, top: int) -> int:
+    """Return the best of the given experts that are left and strike it out, the lowest among equals."""
+    at = -1
+    for t in range(top):
+        i = np.int64(given[t])
+        if i >= 0 and at < 0:
+            at = t
+        elif i >= 0:
+            best = np.int64(given[at])
+            better = ranked[i] > ranked[best] or (ranked[i] == ranked[best] and i < best)
+            at = t if better else at
+    expert = int(given[at])
+    given[at] = -1
+    return expert
+
+
+@compiled
+def _mix(p: Any, left: Any, best: int, count: int, near: Any) -> None:
+    """Put an expert's share among those left that are near it into its place of `left`."""
     largest, total = left[best], 0.0
     for i in range(count):
         factor = max(abs(p[i]), largest)
         if not (largest - p[i]) / factor > near:
             total += math.exp(np.float64(left[i]) - np.float64(largest))
     left[best] = np.float32(1.0 / total)
-    return best
+
+
+@compiled
+def _finish(
+    chosen: Any, top: int, normalize: int, scale: float, floor: float, least: float
+) -> None:
+    """Turn the scores of what was chosen into shares in place."""
+    if normalize:
+        total = chosen[0]
+        for t in range(1, top):
+            total = total + chosen[t]
+        total = max(total, np.float32(least)) + np.float32(floor)
+        for t in range(top):
+            chosen[t] = chosen[t] / total
+    for t in range(top):
+        chosen[t] = chosen[t] * np.float32(scale)
 
 
 @compiled
 def route(
     scores: int, kind: int, bias: int, bias_kind: int, choice: int, share: int, share_kind: int,
     tokens: int, count: int, top: int, function: int, before: int, normalize: int, groups: int,
-    kept: int, counted: int, scale: float, floor: float, least: float, near: float,
+    kept: int, counted: int, given: int, scale: float, floor: float, least: float, near: float,
     part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
     """Choose experts for this part of scores[tokens, count]: choice[tokens, top] int32 and share[tokens, top].
 
-    bias[count], 0 where there is none, is added to what is ranked.
+    bias[count], 0 where there is none, is added to what is ranked. With `given` the experts stand in `choice`
+    already, all different, and are put in the order of their rank.
     """
     ranked_at, extra_at = scratch + 4 * count, scratch + 8 * count
     chosen_at = extra_at + 4 * count
     p, ranked, extra = floats(scratch, count), floats(ranked_at, count), floats(extra_at, count)
-    chosen = floats(chosen_at, top)
+    chosen, named = floats(chosen_at, top), words(chosen_at + 4 * top, top)
     for token in range(tokens * part // parts, tokens * (part + 1) // parts):
         read(scores + token * count * size_of(kind), kind, scratch, count)
         if before and function != SPARSEMIXER:
@@ -211,29 +257,23 @@ def route(
             read(bias, bias_kind, extra_at, count)
             for i in range(count):
                 ranked[i] = ranked[i] + extra[i]
-        if groups > 1:
-            _keep_groups(ranked, extra, count, groups, kept, counted)
         ids = words(choice + 4 * token * top, top)
+        if given != 0:
+            for t in range(top):
+                named[t] = ids[t]
+        elif groups > 1:
+            _keep_groups(ranked, extra, count, groups, kept, counted)
         for t in range(top):
+            best = _best_of(ranked, named, top) if given != 0 else _best(ranked, 0, count)
+            chosen[t] = p[best]
             if function == SPARSEMIXER:
-                best = _mix(p, ranked, count, np.float32(near))
+                _mix(p, ranked, best, count, np.float32(near))
                 chosen[t] = ranked[best]
-            else:
-                best = _best(ranked, 0, count)
-                chosen[t] = p[best]
             ids[t] = best
             ranked[best] = -np.inf
         if not before:
             _score(chosen, top, function)
-        if normalize:
-            total = chosen[0]
-            for t in range(1, top):
-                total = total + chosen[t]
-            total = max(total, np.float32(least)) + np.float32(floor)
-            for t in range(top):
-                chosen[t] = chosen[t] / total
-        for t in range(top):
-            chosen[t] = chosen[t] * np.float32(scale)
+        _finish(chosen, top, normalize, scale, floor, least)
         write(chosen_at, share + token * top * size_of(share_kind), share_kind, top)
 
 
@@ -269,9 +309,12 @@ def lower_route(target: Builder, operation: Operation) -> bool:
         return False
     if not isinstance(share, Buffer) or not (bias is None or isinstance(bias, Fixed)):
         return False
+    given = operation.operand(GIVEN)
+    if given not in (None, choice):
+        return False
     count, top = scores.width, integer(operation.attrs, "top")
     score = word(operation.attrs, "score", "softmax")
-    target.reserve(4 * (3 * count + top) + 64)
+    target.reserve(4 * (3 * count + 2 * top) + 64)
     attrs = operation.attrs
     target.emit(
         ROUTE, scores=target.at(scores), kind=kind_of(scores.dtype),
@@ -284,6 +327,7 @@ def lower_route(target: Builder, operation: Operation) -> bool:
         normalize=int(bool(attrs.get("normalize", False))), groups=integer(attrs, "groups", 1),
         kept=integer(attrs, "top_groups", 1),
         counted=integer(attrs, "group_best", 0) or (1 if bias is None else 2),
+        given=int(given is not None),
         scale=number(attrs, "scale", 1.0), floor=number(attrs, "floor", 1e-20),
         least=number(attrs, "least", 0.0), near=2.0 * number(attrs, "jitter", 0.0),
     )  # fmt: skip

@@ -77,6 +77,9 @@ class StateRef:
         return prod(self.outer) * prod(self.inner) * self.dtype.itemsize
 
 
+GIVEN = "given"
+"""The operand of an operation that chooses experts where they are chosen for it; no program names it."""
+
 Place: TypeAlias = Buffer | Fixed | StateRef | Packed
 
 

@@ -176,6 +176,7 @@ ROUTE = OpSpec(
     cost="0",
     example='choice, share = route(matmul(h, router), top=T, score="softmax")',
     infer=_route,
+    chooses=True,
 )
 
 EXPERT_MATMUL = OpSpec(
