@@ -1,7 +1,6 @@
 """Turn a .gguf file into an ordinary checkpoint folder with Hugging Face names, once per content.
 
-The folder lies in the cache under the file's sha256 and appears all at once. The names, the dequantisation and the
-rotary permutation are transformers' own; what it would drop in silence is refused.
+The folder lies in the cache under the file's sha256 and appears all at once. What is written is `gguf_model`'s affair.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from porting.files.strict_json import shown
 from porting.origin.gguf_header import GgufHeader, read_gguf_header
 
 # Raised when the same file would be converted differently.
-CONVERSION = 1
+CONVERSION = 2
 RECORD = "conversion.json"
 CHUNK = 4 * 2**20
 

@@ -34,10 +34,11 @@ def demo(tmp_path_factory):
 
 def test_the_demo_becomes_an_ordinary_checkpoint(demo):
     assert demo.kind is OriginKind.DEMO
-    assert demo.notes == ("converted from GGUF (F32, Q4_1, Q8_0) to bf16",)
+    assert demo.notes == ("read from GGUF (F32, Q4_1, Q8_0), every value kept: bf16, f32",)
     checkpoint = Checkpoint.open(demo.directory)
     assert len(checkpoint.tensors) == 272
-    assert {tensor.dtype.name for tensor in checkpoint.tensors.values()} == {"bf16"}
+    formats = {"norm" in name: x.dtype.name for name, x in checkpoint.tensors.items()}
+    assert formats == {True: "bf16", False: "f32"}
     config = read_config(demo.directory)
     assert config.architecture == "LlamaForCausalLM"
     assert config.values["rms_norm_eps"] == 1e-5
