@@ -140,9 +140,9 @@ def _validated(
 ) -> tuple[Validation, Verdict]:
     from porting.validate import NUMERICS, passed, validate
 
-    directory = opened.origin.directory
+    original = opened.origin.original
     chosen = numerics or NUMERICS
-    compared = validate(graph, opened.checkpoint, directory, progress, stages.stage, chosen, on=on)
+    compared = validate(graph, opened.checkpoint, original, progress, stages.stage, chosen, on=on)
     validation = replace(compared, text=(*notes, *compared.text))
     return validation, Verdict.PASS if passed(validation) else Verdict.FAIL
 

@@ -94,7 +94,7 @@ def validate(
     modes: Sequence[Mode] = MODES,
     on: Device | None = None,
 ) -> Validation:
-    """Return every case of the rule for a port of the checkpoint in a directory; `stage` times the parts.
+    """Return every case of the rule for a port of the model in a directory or .gguf file; `stage` times the parts.
 
     A device computes with its own accumulators.
     """

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsl.diagnostics import Refused, refuse
+from porting.checkpoint.gguf_header import GgufHeader, check_sizes, read_gguf_header
 from porting.files.files import ModelFile
 from porting.files.progress import Progress, silent
 from porting.files.strict_json import shown
-from porting.origin.gguf_header import GgufHeader, read_gguf_header
 
 # Raised when the same file would be converted differently.
 CONVERSION = 2
@@ -54,21 +54,6 @@ def cache_folder() -> Path:
         return Path(own) / "gguf"
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "sohu" / "gguf"
-
-
-def check_sizes(header: GgufHeader, name: str) -> None:
-    """Refuse a header whose counts do not fit its tensors, before anything is built from them."""
-    architecture = header.architecture
-    if not architecture:
-        raise refuse("S573", f"{name} does not say its architecture", place=name)
-    for key in ("block_count", "expert_count", "attention.head_count", "attention.head_count_kv"):
-        value = header.metadata.get(f"{architecture}.{key}", 0)
-        limit = len(header.tensors) if key == "block_count" else 2**16
-        if isinstance(value, int) and not 0 <= value <= limit:
-            message = (
-                f"{name}: `{architecture}.{key}` is {value:,}; at most {limit:,} fits the file"
-            )
-            raise refuse("S573", message, place=name)
 
 
 def _sha256(file: ModelFile, progress: Progress) -> str:

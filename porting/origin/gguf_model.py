@@ -19,11 +19,11 @@ import numpy as np
 
 from dsl.diagnostics import Refused, refuse
 from dsl.extras import require
+from porting.checkpoint.gguf_header import ARRAY, STRING, GgufArray, GgufHeader, GgufValue
 from porting.checkpoint.tensors import SINGLE
 from porting.files.files import ModelFile
 from porting.files.progress import Progress
 from porting.files.strict_json import shown
-from porting.origin.gguf_header import ARRAY, STRING, GgufArray, GgufHeader, GgufValue
 from porting.origin.gguf_names import ARCHITECTURES, Names, Piece, piece
 from porting.origin.gguf_rope import ROPE_FACTORS, rope_scaling
 from porting.origin.gguf_tokenizer import TOKENS, write_tokenizer

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from porting.origin.gguf_header import GgufTensor
+from porting.checkpoint.gguf_header import GgufTensor
 
 Floats = npt.NDArray[np.float32]
 Order = Callable[[Floats], Floats]

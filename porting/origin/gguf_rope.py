@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dsl.diagnostics import refuse
+from porting.checkpoint.gguf_header import GgufHeader, GgufTensor
 from porting.files.files import ModelFile
-from porting.origin.gguf_header import GgufHeader, GgufTensor
 
 ROPE_FACTORS = "rope_freqs.weight"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dsl.diagnostics import Refused
+from porting.checkpoint.gguf_header import GgufHeader
 from porting.files.strict_json import shown
-from porting.origin.gguf_header import GgufHeader
 from porting.original.reference import gguf_reader, refusing
 
 TOKENS = "tokenizer.ggml.tokens"

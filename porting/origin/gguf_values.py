@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
+from porting.checkpoint.gguf_header import TYPES, GgufTensor
 from porting.origin.gguf_grids import GRIDS
-from porting.origin.gguf_header import TYPES, GgufTensor
 
 Blocks = npt.NDArray[np.void]
 Floats = npt.NDArray[np.float32]

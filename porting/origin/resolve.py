@@ -44,10 +44,12 @@ class OriginKind(StrEnum):
 class Origin:
     """Where a model came from, and the folder that now holds it.
 
-    `revision` is the hub's commit, or the sha256 of a .gguf file.
+    `original` is what the reference loads: that folder, or the .gguf file that it was made from. `revision` is the
+    hub's commit, or the sha256 of a .gguf file.
     """
 
     directory: Path
+    original: Path
     source: str
     revision: str | None
     kind: OriginKind
@@ -86,14 +88,18 @@ def _directory(model: str, path: Path) -> Origin:
     if find_file(path, "config.json") is None:
         message = f"there is no config.json in the folder `{shown(model, 240)}`"
         raise refuse("S511", message, help="MODEL is a folder as written by save_pretrained")
-    return Origin(path, model, None, OriginKind.DIRECTORY)
+    return Origin(path, path, model, None, OriginKind.DIRECTORY)
 
 
 def _gguf(model: str, path: Path | None, progress: Progress) -> Origin:
     if path is None or not path.is_file():
         raise refuse("S510", f"there is no file `{shown(model, 240)}`", help=FORMS)
-    converted = gguf.convert(path, progress)
-    return Origin(converted.directory, model, converted.sha256, OriginKind.GGUF, converted.notes)
+    return _converted(path, model, OriginKind.GGUF, progress)
+
+
+def _converted(path: Path, source: str, kind: OriginKind, progress: Progress) -> Origin:
+    made = gguf.convert(path, progress)
+    return Origin(made.directory, path.resolve(), source, made.sha256, kind, made.notes)
 
 
 def demo_file() -> Path:
@@ -107,8 +113,7 @@ def demo_file() -> Path:
 
 
 def _demo(progress: Progress) -> Origin:
-    converted = gguf.convert(demo_file(), progress)
-    return Origin(converted.directory, DEMO, converted.sha256, OriginKind.DEMO, converted.notes)
+    return _converted(demo_file(), DEMO, OriginKind.DEMO, progress)
 
 
 def _hub(repository: str, revision: str | None, progress: Progress) -> Origin:
@@ -116,7 +121,8 @@ def _hub(repository: str, revision: str | None, progress: Progress) -> Origin:
         snapshot = hub.fetch(repository, revision, progress)
     except hub.Unavailable as error:
         raise _unavailable(repository, revision, error) from error
-    return Origin(snapshot.directory, repository, snapshot.commit, OriginKind.HUB)
+    folder = snapshot.directory
+    return Origin(folder, folder, repository, snapshot.commit, OriginKind.HUB)
 
 
 def _unavailable(repository: str, revision: str | None, error: hub.Unavailable) -> Refused:

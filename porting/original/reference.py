@@ -26,7 +26,7 @@ from porting.config.reader import MAX_BYTES, NAME
 from porting.files.files import find_file
 from porting.files.progress import Progress, silent
 from porting.files.strict_json import parse_object, shown
-from porting.original import dequantise, float64, low_precision
+from porting.original import dequantise, float64, gguf_file, low_precision
 
 Precision = Literal["float64", "float32", "bfloat16", "float16"]
 Array = npt.NDArray[np.floating[Any]]
@@ -86,40 +86,18 @@ class Reference:
     @classmethod
     def load(
         cls,
-        directory: Path,
+        original: Path,
         precision: Precision,
         progress: Progress = silent,
         product: Product | None = None,
     ) -> Reference:
-        """Load a model folder; the float64 one is checked to compute in float64 throughout."""
-        torch, transformers = libraries()
+        """Load a model folder or .gguf file; the float64 one is checked to compute in float64 throughout."""
+        torch, _ = libraries()
         stage = f"load {precision} reference"
         progress(stage, 0, 2)
-        checkpoint = Checkpoint.open(directory)
-        raw = _raw_config(directory, checkpoint)
-        section = dequantise.method_of(raw)
-        if section is not None:
-            raw = {key: value for key, value in raw.items() if key != "quantization_config"}
-        with (
-            _plain_folder(checkpoint)
-            if section is None
-            else _whole_folder(checkpoint, section, _convolutions(raw)) as folder,
-            refusing("S551", "load this model"),
-            _as(torch, precision),
-        ):
-            config = transformers.AutoConfig.for_model(**raw)
-            model, info = transformers.AutoModelForCausalLM.from_pretrained(
-                folder,
-                config=config,
-                dtype=getattr(torch, precision),
-                attn_implementation="eager",
-                experts_implementation="eager",
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-        _check_weights(info)
+        options = _options(torch, precision)
+        load = _from_file if original.is_file() else _from_folder
+        model = load(original, precision, options)
         if precision == "float64":
             _widen(torch, model)
         model.eval()
@@ -229,6 +207,48 @@ class Reference:
                 f"the float64 reference is not float64 in {len(small | lower)} places: {first}"
             )
             raise refuse("S552", message)
+
+
+def _options(torch: Any, precision: Precision) -> Mapping[str, object]:
+    return {
+        "dtype": getattr(torch, precision),
+        "attn_implementation": "eager",
+        "experts_implementation": "eager",
+        "local_files_only": True,
+        "trust_remote_code": False,
+        "output_loading_info": True,
+    }
+
+
+def _from_file(path: Path, precision: Precision, options: Mapping[str, object]) -> Any:
+    torch, transformers = libraries()
+    loader, _, _ = gguf_reader()
+    with refusing("S551", "load this file"), _as(torch, precision):
+        model, info = gguf_file.load(torch, transformers, loader, path, options)
+    _check_weights(info)
+    return model
+
+
+def _from_folder(directory: Path, precision: Precision, options: Mapping[str, object]) -> Any:
+    torch, transformers = libraries()
+    checkpoint = Checkpoint.open(directory)
+    raw = _raw_config(directory, checkpoint)
+    section = dequantise.method_of(raw)
+    if section is not None:
+        raw = {key: value for key, value in raw.items() if key != "quantization_config"}
+    with (
+        _plain_folder(checkpoint)
+        if section is None
+        else _whole_folder(checkpoint, section, _convolutions(raw)) as folder,
+        refusing("S551", "load this model"),
+        _as(torch, precision),
+    ):
+        config = transformers.AutoConfig.for_model(**raw)
+        model, info = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, config=config, use_safetensors=True, **options
+        )
+    _check_weights(info)
+    return model
 
 
 def libraries() -> tuple[Any, Any]:

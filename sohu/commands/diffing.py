@@ -27,7 +27,7 @@ def diff(folder: Path, progress: Progress) -> Departure:
     unreadable = [d for d in found.diagnostics if d.code in UNREADABLE]
     if unreadable:
         raise Refused(unreadable)
-    model = Reference.load(opened.origin.directory, "float64", progress)
+    model = Reference.load(opened.origin.original, "float64", progress)
     return reproduced(compare(existing.graph, checkpoint, model, progress), folder)
 
 

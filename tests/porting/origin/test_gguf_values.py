@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from porting.origin.gguf_header import TYPES, GgufTensor
+from porting.checkpoint.gguf_header import TYPES, GgufTensor
 from porting.origin.gguf_values import BLOCKS, CHUNK, chunks
 
 NUMBERS = {name: number for number, (name, _, _) in TYPES.items()}

@@ -60,7 +60,9 @@ def resolved_offline(model: str, cache: Path) -> subprocess.CompletedProcess[str
 
 def test_a_folder_is_its_own_origin(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    assert resolve(str(tmp_path)) == Origin(tmp_path, str(tmp_path), None, OriginKind.DIRECTORY)
+    assert resolve(str(tmp_path)) == Origin(
+        tmp_path, tmp_path, str(tmp_path), None, OriginKind.DIRECTORY
+    )
 
 
 def test_an_empty_folder_and_one_without_config_are_refused(tmp_path):
@@ -130,7 +132,9 @@ def test_a_hub_id_is_fetched_at_its_revision(model, revision, monkeypatch, tmp_p
         return hub.Snapshot(tmp_path, COMMIT)
 
     monkeypatch.setattr(hub, "fetch", fetch)
-    assert resolve(model, revision) == Origin(tmp_path, "org/name", COMMIT, OriginKind.HUB)
+    assert resolve(model, revision) == Origin(
+        tmp_path, tmp_path, "org/name", COMMIT, OriginKind.HUB
+    )
     assert asked == [("org/name", "v1")]
 
 

@@ -6,8 +6,8 @@ import time
 import pytest
 
 from dsl.diagnostics import Refused, render_all
+from porting.checkpoint.gguf_header import TYPES, GgufArray, read_gguf_header
 from porting.files.files import ModelFile
-from porting.origin.gguf_header import TYPES, GgufArray, read_gguf_header
 from tests.checkpoints import gguf_bytes, gguf_string
 
 ARCHITECTURE = ("general.architecture", 8, gguf_string("llama"))

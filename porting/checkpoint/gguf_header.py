@@ -133,6 +133,21 @@ def read_gguf_header(file: ModelFile) -> GgufHeader:
         return _Walker(file.name, data).header()
 
 
+def check_sizes(header: GgufHeader, name: str) -> None:
+    """Refuse a header whose counts do not fit its tensors, before anything is built from them."""
+    architecture = header.architecture
+    if not architecture:
+        raise refuse("S573", f"{name} does not say its architecture", place=name)
+    for key in ("block_count", "expert_count", "attention.head_count", "attention.head_count_kv"):
+        value = header.metadata.get(f"{architecture}.{key}", 0)
+        limit = len(header.tensors) if key == "block_count" else 2**16
+        if isinstance(value, int) and not 0 <= value <= limit:
+            message = (
+                f"{name}: `{architecture}.{key}` is {value:,}; at most {limit:,} fits the file"
+            )
+            raise refuse("S573", message, place=name)
+
+
 @dataclass(slots=True)
 class _Walker:
     name: str
