@@ -11,7 +11,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import peers
+from benchmarks.half import halved
 from benchmarks.launch import ROOT, child, run
 from benchmarks.process import PREFILL
 from device_model.chips.chip import device as device_named
@@ -255,14 +256,20 @@ def main() -> None:
         f"this machine: {limits['read_bytes_per_second'] / 1e9:.1f} GB/s streaming reads, "
         f"{limits['flops_per_second'] / 1e9:.0f} GFLOP/s float32 products (numpy)"
     )
-    given = Given(str(resolve("demo").directory), options.repeats, limits)
+    with halved(resolve("demo").directory) as folder:
+        given = Given(str(folder), options.repeats, limits)
+        measure(given, options.groups or GROUPS, long=options.context)
+
+
+def measure(given: Given, groups: Iterable[str], *, long: bool) -> None:
+    """Run groups of rows and print them, and long contexts where asked for."""
     lines: list[tuple[str, ...]] = [
         ("what", "ours", "compared with", "result", "bar", "goal", "reached")
     ]
-    for name in options.groups or GROUPS:
+    for name in groups:
         lines += [row.cells() for row in GROUPS[name](given)]
     print(table(lines))
-    if options.context:
+    if long:
         print(long_context(given.directory))
 
 
