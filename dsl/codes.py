@@ -361,14 +361,14 @@ _CHECKPOINT: dict[str, Code] = {
     ),
     "S573": Code(
         "A GGUF model cannot be converted",
-        "transformers does not know the architecture, or its metadata are incomplete or contradict the "
-        "tensors. Port the original safetensors model.",
+        "Its architecture or a type of its tensors is not read, or its metadata are incomplete or contradict "
+        "the tensors. Port the original safetensors model.",
     ),
     "S574": Code(
         "A conversion from GGUF would lose something",
-        "The file has tensors or settings that transformers' reader drops, or lacks tensors that the "
-        "model needs. The result would be another model, so it is refused. Port the original safetensors "
-        "model.",
+        "The file has tensors without a place in the model or settings that transformers' reader drops, or "
+        "lacks tensors that the model needs. The result would be another model, so it is refused. Port the "
+        "original safetensors model.",
     ),
     "S575": Code(
         "The cache cannot be written",

@@ -33,6 +33,8 @@ from porting.original.reference import gguf_reader, libraries, refusing
 
 LINK = "model.gguf"
 UINT32 = 4
+SAID_BY_SHAPES = frozenset({"feed_forward_length"})
+"""Keys of llama.cpp that transformers leaves in GPT-2's config, where the shapes of tensors say the same."""
 DTYPES: Mapping[str, str] = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 HELP = "port the original safetensors model"
 
@@ -201,7 +203,8 @@ def _unfit(file: ModelFile, names: list[str], words: str) -> Refused:
 
 
 def _write_config(config: Any, architecture: str, dtype: str, target: Path) -> None:
-    values = {k: v for k, v in json.loads(config.to_json_string()).items() if k[0] != "_"}
+    given = json.loads(config.to_json_string())
+    values = {k: v for k, v in given.items() if k[0] != "_" and k not in SAID_BY_SHAPES}
     values |= {"architectures": [architecture], "dtype": dtype}
     text = json.dumps(_shortest(values), indent=2, sort_keys=True)
     (target / "config.json").write_text(f"{text}\n", encoding="utf-8")

@@ -32,6 +32,7 @@ from porting.files.files import ModelFile
 from porting.files.strict_json import shown
 
 LINK = "model.gguf"
+TOKENS = "tokenizer.ggml.tokens"
 FREQUENCY_DIVISORS = "rope_freqs.weight"
 """What llama.cpp divides each frequency of the rotation by; transformers' reader has no place for it."""
 
@@ -107,9 +108,20 @@ def _without_bar(items: Iterable[Any], **_: object) -> Iterable[Any]:
 
 
 def _reader(gguf: Any) -> Any:
-    """Return the package's reader of a file, but that long lists count their items without keeping them."""
+    """Return the package's reader of a file, without long lists; the vocabulary's gives its length alone."""
 
     class Reader(gguf.GGUFReader):  # type: ignore[misc]
+        fields: Any
+        tensors: Any
+
+        def __init__(self, path: str) -> None:
+            super().__init__(path)
+            fields = self.fields.items()
+            short = {k: f for k, f in fields if k == TOKENS or len(f.data) <= MAX_KEPT_ARRAY}
+            self.fields = type(self.fields)(short)
+            # Slices of a plain array cost a third of a mapping's, and it is sliced 16 rows at a time.
+            self.tensors = [x._replace(data=x.data.view(np.ndarray)) for x in self.tensors]
+
         def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
             if raw_type != ARRAY:
                 return super()._get_field_parts(orig_offs, raw_type)

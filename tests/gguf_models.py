@@ -1,0 +1,238 @@
+"""Tiny random models as .gguf files, written as llama.cpp's converter writes them; the gguf package's names and types.
+
+`write` gives the model's folder the values that the file holds, so that both are the same model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SMALL = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 104,
+    "max_position_embeddings": 512,
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A type of transformers, its settings, its keys in the file beside the usual ones, and its architecture there."""
+
+    model_type: str
+    settings: dict[str, object] = field(default_factory=dict)
+    keys: dict[str, object] = field(default_factory=dict)
+    architecture: str = ""
+    without: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        return self.architecture or self.model_type
+
+
+HEAD_16 = {"attention.key_length": 16, "attention.value_length": 16}
+KINDS = {
+    "llama": Kind(
+        "llama",
+        {"head_dim": 16, "rope_parameters": {"rope_type": "default", "rope_theta": 20000.0}},
+        {"rope.freq_base": 20000.0, "rope.dimension_count": 16},
+    ),
+    "qwen2": Kind("qwen2", keys={"rope.freq_base": 10000.0}),
+    "qwen3": Kind(
+        "qwen3",
+        {"head_dim": 128},
+        {
+            "rope.freq_base": 10000.0,
+            "attention.key_length": 128,
+            "attention.value_length": 128,
+        },
+    ),
+    "gemma2": Kind(
+        "gemma2",
+        {"head_dim": 16, "sliding_window": 8, "tie_word_embeddings": True},
+        {
+            "attention.sliding_window": 8,
+            "attn_logit_softcapping": 50.0,
+            "final_logit_softcapping": 30.0,
+            **HEAD_16,
+        },
+    ),
+    "gemma3": Kind(
+        "gemma3_text",
+        {
+            "head_dim": 16,
+            "sliding_window": 8,
+            "num_hidden_layers": 6,
+            "tie_word_embeddings": True,
+        },
+        {"attention.sliding_window": 8, "rope.freq_base": 1000000.0, **HEAD_16},
+        "gemma3",
+    ),
+    # Phi-3's padding token and the sizes of the next two's vocabularies are not among the keys that are read.
+    "phi3": Kind(
+        "phi3", {"vocab_size": 32064}, {"rope.freq_base": 10000.0, "rope.dimension_count": 16}
+    ),
+    "starcoder2": Kind(
+        "starcoder2",
+        {"vocab_size": 49152, "tie_word_embeddings": True},
+        {"attention.layer_norm_epsilon": 1e-5},
+        without=frozenset({"attention.layer_norm_rms_epsilon"}),
+    ),
+    "nemotron": Kind("nemotron", keys={"rope.freq_base": 10000.0}),
+    "gpt2": Kind(
+        "gpt2",
+        {
+            "n_embd": 64,
+            "n_head": 4,
+            "n_layer": 2,
+            "vocab_size": 50257,
+            "n_positions": 1024,
+            "tie_word_embeddings": True,
+        },
+        {
+            "context_length": 1024,
+            "feed_forward_length": 256,
+            "attention.layer_norm_epsilon": 1e-5,
+        },
+        without=frozenset({"attention.layer_norm_rms_epsilon", "attention.head_count_kv"}),
+    ),
+}
+EPSILONS = ("rms_norm_eps", "norm_eps", "norm_epsilon", "layer_norm_epsilon")
+
+
+def write(
+    kind: Kind,
+    folder: Path,
+    path: Path,
+    storage: str = "F32",
+    extra: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Write a random model as a folder and as a .gguf file whose matrices are stored as one type.
+
+    The file alone gets the extra tensors.
+    """
+    import torch
+    import transformers
+
+    torch.manual_seed(7)
+    sizes = {} if kind.model_type == "gpt2" else SMALL
+    settings = {**sizes, "tie_word_embeddings": False, **kind.settings}
+    config = transformers.AutoConfig.for_model(kind.model_type, **settings)
+    for name in EPSILONS:
+        if hasattr(config, name):
+            setattr(config, name, 1e-5)
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+        parameters = dict(model.named_parameters())
+        stored = _write_file(kind, config, parameters, path, storage, extra or {})
+        for name, parameter in model.named_parameters():
+            parameter.copy_(torch.from_numpy(stored[name].copy()))
+    model.save_pretrained(folder)
+
+
+def _write_file(
+    kind: Kind,
+    config: Any,
+    parameters: dict[str, Any],
+    path: Path,
+    storage: str,
+    extra: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """Write the file and return the values that it holds, by their names in transformers."""
+    from gguf import (
+        MODEL_ARCH_NAMES,
+        GGMLQuantizationType,
+        GGUFWriter,
+        dequantize,
+        get_tensor_name_map,
+        quantize,
+    )
+
+    arch = next(key for key, name in MODEL_ARCH_NAMES.items() if name == kind.name)
+    names = get_tensor_name_map(arch, config.num_hidden_layers)
+    writer = GGUFWriter(path, kind.name)
+    for key, value in _keys(kind, config).items():
+        add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
+        add(f"{kind.name}.{key}", value)
+    held: dict[str, np.ndarray] = {}
+    for name, parameter in parameters.items():
+        stem, part = name.rsplit(".", 1)
+        there = f"{names.get_name(stem)}.{part}"
+        value = _there(kind, config, there, parameter.detach().numpy())
+        is_matrix = value.ndim == 2 and "position" not in there
+        number = GGMLQuantizationType[storage if is_matrix else "F32"]
+        raw = quantize(np.ascontiguousarray(value), number)
+        writer.add_tensor(there, raw, raw_dtype=number)
+        held[name] = _back(kind, config, there, dequantize(raw, number).reshape(value.shape))
+    for name, value in extra.items():
+        writer.add_tensor(name, value)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return held
+
+
+def _keys(kind: Kind, config: Any) -> dict[str, object]:
+    usual = {
+        "block_count": config.num_hidden_layers,
+        "context_length": config.max_position_embeddings,
+        "embedding_length": config.hidden_size,
+        "feed_forward_length": getattr(config, "intermediate_size", 0),
+        "attention.head_count": config.num_attention_heads,
+        "attention.head_count_kv": getattr(config, "num_key_value_heads", 0),
+        "attention.layer_norm_rms_epsilon": 1e-5,
+        "vocab_size": config.vocab_size,
+    }
+    return {k: v for k, v in usual.items() if k not in kind.without} | kind.keys
+
+
+def _heads(kind: Kind, config: Any, there: str) -> int:
+    """Return the heads whose rows llama.cpp reorders in a tensor, 0 for none."""
+    if kind.name != "llama" or "norm" in there:
+        return 0
+    counts = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
+    return int(next((n for stem, n in counts.items() if f".{stem}." in there), 0))
+
+
+def _rows(heads: int, count: int) -> np.ndarray:
+    """Return which row of ours llama.cpp has at each place: a head's halves, one row of each in turn."""
+    size = count // heads
+    inner = [half * (size // 2) + pair for pair in range(size // 2) for half in (0, 1)]
+    return np.array([head * size + row for head in range(heads) for row in inner])
+
+
+def _is_raised(kind: Kind, there: str) -> bool:
+    return kind.name in {"gemma2", "gemma3", "nemotron"} and there.endswith("norm.weight")
+
+
+def _is_turned(kind: Kind, there: str) -> bool:
+    return kind.name == "gpt2" and there.startswith("blk") and there.endswith("weight")
+
+
+def _there(kind: Kind, config: Any, there: str, value: np.ndarray) -> np.ndarray:
+    if heads := _heads(kind, config, there):
+        return value[_rows(heads, len(value))]
+    if _is_raised(kind, there):
+        return value + np.float32(1)
+    return value.T if _is_turned(kind, there) else value
+
+
+def _back(kind: Kind, config: Any, there: str, value: np.ndarray) -> np.ndarray:
+    if heads := _heads(kind, config, there):
+        out = np.empty_like(value)
+        out[_rows(heads, len(value))] = value
+        return out
+    if _is_raised(kind, there):
+        return value - np.float32(1)
+    return value.T if _is_turned(kind, there) else value

@@ -1,0 +1,182 @@
+"""Whole models as .gguf files: the port computes what the original does, and mistakes of a conversion fail."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from device_model.engine.engine import Engine
+from dsl.diagnostics import Refused
+from porting.checkpoint.tensors import Checkpoint
+from porting.config.reader import read_config
+from porting.origin.resolve import resolve
+from porting.original.reference import Reference
+from porting.pipeline import port, validate_port
+from porting.planning.plan import plan
+from porting.report.model import Verdict
+from tests.gguf_models import KINDS, write
+
+TOKENS = np.random.default_rng(5).integers(3, 100, 24)
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOHU_CACHE", str(tmp_path / "cache"))
+
+
+def relative(got: np.ndarray, truth: np.ndarray) -> float:
+    return float(np.sqrt(np.mean((got - truth) ** 2) / np.mean(truth**2)))
+
+
+@pytest.mark.parametrize("storage", ["F32", "F16", "Q8_0"])
+@pytest.mark.parametrize("name", sorted(KINDS))
+def test_a_port_computes_what_the_original_does(tmp_path, name, storage):
+    folder, path = tmp_path / "folder", tmp_path / "m.gguf"
+    write(KINDS[name], folder, path, storage)
+    origin = resolve(str(path))
+    checkpoint = Checkpoint.open(origin.directory)
+    graph = plan(origin, read_config(origin.directory), checkpoint).graph
+    got = Engine(graph, checkpoint, "f32").session().step([TOKENS])[0]
+    rows = [TOKENS.tolist()]
+    truth = Reference.load(folder, "float64").logits(rows)[0].logits
+    assert relative(got, truth) < 1e-5
+    judge = Reference.load(origin.original, "float64").logits(rows)[0].logits
+    assert relative(judge, truth) < 1e-6
+
+
+Change = Callable[[dict[str, np.ndarray]], None]
+
+
+def unordered(tensors: dict[str, np.ndarray]) -> None:
+    name = "model.layers.0.self_attn.q_proj.weight"
+    tensors[name] = tensors[name].reshape(4, 2, 8, 64).swapaxes(1, 2).reshape(64, 64)
+
+
+def rounded(tensors: dict[str, np.ndarray]) -> None:
+    for name, value in tensors.items():
+        bits = (value.view(np.uint32) + np.uint32(0x8000)) & np.uint32(0xFFFF0000)
+        tensors[name] = bits.view(np.float32)
+
+
+def one_scale(tensors: dict[str, np.ndarray]) -> None:
+    """Raise one block's scale by its last bit."""
+    tensors["model.layers.1.mlp.down_proj.weight"][5, 32:64] *= np.float32(1 + 2**-10)
+
+
+def turned(tensors: dict[str, np.ndarray]) -> None:
+    name = "model.layers.1.self_attn.o_proj.weight"
+    tensors[name] = tensors[name].T.copy()
+
+
+def swapped(tensors: dict[str, np.ndarray]) -> None:
+    gate, up = (f"model.layers.0.mlp.{part}_proj.weight" for part in ("gate", "up"))
+    tensors[gate], tensors[up] = tensors[up], tensors[gate]
+
+
+def lower_norms(tensors: dict[str, np.ndarray]) -> None:
+    for name, value in tensors.items():
+        if name.endswith("norm.weight"):
+            tensors[name] = value + np.float32(1)
+
+
+def change_weights(folder: Path, change: Change) -> None:
+    from safetensors.numpy import save_file
+
+    checkpoint = Checkpoint.open(folder)
+    tensors = {name: checkpoint.read(name).astype(np.float32) for name in checkpoint.tensors}
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("llama", unordered),
+        ("llama", rounded),
+        ("llama", one_scale),
+        ("llama", turned),
+        ("llama", swapped),
+        ("gemma3", lower_norms),
+    ],
+)
+def test_a_mistake_in_the_converted_weights_fails(tmp_path, name, change):
+    path, out = tmp_path / "m.gguf", tmp_path / "port"
+    write(KINDS[name], tmp_path / "folder", path, "Q8_0")
+    port(str(path), out=out, validated=False)
+    folder = resolve(str(path)).directory
+    change_weights(folder, lambda _: None)
+    assert validate_port(out, numerics=("f32",)).verdict is Verdict.PASS
+    change_weights(folder, change)
+    assert validate_port(out, numerics=("f32",)).verdict is Verdict.FAIL
+
+
+def test_a_mistake_in_the_converted_config_fails(tmp_path):
+    path, out = tmp_path / "m.gguf", tmp_path / "port"
+    write(KINDS["llama"], tmp_path / "folder", path, "F16")
+    config = resolve(str(path)).directory / "config.json"
+    values = json.loads(config.read_text())
+    assert values["rope_parameters"]["rope_theta"] == 20000.0
+    values["rope_parameters"]["rope_theta"] = 10000.0
+    config.write_text(json.dumps(values))
+    port(str(path), out=out, validated=False)
+    assert validate_port(out, numerics=("f32",)).verdict is Verdict.FAIL
+
+
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 20000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+
+
+def with_factors(tmp_path: Path) -> tuple[Path, Path]:
+    """Write a model of Llama 3's scaled rotation, whose parameters the file holds as factors alone."""
+    kind = replace(KINDS["llama"], settings={"head_dim": 16, "rope_parameters": LLAMA3})
+    turns = 8192 * 20000.0 ** -(np.arange(0, 16, 2) / 16) / (2 * np.pi)
+    smooth = np.clip((turns - 1) / 3, 0, 1)
+    factors = (1 / ((1 - smooth) / 8 + smooth)).astype(np.float32)
+    folder, path = tmp_path / "folder", tmp_path / "m.gguf"
+    write(kind, folder, path, extra={"rope_freqs.weight": factors})
+    return folder, path
+
+
+def test_the_reference_divides_the_frequencies_of_a_scaled_rotation(tmp_path):
+    folder, path = with_factors(tmp_path)
+    rows = [TOKENS.tolist()]
+    truth = Reference.load(folder, "float64").logits(rows)[0].logits
+    judge = Reference.load(path, "float64").logits(rows)[0].logits
+    assert relative(judge, truth) < 1e-6
+
+
+def test_a_mistake_in_a_recovered_rotation_fails(tmp_path):
+    _, path = with_factors(tmp_path)
+    out = tmp_path / "port"
+    port(str(path), out=out, validated=False)
+    assert validate_port(out, numerics=("f32",)).verdict is Verdict.PASS
+    spec = out / "model.sohu"
+    text = spec.read_text()
+    assert text.count("8.0") == 1
+    spec.write_text(text.replace("8.0", "4.0"))
+    assert validate_port(out, numerics=("f32",)).verdict is Verdict.FAIL
+
+
+def test_factors_that_do_not_fit_the_rotation_are_refused(tmp_path):
+    factors = {"rope_freqs.weight": np.ones(4, np.float32)}
+    write(KINDS["llama"], tmp_path / "folder", tmp_path / "m.gguf", extra=factors)
+    with pytest.raises(Refused, match="does not fit the model's rotation"):
+        Reference.load(tmp_path / "m.gguf", "float64")
+
+
+def test_the_reference_refuses_tensors_that_its_reader_drops(tmp_path):
+    extra = {"blk.0.extra.weight": np.ones(4, np.float32)}
+    write(KINDS["llama"], tmp_path / "folder", tmp_path / "m.gguf", extra=extra)
+    with pytest.raises(Refused, match=r"reader drops 1 tensors: blk\.0\.extra\.weight"):
+        Reference.load(tmp_path / "m.gguf", "float64")
