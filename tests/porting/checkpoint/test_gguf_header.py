@@ -113,10 +113,9 @@ def test_every_cut_of_a_file_is_refused(tmp_path):
         refusal(tmp_path, whole[:length])
 
 
-def test_a_million_empty_strings_take_little_time(tmp_path):
-    start = time.perf_counter()
-    header(tmp_path, gguf_bytes([array(8, 1_000_000, b"\0" * 8_000_000)]))
-    assert time.perf_counter() - start < 5
+def test_a_million_strings_are_counted_and_not_kept(tmp_path):
+    read = header(tmp_path, gguf_bytes([array(8, 1_000_000, b"\0" * 8_000_000)]))
+    assert list(read.metadata.values()) == [GgufArray(8, 1_000_000)]
 
 
 def test_our_table_of_types_is_that_of_the_gguf_package():
