@@ -38,7 +38,7 @@ class Kind:
         return self.architecture or self.model_type
 
 
-HEAD_16 = {"attention.key_length": 16, "attention.value_length": 16}
+HEAD_256 = {"attention.key_length": 256, "attention.value_length": 256}
 KINDS = {
     "llama": Kind(
         "llama",
@@ -57,23 +57,23 @@ KINDS = {
     ),
     "gemma2": Kind(
         "gemma2",
-        {"head_dim": 16, "sliding_window": 8, "tie_word_embeddings": True},
+        {"head_dim": 256, "sliding_window": 8, "tie_word_embeddings": True},
         {
             "attention.sliding_window": 8,
             "attn_logit_softcapping": 50.0,
             "final_logit_softcapping": 30.0,
-            **HEAD_16,
+            **HEAD_256,
         },
     ),
     "gemma3": Kind(
         "gemma3_text",
         {
-            "head_dim": 16,
+            "head_dim": 256,
             "sliding_window": 8,
             "num_hidden_layers": 6,
             "tie_word_embeddings": True,
         },
-        {"attention.sliding_window": 8, "rope.freq_base": 1000000.0, **HEAD_16},
+        {"attention.sliding_window": 8, "rope.freq_base": 1000000.0, **HEAD_256},
         "gemma3",
     ),
     # Phi-3's padding token and the sizes of the next two's vocabularies are not among the keys that are read.
@@ -86,7 +86,7 @@ KINDS = {
         {"attention.layer_norm_epsilon": 1e-5},
         without=frozenset({"attention.layer_norm_rms_epsilon"}),
     ),
-    "nemotron": Kind("nemotron", keys={"rope.freq_base": 10000.0}),
+    "nemotron": Kind("nemotron", keys={"rope.freq_base": 10000.0, "rope.dimension_count": 8}),
     "gpt2": Kind(
         "gpt2",
         {

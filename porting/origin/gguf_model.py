@@ -24,6 +24,7 @@ from porting.checkpoint.tensors import SINGLE
 from porting.files.files import ModelFile
 from porting.files.progress import Progress
 from porting.files.strict_json import shown
+from porting.origin.gguf_keys import HELP, check_keys, head_dim
 from porting.origin.gguf_names import ARCHITECTURES, Names, Piece, piece
 from porting.origin.gguf_rope import ROPE_FACTORS, rope_scaling
 from porting.origin.gguf_tokenizer import TOKENS, write_tokenizer
@@ -36,7 +37,6 @@ UINT32 = 4
 SAID_BY_SHAPES = frozenset({"feed_forward_length"})
 """Keys of llama.cpp that transformers leaves in GPT-2's config, where the shapes of tensors say the same."""
 DTYPES: Mapping[str, str] = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
-HELP = "port the original safetensors model"
 
 
 def write_model(
@@ -52,7 +52,8 @@ def write_model(
             config = transformers.AutoConfig.from_pretrained(
                 folder, gguf_file=LINK, local_files_only=True, trust_remote_code=False
             )
-            _check_keys(file, header, config)
+            _, tables, _ = gguf_reader()
+            check_keys(file, header, config, tables)
             _set_rotation(file, header, config)
             with torch.device("meta"):
                 model = transformers.AutoModelForCausalLM.from_config(
@@ -129,31 +130,6 @@ def _field(value_type: int, value: GgufValue) -> SimpleNamespace:
     return SimpleNamespace(parts=[part], data=[0], types=[value_type])
 
 
-def _check_keys(file: ModelFile, header: GgufHeader, config: Any) -> None:
-    _, tables, _ = gguf_reader()
-    table = tables.get(header.architecture) or tables.get(config.model_type) or {}
-    prefix = f"{header.architecture}."
-    head_dim = _head_dim(config)
-    harmless: dict[str, object] = {
-        "attention.key_length": head_dim,
-        "attention.value_length": head_dim,
-        "rope.dimension_count": head_dim,
-        "rope.scaling.type": "none",
-        "vocab_size": config.vocab_size,
-        "attn_logit_softcapping": getattr(config, "attn_logit_softcapping", None),
-        "final_logit_softcapping": getattr(config, "final_logit_softcapping", None),
-    }
-    for key, value in header.metadata.items():
-        short = key.removeprefix(prefix)
-        if short == key or (table.get(short) not in (None, -1) and short not in harmless):
-            continue
-        if harmless.get(short) != value:
-            is_long = isinstance(value, GgufArray)
-            text = "a list" if is_long else shown(value)
-            message = f"{file.name}: transformers' reader drops `{shown(key)}` = {text}"
-            raise refuse("S574", message, place=file.name, help=HELP)
-
-
 def _set_rotation(file: ModelFile, header: GgufHeader, config: Any) -> None:
     rotation = getattr(config, "rope_parameters", None) or {}
     if all(tensor.name != ROPE_FACTORS for tensor in header.tensors):
@@ -161,14 +137,9 @@ def _set_rotation(file: ModelFile, header: GgufHeader, config: Any) -> None:
     if "rope_theta" not in rotation:
         message = f"{file.name} has `{ROPE_FACTORS}`, but its architecture has no plain rotation"
         raise refuse("S574", message, place=file.name, help=HELP)
-    scaling = rope_scaling(file, header, float(rotation["rope_theta"]), int(config.head_dim))
+    scaling = rope_scaling(file, header, float(rotation["rope_theta"]), head_dim(config))
     if scaling is not None:
         config.rope_parameters = {"rope_theta": rotation["rope_theta"], **scaling}
-
-
-def _head_dim(config: Any) -> int:
-    own = getattr(config, "head_dim", None)
-    return int(own or config.hidden_size // config.num_attention_heads)
 
 
 def _pieces(file: ModelFile, header: GgufHeader, names: Names, model: Any) -> list[Piece]:

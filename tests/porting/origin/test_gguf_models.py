@@ -127,6 +127,30 @@ def test_a_mistake_in_the_converted_config_fails(tmp_path):
     assert validate_port(out, numerics=("f32",)).verdict is Verdict.FAIL
 
 
+@pytest.mark.parametrize(
+    ("name", "keys", "words"),
+    [
+        ("gemma3", {"attention.key_length": 128, "attention.value_length": 128}, "takes 128"),
+        ("nemotron", {"rope.dimension_count": 16}, "drops `nemotron.rope.dimension_count` = 16"),
+        ("gemma2", {"attn_logit_softcapping": 20.0}, "drops `gemma2.attn_logit_softcapping`"),
+    ],
+)
+def test_what_llama_cpp_takes_otherwise_is_refused(tmp_path, name, keys, words):
+    kind = replace(KINDS[name], keys=KINDS[name].keys | keys)
+    if "takes" in words:
+        kind = replace(kind, settings=kind.settings | {"head_dim": 128})
+    write(kind, tmp_path / "folder", tmp_path / "m.gguf")
+    with pytest.raises(Refused, match=words):
+        resolve(str(tmp_path / "m.gguf"))
+
+
+def test_silence_that_is_taken_otherwise_is_refused(tmp_path):
+    kind = replace(KINDS["nemotron"], keys={"rope.freq_base": 10000.0})
+    write(kind, tmp_path / "folder", tmp_path / "m.gguf")
+    with pytest.raises(Refused, match=r"no `nemotron\.rope\.dimension_count`: llama\.cpp takes 16"):
+        resolve(str(tmp_path / "m.gguf"))
+
+
 LLAMA3 = {
     "rope_type": "llama3",
     "rope_theta": 20000.0,
