@@ -20,6 +20,7 @@ from device_model.engine.executor import (
     warm_up,
 )
 from device_model.engine.plan import Plan, plan
+from device_model.engine.renewing import History
 from device_model.engine.states import Cache
 from device_model.kernels.dispatch import machine
 from device_model.machine.team import Team
@@ -68,6 +69,7 @@ class Session:
     def __init__(self, plan: Plan, executor: Executor, result: Buffer, sequences: int) -> None:
         self._plan, self._executor, self._result = plan, executor, result
         self.cache = Cache(plan.states, sequences)
+        self._history = History(plan.renewals, sequences)
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -89,31 +91,45 @@ class Session:
         """Add tokens to the sequences and return each one's results as float32.
 
         `rows` has one array per sequence, which may be empty. With `logits` "last" a sequence has the result of its
-        last new token only. `observe` is called after each layer with the layer and the carried values; `decide` where
-        experts are chosen, and may return others.
+        last new token only. `observe` is called after each layer with the layer and the carried values of the new
+        tokens; `decide` where experts are chosen, and may return others. A sequence that reaches a length of
+        `Plan.renewals` is computed anew from its first token in this step, and `decide` is asked for all of it.
         """
         if len(rows) != len(self.cache.lengths):
             raise ValueError(f"{len(rows)} rows for {len(self.cache.lengths)} sequences")
         arrays = [np.asarray(row) for row in rows]
         counts = np.array([len(array) for array in arrays], np.int64)
-        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-        wanted = np.arange(starts[-1])
-        results = starts
-        if logits == "last":
-            wanted = starts[1:][counts > 0] - 1
-            results = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts > 0)])
-        if starts[-1] == 0:
+        if not counts.any():
             empty = np.zeros((0, *self._result.shape), np.float32)
             return [empty for _ in arrays]
         self._check_lengths(counts)
-        packed = np.concatenate([array for array in arrays if len(array)])
-        sequence = np.repeat(np.arange(len(counts)), counts)
+        known, run = self.cache.lengths, self._to_run(arrays, counts)
+        sizes = counts if run is arrays else np.array([len(row) for row in run], np.int64)
+        starts = _offsets(sizes)
+        sequence = np.repeat(np.arange(len(sizes)), sizes)
         position = np.arange(starts[-1]) - starts[sequence] + self.cache.lengths[sequence]
-        self.cache.extend(counts)
+        wanted, results = np.arange(starts[-1]), starts
+        if run is not arrays:
+            wanted, results = np.flatnonzero(position >= known[sequence]), _offsets(counts)
+            observe = None if observe is None else _of_tokens(observe, wanted, len(position))
+        if logits == "last":
+            wanted, results = starts[1:][counts > 0] - 1, _offsets(counts > 0)
+        packed = np.concatenate([row for row in run if len(row)])
+        self.cache.extend(sizes)
         table = Batch(sequence, position, starts, self.cache.lengths)
         out = self._executor.step([packed], table, wanted, self.cache, observe, decide)
         values = wide(out)
         return [values[results[b] : results[b + 1]] for b in range(len(counts))]
+
+    def _to_run(self, rows: list[Array], counts: Array) -> list[Array]:
+        """Return the new tokens, and from their first token the sequences that are computed anew, without states."""
+        if not self._plan.renewals:
+            return rows
+        whole = self._history.take(rows, self.cache.lengths, counts)
+        if not whole:
+            return rows
+        self.cache.forget(tuple(whole))
+        return [whole.get(sequence, row) for sequence, row in enumerate(rows)]
 
     def _check_lengths(self, counts: Array) -> None:
         """Refuse tokens that stand where the model's tables of positions end."""
@@ -121,6 +137,19 @@ class Session:
         if longest is not None and wanted > longest:
             message = f"a sequence of {wanted} tokens; the model has positions for {longest}"
             raise refuse("S605", message)
+
+
+def _offsets(counts: Array) -> Array:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+
+
+def _of_tokens(observe: Observe, new: Array, tokens: int) -> Observe:
+    """Return an observer of the new tokens alone; a value per sequence is shown as it is."""
+
+    def cut(layer: int, values: tuple[Array, ...]) -> None:
+        observe(layer, tuple(value[new] if len(value) == tokens else value for value in values))
+
+    return cut
 
 
 def _result(plan: Plan) -> Buffer:

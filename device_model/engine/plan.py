@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from device_model.engine.interpreter import compute
+from device_model.engine.renewing import renewals
 from device_model.kernels.table import KERNELS
 from device_model.numbers.low_products import WEIGHT, low_weights
 from device_model.numbers.numerics import BF16, F16, F32, STORAGE, Array, Numerics, is_float
@@ -20,6 +21,7 @@ from device_model.numbers.precision import Product
 from device_model.numbers.quantise import weight as quantised
 from device_model.program.call import Batch, integer
 from device_model.program.places import Buffer, Fixed, Operation, Place, StateRef, dtype_of
+from device_model.program.renewal import Renewal
 from device_model.weights.reading import TensorReader, evaluate
 from dsl.diagnostics import Diagnostic, Refused
 from dsl.graph import Body, Graph, Node, Repeat, State, Step, Weight
@@ -71,7 +73,8 @@ class Plan:
     """The operations of a program in order.
 
     The first `body` operations see every token; then the selections are made, and the rest see the wanted tokens.
-    `longest` is the length of a sequence that the tables of positions allow.
+    `longest` is the length of a sequence that the tables of positions allow; `renewals` say at which lengths a sequence
+    is computed anew.
     """
 
     operations: tuple[Operation, ...]
@@ -83,6 +86,7 @@ class Plan:
     states: tuple[StateRef, ...]
     longest: int | None = None
     constants: tuple[Constant, ...] = ()
+    renewals: tuple[Renewal, ...] = ()
 
 
 def plan(graph: Graph, reader: TensorReader, numerics: Numerics) -> Plan:
@@ -326,6 +330,7 @@ class _Planner:
         return Plan(
             (*self.operations[:body], *head), body, tuple(self.marks), tuple(selections), inputs,
             results, tuple(self.states), _longest(self.operations), tuple(self.constants),
+            renewals(self.operations),
         )  # fmt: skip
 
 

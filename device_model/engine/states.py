@@ -43,6 +43,16 @@ class Cache:
             for sequence in range(sequences):
                 self._publish(state, sequence)
 
+    def forget(self, sequences: Sequence[int]) -> None:
+        """Make sequences as they were before their first token."""
+        self.lengths = self.lengths.copy()
+        self.lengths[list(sequences)] = 0
+        for state in self.states:
+            for sequence in sequences:
+                self._arrays[state.index][sequence] = self._initial(state)
+                self._first[state.index, sequence] = 0
+                self._publish(state, sequence)
+
     def _initial(self, state: StateRef) -> Array:
         if not state.grows:
             return np.zeros(state.outer, state.dtype)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from device_model.kernels.layout import COLUMNS
-from device_model.kernels.rotary import reference_rope_frequencies, rotation
+from device_model.kernels.rotary import reference_rope_frequencies, renewal, rotation
 from device_model.machine.deferred import compiled
 from device_model.machine.elementary import CHUNK, floats, read, size_of, write
 from device_model.numbers.numerics import F32, F64, Array, Numerics, wide
@@ -231,5 +231,5 @@ KERNELS: dict[str, Kernel] = {
     "alibi_slopes": Kernel(reference_alibi_slopes, result=_f32),
     "position_scale": Kernel(reference_position_scale, lower_position_scale, as_first),
     "rope_frequencies": Kernel(reference_rope_frequencies, result=_f64),
-    "rope": Kernel(reference_rope, lower_rope, as_first),
+    "rope": Kernel(reference_rope, lower_rope, as_first, renewal=renewal),
 }

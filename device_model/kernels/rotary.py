@@ -13,6 +13,8 @@ import numpy as np
 
 from device_model.numbers.numerics import Array
 from device_model.program.call import Batch, Call, integer, number, numbers, word
+from device_model.program.places import Operation
+from device_model.program.renewal import Renewal
 from dsl.graph import Attr
 
 Scaling = Callable[[Array, Mapping[str, Attr]], Array]
@@ -137,6 +139,14 @@ def rotation(attrs: Mapping[str, Attr], inverse: Array, long: Array | None) -> R
         number(attrs, "original", 0.0), number(attrs, "growth", 0.0),
         bool(attrs.get("backwards", False)),
     )  # fmt: skip
+
+
+def renewal(operation: Operation) -> Renewal | None:
+    """Return from which length on a rotation is another one for tokens that were turned before."""
+    original = number(operation.attrs, "original", 0.0)
+    growing = number(operation.attrs, "growth", 0.0) != 0.0
+    changing = growing or "long_scale" in operation.attrs or operation.operand("long") is not None
+    return Renewal(original, growing) if original and changing else None
 
 
 def tables(inverse: Array, position: Array, scale: Array | float) -> tuple[Array, Array]:

@@ -12,6 +12,7 @@ from device_model.numbers.numerics import STORAGE, Numerics
 from device_model.program.builder import Builder
 from device_model.program.call import Reference
 from device_model.program.places import Operation
+from device_model.program.renewal import Renewal
 from dsl.graph import Attr
 from dsl.types import DType
 
@@ -52,10 +53,12 @@ class Kernel:
     """How one operation is computed.
 
     `reference` is the plain-numpy meaning; `lower` the fast path, where there is one. A `view` only renames axes of the
-    same bytes, and is not executed at all.
+    same bytes, and is not executed at all. `renewal` tells from an operation when what it gave for earlier tokens no
+    longer holds.
     """
 
     reference: Reference
     lower: Lower | None = None
     result: Result = promoted
     view: bool = False
+    renewal: Callable[[Operation], Renewal | None] | None = None

@@ -266,8 +266,9 @@ ROPE = OpSpec(
         "coordinates from R on pass unchanged. Where the sequence with its new tokens is longer than original, N > "
         "original: long and long_scale stand for freqs and scale (transformers' longrope), or freqs[j] is multiplied "
         "by (growth * N / original - growth + 1)^(-2j / (R - 2)) (transformers' dynamic, with growth=factor and "
-        "original=max_position_embeddings). Entries cached before keep their rotation, so the bits do not depend on "
-        "the chunks only as long as no chunk crosses original, or, with growth, ends beyond it"
+        "original=max_position_embeddings). N counts for every token of the sequence, those before too: where a step "
+        "crosses original, or with growth ends beyond it, the whole sequence is computed anew, so that a step has the "
+        "bits of all tokens so far in one go"
     ),
     cost="3 * elements(x)",
     example="q = rope(heads(matmul(h, wq), H), freqs, at=C)",

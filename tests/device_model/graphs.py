@@ -169,6 +169,9 @@ class Llama:
     pairing: str = "half"
     qk_norm: bool = False
     dtype: str = "bf16"
+    long: tuple[float, ...] = ()
+    growth: float = 0.0
+    original: float = 0.0
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every tensor."""
@@ -202,9 +205,13 @@ class Llama:
         embed = f.weight("embed", self.V, self.D)
         x = f.op("gather", (embed, tokens), B, S, self.D)
         freqs = f.ops("rope_frequencies", (), (self.E // 2,), width=self.E, theta=self.theta)[0]
+        tables = [freqs]
+        if self.long:
+            factors: dict[str, Attr] = {"theta": self.theta, "factors": self.long}
+            tables += f.ops("rope_frequencies", (), (self.E // 2,), width=self.E, **factors)
         f.open()
         entering = f.value(tensor(self.dtype, B, S, self.D))
-        leaving = self._layer(f, entering, freqs)
+        leaving = self._layer(f, entering, tuple(tables))
         body = f.close()
         x = f.repeat(
             ((body, entering, leaving, tuple(range(self.L))),), x, tensor(self.dtype, B, S, self.D)
@@ -214,7 +221,7 @@ class Llama:
         f.output(f.op("matmul", (x, embed), B, S, self.V, dtype=DTYPES["f32"]))
         return f.graph()
 
-    def _layer(self, f: Flow, x: int, freqs: int) -> int:
+    def _layer(self, f: Flow, x: int, freqs: tuple[int, ...]) -> int:
         norm1 = f.weight("{i}.norm1", self.D)
         h = f.op("rms_norm", (x, norm1), B, S, self.D, eps=self.eps)
         q, k, v = (self._heads(f, h, name) for name in "qkv")
@@ -222,8 +229,9 @@ class Llama:
             w = f.weight("{i}.qn", self.E)
             q = f.op("rms_norm", (q, w), B, self.H, S, self.E, eps=self.eps, offset=1.0)
         rope: dict[str, Attr] = {"at": C, "scale": 1.0, "pairing": self.pairing}
-        q = f.op("rope", (q, freqs), B, self.H, S, self.E, **rope)
-        k = f.op("rope", (k, freqs), B, self.K, S, self.E, **rope)
+        rope |= {"original": self.original, "growth": self.growth} if self.original else {}
+        q = f.op("rope", (q, *freqs), B, self.H, S, self.E, **rope)
+        k = f.op("rope", (k, *freqs), B, self.K, S, self.E, **rope)
         kept = opaque("min", C, self.ring) if self.ring else C
         keys, values = f.state(B, self.K, kept, self.E), f.state(B, self.K, kept, self.E)
         k = f.op("append", (keys, k), B, self.K, kept + S, self.E)
@@ -284,7 +292,11 @@ def _norm(x: Array, eps: float) -> Array:
 
 
 def _rotate(m: Llama, x: Array) -> Array:
-    angle = np.arange(len(x))[:, None] * m.theta ** (-np.arange(0, m.E, 2) / m.E)[None]
+    theta, factors = m.theta, np.ones(m.E // 2)
+    if m.original and len(x) > m.original:
+        theta *= (m.growth * len(x) / m.original - m.growth + 1) ** (m.E / (m.E - 2))
+        factors = np.array(m.long) if m.long else factors
+    angle = np.arange(len(x))[:, None] * (theta ** (-np.arange(0, m.E, 2) / m.E) / factors)[None]
     turn = np.exp(1j * angle)[:, None]
     if m.pairing == "half":
         z = (x[..., : m.E // 2] + 1j * x[..., m.E // 2 :]) * turn
