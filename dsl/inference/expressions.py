@@ -14,6 +14,7 @@ from dsl.diagnostics import Diagnostic, did_you_mean, near
 from dsl.graph import Attr, StateArray
 from dsl.inference.calls import Argument, attribute, is_op, match_arguments, operator_op, single
 from dsl.inference.graph_builder import GraphBuilder
+from dsl.inference.handed import given_by, take_over
 from dsl.inference.origins import origins, partial_since
 from dsl.inference.scope import POISON, LayerIndex, Meaning, Poison, Query, Scope, Tensor
 from dsl.linking.binding import KeyUse
@@ -291,6 +292,8 @@ class Expressions:
         builder = self.shared.builder
         self._check_states(spec, arguments, values)
         self._check_partial(spec, arguments, values)
+        operands = [v for ids in values.values() for v in ids]
+        take_over(spec, operands, attrs, builder.handed, call.span)
         for param in spec.params:
             is_attr = not param.role.is_value and param.name not in attrs
             if is_attr and param.default is not None and not isinstance(param.default, Required):
@@ -307,8 +310,11 @@ class Expressions:
         builder.oblige(site.obligations, call.span)
         inputs = tuple(v for p in spec.params for v in values.get(p.name, ()))
         plain = {k: _plain(v) for k, v in attrs.items()}
-        operands = tuple(p.name for p in spec.params for _ in values.get(p.name, ()))
-        return Tensor(builder.node(spec.name, inputs, types, plain, call.span, operands))
+        names = tuple(p.name for p in spec.params for _ in values.get(p.name, ()))
+        made = builder.node(spec.name, inputs, types, plain, call.span, names)
+        if spec.hands:
+            builder.handed |= dict.fromkeys(made, given_by(spec, attrs))
+        return Tensor(made)
 
     def _site(
         self,

@@ -22,6 +22,7 @@ from dsl.graph import (
     Weight,
     WeightSource,
 )
+from dsl.linking.static import Unknown
 from dsl.ops.spec import Divides
 from dsl.source import Span
 from dsl.symbolic import quotient, text
@@ -55,6 +56,7 @@ class GraphBuilder:
         self.arrays: dict[str, StateArray] = {}
         self.unneeded: dict[str, Unneeded] = {}
         self.producers: dict[int, tuple[int, ...]] = {}
+        self.handed: dict[int, Mapping[str, Attr | Unknown]] = {}
         self.left_unused: list[Diagnostic] = []
         self._items: dict[tuple[int, str, int | None], int] = {}
         self._spared: set[int] = set()

@@ -15,6 +15,7 @@ from dsl.inference.blocks import fits
 from dsl.inference.calls import single
 from dsl.inference.expressions import Context, Expressions
 from dsl.inference.graph_builder import Frame
+from dsl.inference.handed import keep
 from dsl.inference.scope import POISON, LayerIndex, Poison, Query, Scope, Tensor
 from dsl.linking.static import Evaluator, Static, StaticError
 from dsl.ops.spec import Divides
@@ -101,6 +102,7 @@ class Layers:
             if isinstance(value, Poison):
                 raise StaticError(None)
             self.expressions.complete(value, name)
+            keep(self.shared.builder.handed.get(value, ()), "carry", name.span)
             values.append(value)
         return tuple(values)
 

@@ -216,6 +216,8 @@ ROPE_FREQUENCIES = OpSpec(
         Param("truncate", Role.BOOL, True),
         Param("factors", Role.FLOATS, None),
         Param("proportion", Role.FLOAT, 1.0),
+        Param("growth", Role.FLOAT, 0.0),
+        Param("original", Role.FLOAT, 0.0),
     ),
     result="f32[width // 2]",
     constraints=(
@@ -228,12 +230,14 @@ ROPE_FREQUENCIES = OpSpec(
         "between; yarn keeps j below the one that turns beta_fast times in original positions, divides those above the "
         "one that turns beta_slow times by factor, and interpolates between, the two bounds rounded outwards where "
         "truncate; proportional divides by factor and has f[j] = 0 from j = int(proportion * width // 2) on; factors, "
-        "where given, divide each frequency by its own, as longrope does (transformers, modeling_rope_utils.py)"
+        "where given, divide each frequency by its own, as longrope does; growth and original change nothing here and "
+        "are handed on to the rope that reads the table (transformers, modeling_rope_utils.py)"
     ),
     cost="0",
     example="freqs = rope_frequencies(E, theta=theta)",
     infer=_rope_frequencies,
     traffic=no_traffic,
+    hands=("growth", "original"),
 )
 
 ROPE = OpSpec(
@@ -266,9 +270,9 @@ ROPE = OpSpec(
         "coordinates from R on pass unchanged. Where the sequence with its new tokens is longer than original, N > "
         "original: long and long_scale stand for freqs and scale (transformers' longrope), or freqs[j] is multiplied "
         "by (growth * N / original - growth + 1)^(-2j / (R - 2)) (transformers' dynamic, with growth=factor and "
-        "original=max_position_embeddings). N counts for every token of the sequence, those before too: where a step "
-        "crosses original, or with growth ends beyond it, the whole sequence is computed anew, so that a step has the "
-        "bits of all tokens so far in one go"
+        "original=max_position_embeddings); growth and original are those of freqs where left out. N counts for every "
+        "token of the sequence, those before too: where a step crosses original, or with growth ends beyond it, the "
+        "whole sequence is computed anew, so that a step has the bits of all tokens so far in one go"
     ),
     cost="3 * elements(x)",
     example="q = rope(heads(matmul(h, wq), H), freqs, at=C)",

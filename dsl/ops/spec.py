@@ -262,6 +262,8 @@ class OpSpec:
     """It hands on what it is given, moved, cut, joined, rounded or put together from chips, and is as right as that."""
     keeps_axes: bool = False
     """Its result has the axes of its largest argument; along the last it cuts or joins at most."""
+    hands: tuple[str, ...] = ()
+    """Attributes that those who read its result take over where they leave them out; others may not read it."""
     chooses: bool = False
     """Its first result is a discrete choice for each token, by its first argument; the rest follows from both."""
 

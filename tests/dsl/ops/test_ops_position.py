@@ -141,3 +141,31 @@ def test_rope_c6() -> None:
         assert gives(f"rope(x, freqs, at=C, {call})", X, **types)
     one = {"x": "bf16[B, H, S, 2]", "freqs": "f32[1]"}
     assert violated("rope(x, freqs, at=C, growth=2.0, original=64)", **one) == "rope_c6"
+
+
+def test_rope_takes_over_how_its_frequencies_grow() -> None:
+    body = """input x: bf16[B, H, S, 4]
+freqs = rope_frequencies(4, theta=1e4, growth=g, original=64)
+y = rope(x, freqs, at=C)
+output z: bf16[B, H, S, 4] = rope(y, freqs, at=C, growth=0, original=0)"""
+    made = graph(family(body, config="H = h\ng = g"), h=2, g=3.0)
+    table, *turns = [step for step in made.body.steps if isinstance(step, Node)]
+    assert [(n.attrs["growth"], n.attrs["original"]) for n in (table, *turns)] == [
+        (3.0, 64.0), (3.0, 64.0), (0.0, 0.0),
+    ]  # fmt: skip
+
+
+def test_frequencies_that_grow_are_read_by_rope_alone() -> None:
+    call = "rope_frequencies(64, theta=1e4, growth=2, original=64) * 0.5"
+    (diagnostic,) = found(call)
+    assert diagnostic.code == "S207"
+    assert "multiply would lose the `growth`" in diagnostic.message
+    assert gives("rope_frequencies(64, theta=1e4) * 0.5", "f32[32]")
+
+
+def test_frequencies_that_grow_are_not_carried() -> None:
+    body = """freqs = rope_frequencies(4, theta=1e4, growth=2, original=64)
+repeat i < 2 carry freqs { freqs = freqs }
+output y: f32[2] = freqs"""
+    (diagnostic,) = checked(family(body)).diagnostics
+    assert "carry would lose the `growth`" in diagnostic.message
