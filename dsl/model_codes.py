@@ -54,6 +54,10 @@ _CONFIG: dict[str, Code] = {
         "This key is ignored where its value has no influence on the forward pass. Here it has, and the "
         "family does not read it.",
     ),
+    "S427": Code(
+        "A config key names other files or classes",
+        "It would make transformers load something else than the config and the weights that are checked.",
+    ),
 }
 
 _CHECKPOINT: dict[str, Code] = {

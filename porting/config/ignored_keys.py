@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from dsl.diagnostics import Diagnostic, did_you_mean
-from porting.config.reader import NAME, PRIVATE, ModelConfig
+from porting.config.reader import NAME, ModelConfig
 from porting.files.strict_json import shown
 
 Condition = Callable[[Mapping[str, object], Collection[str]], bool]
@@ -23,6 +23,8 @@ TOKENS = "names a token of the vocabulary; the forward pass does not read it"
 OUTPUTS = "chooses what transformers returns, not what it computes"
 LABELS = "labels of a classification head"
 PRECISION = "in which order and precision transformers computes, not what"
+RECORD = "says what the file was made from or by"
+REMARK = "a remark for people"
 LENGTH_TYPES = frozenset({"default", "linear", "llama3", "proportional", "yarn"})
 
 
@@ -119,9 +121,10 @@ IGNORED: dict[str, Ignored] = {
         _rows(SAMPLING, "no_repeat_ngram_size encoder_no_repeat_ngram_size remove_invalid_values")
     ),
     **dict(_rows(SAMPLING, "exponential_decay_length_penalty task_specific_params.*")),
-    **dict(_rows(OUTPUTS, "output_attentions output_hidden_states output_scores return_dict")),
+    **dict(_rows(OUTPUTS, "output_attentions output_hidden_states output_scores")),
     **dict(_rows(OUTPUTS, "output_router_logits")),
     **dict(_rows(OUTPUTS, "return_dict_in_generate use_cache torchscript num_logits_to_keep")),
+    **dict(_rows(OUTPUTS, "return_dict", (True,))),
     **dict(_rows(LABELS, "id2label.* label2id.* num_labels problem_type finetuning_task")),
     **dict(
         _rows(LABELS, "summary_type summary_use_proj summary_activation summary_proj_to_labels")
@@ -142,7 +145,7 @@ IGNORED: dict[str, Ignored] = {
     **dict(_rows("a setting of another runtime", "transformers.js_config.* tf_legacy_loss")),
     **dict(_rows("an old name of the longest context", "n_ctx seq_length")),
     **dict(_rows("true of the architecture already", "is_llama_config is_decoder")),
-    **dict(_rows(PRECISION, "attn_impl")),
+    **dict(_rows(PRECISION, "attn_impl attn_implementation experts_implementation")),
     "model_type": Ignored("names a config inside of another, which its own keys describe"),
     "attn_uses_sequence_id": Ignored("false: rows hold one sequence each", (False,)),
     "dtype": Ignored("each tensor states its own data type in the checkpoint"),
@@ -179,6 +182,21 @@ IGNORED: dict[str, Ignored] = {
         "a limit on use: the rotary angles do not depend on it", condition=_length_is_unused
     ),
 }
+
+PRIVATE: dict[str, Ignored] = {
+    **dict(_rows(RECORD, "_name_or_path _commit_hash _from_model_config _original_object_hash")),
+    **dict(_rows(RECORD, "_class_name _diffusers_version _auto_class _from_auto _from_pipeline")),
+    **dict(_rows(RECORD, "_pre_quantization_dtype _is_quantized _unsloth_version _post_init_done")),
+    **dict(_rows(PRECISION, "_attn_implementation _attn_implementation_autoset")),
+    **dict(_rows(PRECISION, "_attn_implementation_internal _experts_implementation")),
+    **dict(_rows(PRECISION, "_experts_implementation_internal _moe_implementation")),
+    **dict(_rows(PRECISION, "_flash_attn_2_enabled _flash_attn_3_enabled")),
+    **dict(_rows(OUTPUTS, "_output_attentions _output_hidden_states")),
+    **dict(_rows(LABELS, "_num_labels")),
+    **dict(_rows(REMARK, "_comment _comments _note _notes _description _readme _doc _license")),
+    "_sliding_window_pattern": Ignored("a copy that transformers writes and does not read"),
+}
+"""Keys that begin with `_`, at the top and inside of any object; others of that kind are keys like any."""
 
 HELP = {
     "quantization_config": "the checkpoint is quantised; port the original one, or a family that reads it",
@@ -221,8 +239,9 @@ def _own_config(key: str, values: Mapping[str, object]) -> str:
 
 
 def _row(key: str) -> Ignored | None:
-    if key.startswith("_"):
-        return Ignored(PRIVATE)
+    own = key.rpartition(".")[2]
+    if own in PRIVATE:
+        return PRIVATE[own]
     if key in IGNORED:
         return IGNORED[key]
     parts = key.split(".")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dsl.diagnostics import Diagnostic, Label, Refused, refuse
 from dsl.source import Source, Span
+from porting.config.forbidden_keys import check_keys
 from porting.config.json_places import dotted, key_places
 from porting.config.rope_keys import ConfigEntry, Conflict, normalise_rope
 from porting.files.files import find_file
@@ -19,11 +20,9 @@ from porting.files.strict_json import decode, parse_object, shown
 
 NAME = "config.json"
 MAX_BYTES = 2 * 2**20
-MAX_DEPTH = 16
 
 NULL = "null, which is the same as absent"
 EMPTY = "an empty object, which is the same as absent"
-PRIVATE = "private to transformers, never read from a file"
 REMOTE_CODE = "names code to run, which is never run"
 WRITER = "says which version wrote the file"
 
@@ -65,7 +64,7 @@ def parse_config(data: bytes) -> ModelConfig:
     raw = parse_object(data, name=NAME, code="S421")
     source = Source(NAME, decode(data, name=NAME, code="S421"))
     places = key_places(source.text)
-    _check_depth(raw)
+    check_keys(raw, name=NAME)
     account = _Account(source, places)
     entries = _flat(_normalised(raw, "", account), "", account)
     origins = {key: entry.origin for key, entry in entries.items()}
@@ -96,17 +95,6 @@ class _Account:
 
     def refusal(self, code: str, message: str, raw_key: str, help: str = "") -> Refused:
         return Refused((Diagnostic(code, message, self.span(raw_key), place=NAME, help=help),))
-
-
-def _check_depth(value: object, depth: int = 0) -> None:
-    if depth > MAX_DEPTH:
-        raise refuse("S421", f"{NAME} is nested more than {MAX_DEPTH} deep", place=NAME)
-    if isinstance(value, dict):
-        for item in value.values():
-            _check_depth(item, depth + 1)
-    elif isinstance(value, list):
-        for item in value:
-            _check_depth(item, depth + 1)
 
 
 def _architecture(raw: Mapping[str, object], account: _Account) -> str:
@@ -153,9 +141,7 @@ def _normalised(
 def _reason_to_drop(key: str) -> str:
     if key == "transformers_version":
         return WRITER
-    if key == "auto_map":
-        return REMOTE_CODE
-    return PRIVATE if key.startswith("_") else ""
+    return REMOTE_CODE if key == "auto_map" else ""
 
 
 def _renamed(entries: dict[str, ConfigEntry], old: str, new: str) -> dict[str, ConfigEntry]:

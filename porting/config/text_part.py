@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from porting.config.ignored_keys import IDENTITY, IGNORED
+from porting.config.ignored_keys import IDENTITY, IGNORED, PRIVATE
 from porting.config.reader import ModelConfig
 
 TEXT = "text_config."
@@ -39,5 +39,6 @@ def text_part(config: ModelConfig) -> ModelConfig:
 
 def _says_both(config: ModelConfig, names: Iterable[str]) -> bool:
     return any(
-        name in config.values and name not in SHARED and name not in IGNORED for name in names
+        name in config.values and name not in SHARED | IGNORED.keys() | PRIVATE.keys()
+        for name in names
     )

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from dsl.diagnostics import Refused, render_all
+from porting.config.forbidden_keys import FORBIDDEN
 from porting.config.reader import MAX_BYTES, parse_config, read_config
 from porting.config.text_part import text_part
 
@@ -135,17 +136,31 @@ def test_layouts_that_agree_are_accepted():
     )
 
 
-def test_private_keys_and_remote_code_are_dropped_with_a_reason():
-    config = parse(
-        LLAMA | {"auto_map": {"AutoModel": "x.Y"}, "_attn_implementation": "evil/kernel", "n": None}
-    )
+def test_remote_code_and_nulls_are_dropped_with_a_reason():
+    config = parse(LLAMA | {"auto_map": {"AutoModel": "x.Y"}, "n": None})
     assert set(config.values) == {
         "architectures",
         "model_type",
         "hidden_size",
         "max_position_embeddings",
     }
-    assert set(config.dropped) == {"auto_map", "_attn_implementation", "n"}
+    assert set(config.dropped) == {"auto_map", "n"}
+
+
+@pytest.mark.parametrize("key", FORBIDDEN)
+@pytest.mark.parametrize("inside", [(), ("text_config",), ("a", "b")])
+def test_keys_that_name_other_files_or_classes_are_refused_at_any_depth(key, inside):
+    keys = {key: "x.safetensors"}
+    for name in reversed(inside):
+        keys = {name: keys}
+    (diagnostic,) = refusal(LLAMA | keys).diagnostics
+    assert diagnostic.code == "S427"
+    assert f"`{'.'.join((*inside, key))}`" in diagnostic.message
+
+
+def test_a_forbidden_key_in_a_list_is_seen_and_null_is_absent():
+    assert [d.code for d in refusal(LLAMA | {"a": [{"kernel_config": {}}]}).diagnostics] == ["S427"]
+    assert parse(LLAMA | {"kernel_config": None}).dropped["kernel_config"]
 
 
 @pytest.mark.parametrize("names", [None, [], ["A", "B"], "LlamaForCausalLM", [1], [""]])

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dsl.diagnostics import render_all
-from porting.config.ignored_keys import MAX_DIAGNOSTICS, account
+from porting.config.ignored_keys import MAX_DIAGNOSTICS, PRIVATE, account
 from porting.config.reader import parse_config
 
 BASE = {"architectures": ["A"], "model_type": "a", "hidden_size": 8, "rope_theta": 1e4}
@@ -23,11 +23,11 @@ def accounted(**keys):
 
 def test_every_key_of_a_plain_config_is_accounted_for():
     result = accounted(
-        use_cache=True, bos_token_id=1, torch_dtype="bfloat16", _name="x", nothing=None
+        use_cache=True, bos_token_id=1, torch_dtype="bfloat16", _name_or_path="x", nothing=None
     )
     assert result.unread == ()
     assert result.diagnostics == ()
-    assert set(result.ignored) == {"use_cache", "bos_token_id", "dtype", "_name", "nothing"}
+    assert set(result.ignored) == {"use_cache", "bos_token_id", "dtype", "_name_or_path", "nothing"}
     assert set(result.used) == {
         "architectures", "model_type", "hidden_size", "rope_parameters.rope_theta", "rope_parameters.rope_type",
     }  # fmt: skip
@@ -41,6 +41,23 @@ def test_an_unknown_key_is_named_with_place_value_and_suggestion():
     assert "`num_hiden_layers` = 3" in text
     assert "did you mean `num_hidden_layers`?" in text
     assert "config.json:8:2" in text
+
+
+@pytest.mark.parametrize("key", ["_remove_final_layer_norm", "_rope_type_labels", "_nonesuch"])
+def test_a_key_that_begins_with_an_underscore_is_a_key_like_any(key):
+    result = accounted(**{key: True})
+    assert result.unread == (key,)
+    assert [d.code for d in result.diagnostics] == ["S425"]
+
+
+@pytest.mark.parametrize("key", PRIVATE)
+def test_known_private_keys_are_ignored_with_a_reason_at_any_depth(key):
+    inner = {"model_type": "b", key: 1}
+    result = accounted(**{key: 1}, text_config=inner, vision_config=inner, other={key: 1})
+    assert {path for path in result.ignored if path.endswith(key)} == {
+        key, f"text_config.{key}", f"vision_config.{key}", f"other.{key}",
+    }  # fmt: skip
+    assert result.unread == ()
 
 
 def test_an_unknown_rope_parameter_is_named_as_the_file_spells_it():
