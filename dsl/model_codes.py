@@ -144,6 +144,10 @@ _CHECKPOINT: dict[str, Code] = {
         "Every tensor of the index must be in the file that it names, in no other, and every tensor of "
         "the files in the index. A missing shard is the usual cause.",
     ),
+    "S529": Code(
+        "A file beside the weights changes the model",
+        "An adapter, or another description of the weights, that loaders use and no port does; see the help.",
+    ),
     "S540": Code(
         "There is no tokenizer",
         "Text needs the checkpoint's tokenizer.json. Older models have only a slow tokenizer: load it "

@@ -19,6 +19,7 @@ from dsl.diagnostics import Diagnostic, Refused, refuse
 from dsl.graph import Graph
 from dsl.inference.inference import infer
 from porting.checkpoint import accounting
+from porting.checkpoint.beside import check_beside
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import ModelConfig, read_config
 from porting.files.progress import Progress, silent
@@ -74,6 +75,8 @@ def open_model(model: str, revision: str | None, stages: Stages, progress: Progr
     with stages.stage("read headers"):
         config = read_config(origin.directory)
         checkpoint = Checkpoint.open(origin.directory)
+        is_quantised = any(key.startswith("quantization_config") for key in config.values)
+        check_beside(checkpoint, is_quantised=is_quantised)
     return Opened(origin, config, checkpoint)
 
 

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from porting.checkpoint.beside import FILES as BESIDE
 from porting.checkpoint.tensors import INDEX, SINGLE, read_weight_map
 from porting.files.files import find_file
 from porting.files.progress import Progress
@@ -25,6 +26,7 @@ SMALL = (
     "tokenizer.model",
     "tokenizer_config.json",
     "vocab.json",
+    *BESIDE,
 )
 STAGE = "fetch"
 
