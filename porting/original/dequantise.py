@@ -1,7 +1,7 @@
-"""Write the weights of a GPTQ or AWQ checkpoint out in whole numbers times scales, for the reference to load.
+"""Write the weights of an FP8, GPTQ or AWQ checkpoint out in whole numbers times scales, for the reference to load.
 
-By the formats' own definition and apart from the device's reading: transformers has none without a GPU. Works on
-whatever `torch` it is handed and imports none itself.
+By the formats' own definition, in float64, and apart from the device's reading: for GPTQ and AWQ transformers has none
+without a GPU, and its own for FP8 needs whole blocks. Works on whatever `torch` it is handed and imports none itself.
 """
 
 from __future__ import annotations
@@ -9,43 +9,43 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-METHODS = ("gptq", "awq")
-PACKED = ".qweight"
-PARTS = frozenset({"qweight", "qzeros", "scales", "g_idx"})
+from dsl.diagnostics import refuse
+from porting.files.strict_json import shown
+
+METHODS = ("awq", "fp8", "gptq")
+MARKS: Mapping[str, str] = {"awq": ".qweight", "fp8": "_scale_inv", "gptq": ".qweight"}
+"""What the name of one tensor of every packed weight ends with."""
+PARTS = ("qweight", "qzeros", "scales", "g_idx")
+USUAL_BLOCK = (128, 128)
 AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 """Which of eight columns each four bits of a word belong to, from the lowest on."""
 SHARD_BYTES = 1 << 30
-
-
-def method_of(config: Mapping[str, object]) -> Mapping[str, object] | None:
-    """Return what a config says of four-bit weights, None where it has none."""
-    section = config.get("quantization_config")
-    method = section.get("quant_method") if isinstance(section, dict) else None
-    return section if isinstance(section, dict) and method in METHODS else None
+Read = Callable[[str], Any]
 
 
 def shards(
     torch: Any,
     section: Mapping[str, object],
     names: Sequence[str],
-    read: Callable[[str], Any],
+    read: Read,
     turned: Callable[[str], bool],
 ) -> Iterator[Mapping[str, Any]]:
     """Yield all tensors of a checkpoint, those of packed weights as one whole weight, some at a time.
 
-    `turned` names the modules whose own weight is [K, N].
+    `turned` names the modules whose own weight is [K, N]. Raises `Refused` where scales do not fit their weight.
     """
-    packed = {name.removesuffix(PACKED) for name in names if name.endswith(PACKED)}
+    method = str(section["quant_method"])
+    mark = MARKS[method]
+    packed = {name.removesuffix(mark) for name in names if name.endswith(mark)}
+    parts = {part for base in packed for part in _parts(method, base)}
     some: dict[str, Any] = {}
     size = 0
-    for name in names:
-        module, _, part = name.rpartition(".")
-        is_packed = module in packed and part in PARTS
-        if is_packed and part != "qweight":
-            continue
-        tensor = _whole(torch, section, module, read) if is_packed else read(name)
-        tensor = tensor.T.contiguous() if is_packed and turned(module) else tensor
-        some[f"{module}.weight" if is_packed else name] = tensor
+    for name in (*packed, *(name for name in names if name not in parts)):
+        is_packed = name in packed
+        tensor = _whole(torch, section, name, read) if is_packed else read(name)
+        if is_packed and method != "fp8":
+            tensor = tensor.T.contiguous() if turned(name) else tensor
+        some[f"{name}.weight" if is_packed and method != "fp8" else name] = tensor
         size += tensor.numel() * tensor.element_size()
         if size >= SHARD_BYTES:
             yield some
@@ -54,18 +54,49 @@ def shards(
         yield some
 
 
-def _whole(
-    torch: Any, section: Mapping[str, object], module: str, read: Callable[[str], Any]
-) -> Any:
-    qweight, qzeros, scales = (read(f"{module}.{part}") for part in ("qweight", "qzeros", "scales"))
-    if section["quant_method"] == "awq":
-        whole = awq(torch, qweight, qzeros, scales)
+def _parts(method: str, base: str) -> tuple[str, ...]:
+    """Return the names of the tensors that a packed weight may be stored in."""
+    return (base, f"{base}_scale_inv") if method == "fp8" else tuple(f"{base}.{p}" for p in PARTS)
+
+
+def _whole(torch: Any, section: Mapping[str, object], base: str, read: Read) -> Any:
+    """Return a packed weight, in float32 where that loses nothing, else in float64."""
+    if section["quant_method"] == "fp8":
+        whole = fp8(torch, base, read(base), read(f"{base}_scale_inv"), _block(section))
     else:
-        is_second = "gptq_v2" in (section.get("checkpoint_format"), section.get("format"))
-        index = read(f"{module}.g_idx")
-        whole = gptq(torch, qweight, qzeros, scales, index, 0 if is_second else 1)
-    # Scales of 16 bits times numbers of five are float32 numbers.
-    return whole if scales.dtype is torch.float32 else whole.float()
+        whole = _four_bits(torch, section, base, read)
+    single = whole.float()
+    return single if torch.equal(single.double(), whole) else whole
+
+
+def _four_bits(torch: Any, section: Mapping[str, object], base: str, read: Read) -> Any:
+    qweight, qzeros, scales = (read(f"{base}.{part}") for part in PARTS[:3])
+    if section["quant_method"] == "awq":
+        return awq(torch, qweight, qzeros, scales)
+    is_second = "gptq_v2" in (section.get("checkpoint_format"), section.get("format"))
+    return gptq(torch, qweight, qzeros, scales, read(f"{base}.g_idx"), 0 if is_second else 1)
+
+
+def _block(section: Mapping[str, object]) -> tuple[int, int]:
+    """Return how many rows and columns share a scale."""
+    size = section.get("weight_block_size") or USUAL_BLOCK
+    if isinstance(size, list | tuple) and len(size) == 2:
+        rows, columns = size
+        if isinstance(rows, int) and isinstance(columns, int) and rows > 0 and columns > 0:
+            return rows, columns
+    raise refuse("S551", f"`weight_block_size` is {shown(size)}, not two sizes")
+
+
+def fp8(torch: Any, name: str, weight: Any, scales: Any, block: tuple[int, int]) -> Any:
+    """Return a weight [..., N, K] in float64; each scale belongs to one block, the last ones may be cut off."""
+    rows, columns = block
+    n, k = weight.shape[-2:]
+    expected = (*weight.shape[:-2], -(-n // rows), -(-k // columns))
+    if tuple(scales.shape) != expected:
+        message = f"`{shown(name)}` needs scales {list(expected)} and has {list(scales.shape)}"
+        raise refuse("S551", message)
+    wide = scales.double()[..., torch.arange(n) // rows, :][..., torch.arange(k) // columns]
+    return weight.double() * wide
 
 
 def gptq(torch: Any, qweight: Any, qzeros: Any, scales: Any, index: Any, added: int) -> Any:

@@ -6,11 +6,9 @@ model folder, and judges no port.
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,29 +19,16 @@ import numpy.typing as npt
 from device_model.numbers.precision import Product
 from dsl.diagnostics import Refused, refuse
 from dsl.extras import require
-from porting.checkpoint.tensors import INDEX, SINGLE, Checkpoint
-from porting.config.reader import MAX_BYTES, NAME
-from porting.files.files import find_file
+from porting.checkpoint.tensors import Checkpoint
 from porting.files.progress import Progress, silent
-from porting.files.strict_json import parse_object, shown
-from porting.original import dequantise, float64, gguf_file, low_precision
+from porting.files.strict_json import shown
+from porting.original import float64, gguf_file, loading, low_precision
 
 Precision = Literal["float64", "float32", "bfloat16", "float16"]
 Array = npt.NDArray[np.floating[Any]]
 
 LIBRARIES = ("torch", "transformers", "accelerate", "safetensors", "tokenizers")
 MAX_REASON = 240
-
-# Keys by which a config could choose code, or files outside of the folder.
-DROPPED = frozenset(
-    {
-        "attn_implementation",
-        "auto_map",
-        "experts_implementation",
-        "kernel_config",
-        "transformers_weights",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +80,10 @@ class Reference:
         torch, _ = libraries()
         stage = f"load {precision} reference"
         progress(stage, 0, 2)
-        options = _options(torch, precision)
         load = _from_file if original.is_file() else _from_folder
-        model = load(original, precision, options)
+        model = load(original, precision)
         if precision == "float64":
             _widen(torch, model)
-        model.eval()
         progress(stage, 1, 2)
         layers = _decoder_layers(torch, model)
         vocab_size = model.config.get_text_config().vocab_size
@@ -157,7 +140,7 @@ class Reference:
         try:
             with torch.no_grad(), _as(torch, self.precision), recorder:
                 ids = torch.tensor([list(row)], dtype=torch.int64)
-                output = self._model(input_ids=ids, use_cache=False)
+                output = self._model(input_ids=ids, use_cache=False, return_dict=True)
                 hand_over(output.logits)
         finally:
             for handle in handles:
@@ -179,9 +162,9 @@ class Reference:
         layers = _decoder_layers(torch, self._model) if hidden else ()
         handles = [layer.register_forward_hook(keep) for layer in layers]
         try:
-            with torch.no_grad(), self._numerics(torch):
+            with refusing("S551", "run this model"), torch.no_grad(), self._numerics(torch):
                 ids = torch.tensor([list(row)], dtype=torch.int64)
-                output = self._model(input_ids=ids, use_cache=False)
+                output = self._model(input_ids=ids, use_cache=False, return_dict=True)
         finally:
             for handle in handles:
                 handle.remove()
@@ -209,46 +192,28 @@ class Reference:
             raise refuse("S552", message)
 
 
-def _options(torch: Any, precision: Precision) -> Mapping[str, object]:
-    return {
-        "dtype": getattr(torch, precision),
-        "attn_implementation": "eager",
-        "experts_implementation": "eager",
-        "local_files_only": True,
-        "trust_remote_code": False,
-        "output_loading_info": True,
-    }
-
-
-def _from_file(path: Path, precision: Precision, options: Mapping[str, object]) -> Any:
+def _from_file(path: Path, precision: Precision) -> Any:
     torch, transformers = libraries()
-    loader, _, _ = gguf_reader()
+    reader, _, _ = gguf_reader()
+    dtype = getattr(torch, precision)
+    options = {**loading.EAGER, "dtype": dtype, "output_loading_info": True}
     with refusing("S551", "load this file"), _as(torch, precision):
-        model, info = gguf_file.load(torch, transformers, loader, path, options)
-    _check_weights(info)
-    return model
+        model, info = gguf_file.load(torch, transformers, reader, path, options)
+    loading.check_weights(info)
+    return model.eval()
 
 
-def _from_folder(directory: Path, precision: Precision, options: Mapping[str, object]) -> Any:
+def _from_folder(directory: Path, precision: Precision) -> Any:
     torch, transformers = libraries()
     checkpoint = Checkpoint.open(directory)
-    raw = _raw_config(directory, checkpoint)
-    section = dequantise.method_of(raw)
-    if section is not None:
-        raw = {key: value for key, value in raw.items() if key != "quantization_config"}
-    with (
-        _plain_folder(checkpoint)
-        if section is None
-        else _whole_folder(checkpoint, section, _convolutions(raw)) as folder,
-        refusing("S551", "load this model"),
-        _as(torch, precision),
-    ):
-        config = transformers.AutoConfig.for_model(**raw)
-        model, info = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, config=config, use_safetensors=True, **options
-        )
-    _check_weights(info)
-    return model
+    raw = loading.checked_config(checkpoint)
+    with refusing("S551", "load this model"):
+        config = loading.open_config(transformers, directory, raw)
+        with (
+            loading.readable(torch, transformers, stores(), checkpoint, config) as folder,
+            _as(torch, precision),
+        ):
+            return loading.load_model(transformers, folder, config, getattr(torch, precision))
 
 
 def libraries() -> tuple[Any, Any]:
@@ -277,11 +242,17 @@ def gguf_reader() -> tuple[Any, Any, Any]:
     return modeling_gguf_pytorch_utils, GGUF_CONFIG_MAPPING, GGUF_PRE_TOKENIZER_SPLITS
 
 
+def stores() -> Any:
+    """Return the library that reads and writes safetensors files of PyTorch."""
+    libraries()
+    import safetensors.torch
+
+    return safetensors
+
+
 def save_tensors(tensors: Mapping[str, Any], path: Path) -> None:
     """Write PyTorch tensors as one safetensors file."""
-    from safetensors.torch import save_file
-
-    save_file(dict(tensors), path, metadata={"format": "pt"})
+    stores().torch.save_file(dict(tensors), path, metadata={"format": "pt"})
 
 
 def _as(torch: Any, precision: Precision) -> Any:
@@ -298,97 +269,6 @@ def refusing(code: str, task: str) -> Iterator[None]:
     except Exception as error:
         reason = shown(f"{type(error).__name__}: {error}".splitlines()[0], MAX_REASON)
         raise refuse(code, f"transformers cannot {task}: {reason}") from error
-
-
-def _raw_config(directory: Path, checkpoint: Checkpoint) -> dict[str, object]:
-    file = find_file(directory, NAME)
-    if file is None:
-        raise refuse("S511", f"there is no {NAME} in the model folder")
-    raw = _clean(parse_object(file.read(MAX_BYTES), name=NAME, code="S421"))
-    layers = raw.get("num_hidden_layers", 1)
-    if not isinstance(layers, int) or layers > len(checkpoint.tensors):
-        message = f"`num_hidden_layers` is {shown(layers)}, but there are {len(checkpoint.tensors)} tensors"
-        raise refuse("S551", message, place=NAME)
-    return raw
-
-
-def _clean(raw: Mapping[str, object]) -> dict[str, object]:
-    """Return a config without the keys by which it could name code or files."""
-    return {
-        key: _clean(value) if isinstance(value, dict) else value
-        for key, value in raw.items()
-        if not key.startswith("_") and key not in DROPPED
-    }
-
-
-@contextmanager
-def _plain_folder(checkpoint: Checkpoint) -> Iterator[Path]:
-    """Make a folder with the checked weights alone, so that transformers finds no other file."""
-    with tempfile.TemporaryDirectory(prefix="sohu-") as name:
-        folder = Path(name)
-        for file in checkpoint.files.values():
-            (folder / file.name).symlink_to(file.path)
-        (folder / "generation_config.json").write_text("{}", encoding="utf-8")
-        if SINGLE not in checkpoint.files:
-            _write_index(folder, {t.name: t.file for t in checkpoint.tensors.values()})
-        yield folder
-
-
-@contextmanager
-def _whole_folder(
-    checkpoint: Checkpoint, section: Mapping[str, object], turned: tuple[str, ...]
-) -> Iterator[Path]:
-    """Make a folder with the weights as they are without quantisation; those of `turned` modules are [in, out]."""
-    torch, _ = libraries()
-    from safetensors import safe_open
-
-    with tempfile.TemporaryDirectory(prefix="sohu-") as name, ExitStack() as stack:
-        folder = Path(name)
-        opened = {
-            file.name: stack.enter_context(safe_open(file.path, framework="pt"))
-            for file in checkpoint.files.values()
-        }
-
-        def read(tensor: str) -> Any:
-            return opened[checkpoint.tensors[tensor].file].get_tensor(tensor)
-
-        weight_map: dict[str, str] = {}
-        with refusing("S551", "read these weights"):
-            whole = dequantise.shards(
-                torch, section, list(checkpoint.tensors), read, lambda name: name.endswith(turned)
-            )
-            for number, tensors in enumerate(whole):
-                file_name = f"whole-{number}.safetensors"
-                save_tensors(tensors, folder / file_name)
-                weight_map |= dict.fromkeys(tensors, file_name)
-        (folder / "generation_config.json").write_text("{}", encoding="utf-8")
-        _write_index(folder, weight_map)
-        yield folder
-
-
-def _convolutions(raw: Mapping[str, object]) -> tuple[str, ...]:
-    """Return the names of a model's modules whose weights transformers keeps as [in, out]."""
-    torch, transformers = libraries()
-    with refusing("S551", "make this model"), torch.device("meta"):
-        config = transformers.AutoConfig.for_model(**raw)
-        model = transformers.AutoModelForCausalLM.from_config(config)
-    kind = transformers.pytorch_utils.Conv1D
-    return tuple(name for name, module in model.named_modules() if isinstance(module, kind))
-
-
-def _write_index(folder: Path, weight_map: Mapping[str, str]) -> None:
-    index = {"metadata": {}, "weight_map": dict(weight_map)}
-    (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
-
-
-def _check_weights(info: Mapping[str, Any]) -> None:
-    """Refuse a model of which transformers invented a part: it fills what the checkpoint lacks at random."""
-    for problem in ("missing_keys", "mismatched_keys"):
-        names = sorted(str(name) for name in info.get(problem, ()))
-        if names:
-            first = ", ".join(shown(name) for name in names[:3])
-            message = f"the checkpoint does not fit the config: {len(names)} {problem.replace('_', ' ')}: {first}"
-            raise refuse("S551", message)
 
 
 def _widen(torch: Any, model: Any) -> None:

@@ -40,10 +40,13 @@ def test_an_adapter_beside_the_model_is_refused_with_the_way_to_merge_it(tmp_pat
     assert "merge_and_unload" in diagnostic.help
 
 
-def test_it_is_refused_by_every_command_that_opens_a_model(tmp_path):
+def test_it_is_refused_by_every_command_that_opens_a_model_and_by_the_judge(tmp_path):
     folder = tiny_llama(tmp_path)
     (folder / "adapter_config.json").write_text("{}")
-    for opened in (lambda: open_model(str(folder), None, Stages(), lambda *_: None),):
+    for opened in (
+        lambda: open_model(str(folder), None, Stages(), lambda *_: None),
+        lambda: Reference.load(folder, "float32"),
+    ):
         with pytest.raises(Refused) as caught:
             opened()
         assert [d.code for d in caught.value.diagnostics] == ["S529"]

@@ -154,7 +154,7 @@ def test_an_old_layout_is_read_alike(llama, tmp_path):
     np.testing.assert_array_equal(old.logits, new.logits)
 
 
-def test_keys_that_choose_code_or_files_do_not_reach_transformers(tmp_path):
+def test_keys_that_choose_code_are_overruled(tmp_path):
     folder = tiny_llama(tmp_path)
     raw = json.loads((folder / "config.json").read_text())
     raw |= {
@@ -162,7 +162,7 @@ def test_keys_that_choose_code_or_files_do_not_reach_transformers(tmp_path):
         "_attn_implementation_internal": "evil/kernel",
         "attn_implementation": "evil/kernel",
         "experts_implementation": "evil/kernel",
-        "transformers_weights": "../../evil.safetensors",
+        "_experts_implementation": "evil/kernel",
         "auto_map": {"AutoModelForCausalLM": "evil.Model", "AutoConfig": "evil.Config"},
     }
     (folder / "config.json").write_text(json.dumps(raw))
@@ -175,7 +175,6 @@ def test_keys_that_choose_code_or_files_do_not_reach_transformers(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("model_type", "nonesuch"),
         ("hidden_act", "nonesuch"),
         ("intermediate_size", 57),
         ("intermediate_size", "large"),
