@@ -178,6 +178,10 @@ _CHECKPOINT: dict[str, Code] = {
         "An operation of the reference gives a float smaller than float64 although its casts are lifted, "
         "so it cannot be the truth that others are compared with. The message names the operation.",
     ),
+    "S553": Code(
+        "The original cannot run with its cache",
+        "The model's code in transformers raises, or hands no cache on; its whole rows are the truth all the same.",
+    ),
     "S572": Code(
         "A GGUF header is malformed",
         "The header has a key or tensor twice, an unknown type, a text that is not UTF-8, or a count "

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +29,8 @@ Precision = Literal["float64", "float32", "bfloat16", "float16"]
 Array = npt.NDArray[np.floating[Any]]
 
 LIBRARIES = ("torch", "transformers", "accelerate", "safetensors", "tokenizers")
+CACHES = ("past_key_values", "cache_params", "state")
+"""How transformers names what is handed from one part of a row to the next."""
 MAX_REASON = 240
 
 
@@ -106,6 +109,28 @@ class Reference:
             outputs.append(self._row(row, hidden))
         progress(f"{self.precision} reference", len(rows), len(rows))
         return tuple(outputs)
+
+    def cached(self, row: Sequence[int], cuts: Sequence[int]) -> Array:
+        """Return the logits [S, V] of a row in parts that end at `cuts`, each handed the cache of those before.
+
+        Raises `Refused` (S553) where the model keeps no cache, or its code does not run with one.
+        """
+        torch, _ = libraries()
+        ends = [*sorted({cut for cut in cuts if 0 < cut < len(row)}), len(row)]
+        parts: list[Array] = []
+        with (
+            refusing("S553", "run this model with its own cache"),
+            torch.no_grad(),
+            self._numerics(torch),
+        ):
+            handed: dict[str, Any] = {}
+            for start, end in pairwise((0, *ends)):
+                ids = torch.tensor([list(row[start:end])], dtype=torch.int64)
+                output = self._model(input_ids=ids, use_cache=True, return_dict=True, **handed)
+                parts.append(_numpy(output.logits[0]))
+                if end < len(row):
+                    handed = _cache(output)
+        return np.concatenate(parts)
 
     def walk(self, row: Sequence[int], visit: Callable[[Stretch], None]) -> None:
         """Run a row and hand over all values between the ends of its layers, one part at a time.
@@ -276,6 +301,14 @@ def _widen(torch: Any, model: Any) -> None:
     for parameter in model.parameters():
         if parameter.dtype in (torch.float32, torch.bfloat16, torch.float16):
             parameter.data = parameter.data.double()
+
+
+def _cache(output: Any) -> dict[str, Any]:
+    """Return what an output hands to the next part of its row, by the name of the argument."""
+    for name in CACHES:
+        if getattr(output, name, None) is not None:
+            return {name: getattr(output, name)}
+    raise refuse("S553", "this model of transformers keeps no cache")
 
 
 def _decoder_layers(torch: Any, model: Any) -> Sequence[Any]:

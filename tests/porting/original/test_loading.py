@@ -217,3 +217,36 @@ def test_an_original_that_loads_and_does_not_run_is_refused(tmp_path):
     with pytest.raises(Refused, match="cannot run this model") as caught:
         logits(folder)
     assert [d.code for d in caught.value.diagnostics] == ["S551"]
+
+
+# With its own cache
+
+
+def test_parts_of_a_row_with_the_own_cache_give_the_whole_row(tmp_path):
+    reference = Reference.load(tiny(tmp_path, "gemma3_text"), "float64")
+    whole = reference.logits([ROW])[0].logits
+    for cuts in ([], [5, 20], range(1, len(ROW)), [0, 7, 7, 99]):
+        got = reference.cached(ROW, list(cuts))
+        assert got.dtype == np.float64
+        assert np.abs(got - whole).max() < 1e-12
+
+
+def test_the_parts_are_really_fed_apart(tmp_path):
+    reference = Reference.load(tiny(tmp_path, "moshi"), "float64")
+    whole = reference.logits([ROW])[0].logits
+    assert np.abs(reference.cached(ROW, []) - whole).max() < 1e-12
+    assert np.abs(reference.cached(ROW, [20]) - whole)[20:].max() > 1e-3
+
+
+def test_a_model_without_a_cache_says_so(tmp_path):
+    reference = Reference.load(tiny(tmp_path, "openai-gpt"), "float64")
+    with pytest.raises(Refused, match="keeps no cache") as caught:
+        reference.cached(ROW, [5])
+    assert [d.code for d in caught.value.diagnostics] == ["S553"]
+
+
+def test_the_reason_is_told_where_the_code_with_a_cache_raises(tmp_path):
+    reference = Reference.load(tiny(tmp_path, "bart"), "float64")
+    with pytest.raises(Refused, match="with its own cache: IndexError") as caught:
+        reference.cached(ROW, [5])
+    assert [d.code for d in caught.value.diagnostics] == ["S553"]
