@@ -18,9 +18,12 @@ def longest(graph: Graph) -> int | None:
     """Return the tokens of the longest sequence, new ones included; None where the program does not say."""
     stated = [graph.config.get(name) for name in NAMES]
     limits = [n for n in stated if isinstance(n, int) and not isinstance(n, bool) and n > 0]
-    for body, _ in graph.bodies():
-        limits += _tables(graph, body)
-    return min(limits, default=None)
+    return min([*limits, *position_tables(graph)], default=None)
+
+
+def position_tables(graph: Graph) -> list[int]:
+    """Return how many tokens have a row in each table that positions look up."""
+    return [rows for body, _ in graph.bodies() for rows in _tables(graph, body)]
 
 
 def _tables(graph: Graph, body: Body) -> Iterator[int]:

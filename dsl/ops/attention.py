@@ -210,6 +210,7 @@ ATTENTION = OpSpec(
     flops=_attention_flops,
     work=Work.ATTENTION,
     mixes=True,
+    lengths=("window", "chunk"),
 )
 
 SPECS = (HEADS, MERGE, APPEND, ATTENTION)

@@ -193,6 +193,7 @@ POSITION_SCALE = OpSpec(
     infer=_position_scale,
     flops=_scale_flops,
     keeps_axes=True,
+    lengths=("length",),
 )
 
 ROPE_FREQUENCIES = OpSpec(
@@ -279,6 +280,7 @@ ROPE = OpSpec(
     infer=_rope,
     flops=_rotation_flops,
     keeps_axes=True,
+    lengths=("original",),
 )
 
 SPECS = (POSITIONS, SINUSOIDS, ALIBI_SLOPES, POSITION_SCALE, ROPE_FREQUENCIES, ROPE)

@@ -266,6 +266,8 @@ class OpSpec:
     """Attributes that those who read its result take over where they leave them out; others may not read it."""
     chooses: bool = False
     """Its first result is a discrete choice for each token, by its first argument; the rest follows from both."""
+    lengths: tuple[str, ...] = ()
+    """Attributes that are lengths of a sequence at which what it computes changes."""
 
     @property
     def needs_sequence(self) -> bool:
