@@ -5,6 +5,8 @@ Nothing is kept by hand: a family counts from the moment its file is there.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from dsl.linking.program import Program
@@ -12,8 +14,9 @@ from farm.oracles.shrink import causal_types
 from porting.planning.library import families, load_program
 
 
-def family_types() -> dict[str, Path]:
-    """Return the causal model types that a family covers, with the family's file."""
+@lru_cache(maxsize=1)
+def family_types() -> Mapping[str, Path]:
+    """Return the causal model types that a family covers, with the family's file; the zoo is read once a process."""
     covered = families()
     return {
         model_type: covered[architecture]
