@@ -40,6 +40,7 @@ def convert(path: Path, progress: Progress = silent) -> Converted:
     file = ModelFile(path.name, resolved, resolved.stat().st_size)
     header = read_gguf_header(file)
     check_sizes(header, file.name)
+    _check_whole(header, file.name)
     sha256 = _sha256(file, progress)
     target = cache_folder() / sha256
     notes = _recorded(target)
@@ -54,6 +55,13 @@ def cache_folder() -> Path:
         return Path(own) / "gguf"
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "sohu" / "gguf"
+
+
+def _check_whole(header: GgufHeader, name: str) -> None:
+    parts, number = (header.metadata.get(f"split.{key}", 0) for key in ("count", "no"))
+    if isinstance(parts, int) and isinstance(number, int) and parts > 1:
+        message = f"{name} is part {number + 1:,} of {parts:,} of a split file"
+        raise refuse("S574", message, place=name, help="join them with llama-gguf-split --merge")
 
 
 def _sha256(file: ModelFile, progress: Progress) -> str:

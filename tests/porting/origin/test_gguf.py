@@ -149,6 +149,14 @@ def test_tensors_that_would_be_dropped_are_refused(original, tmp_path):
         gguf.convert(path)
 
 
+def test_a_part_of_a_split_file_is_refused_as_such(original, tmp_path):
+    from gguf import GGUFValueType
+
+    split = {"split__count": (2, GGUFValueType.UINT16), "split__no": (0, GGUFValueType.UINT16)}
+    with pytest.raises(Refused, match="is part 1 of 2 of a split file"):
+        gguf.convert(write_gguf(original, tmp_path / "m.gguf", **split))
+
+
 @pytest.mark.parametrize(
     "keys", [{"llama__rope__scaling__type": "linear"}, {"llama__attention__value_length": 4}]
 )
