@@ -18,7 +18,8 @@ from farm.matrix.matrix import QUICK, cells, run
 from farm.matrix.registry import family_types
 from farm.matrix.store import DEFAULT, Store
 from farm.oracles.shrink import causal_types, outside
-from porting.validate import MODES, NUMERICS
+from porting.verdict.feeding import MODES
+from porting.verdict.validate import NUMERICS
 from sohu.terminal.console import bars, diagnostics
 
 MODE_NAMES = {mode.name.split()[0]: mode.name for mode in MODES}
@@ -90,8 +91,8 @@ def line(result: Result) -> str:
     parts = [f"{result.verdict:<8}{result.model_type:<24}{result.seconds:6.1f} s"]
     for numerics in dict.fromkeys(case["numerics"] for case in result.cases):
         cases = [case for case in result.cases if case["numerics"] == numerics]
-        worst = max(cases, key=lambda case: case["rmse"] / case["limit"])
-        parts.append(f"{numerics} {worst['rmse']:.1e} of {worst['limit']:.1e} ({worst['mode']})")
+        worst = max(cases, key=lambda case: case["error"] / case["limit"])
+        parts.append(f"{numerics} {worst['error']:.1e} of {worst['limit']:.1e} ({worst['mode']})")
     return "  ".join(parts)
 
 
@@ -213,6 +214,59 @@ def _examine(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _verdicts_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--models", nargs="+", default=[], metavar="NAME", help="of subjects.toml")
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="worker processes")
+    parser.add_argument("--out", type=Path, default=None, metavar="FILE")
+
+
+def _verdicts(options: argparse.Namespace) -> int:
+    from farm.mutants.port_verdicts import LEAST_CAUGHT, PAGE, run, share_caught, subjects, write
+
+    if unknown := sorted(set(options.models) - set(subjects())):
+        print(f"subjects.toml has no {', '.join(unknown)}", file=sys.stderr)
+        return 2
+    names = options.models or list(subjects())
+    with bars(quiet=not sys.stderr.isatty()) as progress:
+        judged, broken = run(
+            names,
+            max(1, options.jobs),
+            lambda _name, done, total: progress("verdicts", done, total),
+        )
+    page = options.out or (None if options.models else PAGE)
+    if page:
+        write(judged, broken, page)
+        print(page)
+    missed = [j for j in judged if j.is_bug and not j.caught]
+    lines = [f"{j.subject}: {j.constant} = {j.was} → {j.now} is not noticed" for j in missed]
+    lines += [f"{name}: {what}" for name, what in broken.items()]
+    caught = share_caught(judged)
+    print("\n".join([*lines, f"the verdict catches {caught:.1%} of the mistakes"]))
+    return 1 if broken or caught < LEAST_CAUGHT else 0
+
+
+def _draws_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="a type, demo, a path")
+    parser.add_argument("--numerics", nargs="+", default=list(NUMERICS), metavar="NAME")
+    parser.add_argument("--draws", type=int, default=50, metavar="N")
+
+
+def _draws(options: argparse.Namespace) -> int:
+    from farm.matrix.draws import luck
+
+    changing = False
+    with bars(quiet=not sys.stderr.isatty()) as progress:
+        for model in options.models:
+
+            def told(done: int, total: int, name: str = model) -> None:
+                progress(name, done, total)
+
+            for row in luck(model, options.numerics, max(1, options.draws), told):
+                print(row.line(), flush=True)
+                changing |= row.passed not in (0, len(row.cases))
+    return 1 if changing else 0
+
+
 def _uncovered(types: Sequence[str]) -> bool:
     """Tell whether a type is covered by no family, and say so."""
     uncovered = sorted(set(types) - set(family_types()))
@@ -235,6 +289,12 @@ COMMANDS = {
         "write the page of what is covered, and how well", _status_arguments, _status
     ),
     "strength": Command("measure which bugs the harness notices", _strength_arguments, _strength),
+    "verdicts": Command(
+        "seed mistakes into ports of models with real lengths, and validate each",
+        _verdicts_arguments,
+        _verdicts,
+    ),
+    "draws": Command("judge models on other draws of rows", _draws_arguments, _draws),
     "bugs": Command("seed bugs into types, one JSON line each", _bugs_arguments, _bugs),
     "flips": Command(
         "flip every config key of types, one JSON line each", _flips_arguments, _flips

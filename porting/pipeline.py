@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from device_model.chips.chip import Device, device
@@ -23,6 +24,7 @@ from porting.checkpoint.beside import check_beside
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import ModelConfig, read_config
 from porting.files.progress import Progress, silent
+from porting.origin.gguf import cache_folder
 from porting.origin.resolve import Origin, OriginKind, resolve
 from porting.planning.library import load_program
 from porting.planning.placement import Placement, place
@@ -39,6 +41,7 @@ from porting.report.model import (
     Verdict,
     versions,
 )
+from porting.verdict.asked import OwnRows, wanted_rows
 
 MAX_REPORT_BYTES = 64 * 2**20
 
@@ -97,6 +100,7 @@ def port(
     numerics: str = DEFAULT_NUMERICS,
     plan_only: bool = False,
     validated: bool = True,
+    rows: OwnRows | None = None,
     progress: Progress = silent,
 ) -> tuple[Report, Path]:
     """Port a model and write the result; returns the report and the folder. Raises `Refused`.
@@ -114,7 +118,9 @@ def port(
     notes = (*planned.notes, *placed.notes)
     validation, verdict = Validation(text=notes), Verdict.PLANNED
     if validated and not plan_only:
-        validation, verdict = _validated(planned.graph, opened, notes, stages, progress)
+        validation, verdict = _validated(
+            planned.graph, planned.spec, opened, notes, stages, progress, own=rows
+        )
     if not placed.fits:
         verdict = Verdict.FAIL
     report = _report(planned, placed, opened, validation, verdict, stages)
@@ -134,18 +140,26 @@ def _check_out(folder: Path) -> None:
 
 def _validated(
     graph: Graph,
+    text: str,
     opened: Opened,
     notes: tuple[str, ...],
     stages: Stages,
     progress: Progress,
     numerics: Sequence[str] = (),
     on: Device | None = None,
+    own: OwnRows | None = None,
 ) -> tuple[Validation, Verdict]:
-    from porting.validate import NUMERICS, passed, validate
+    from porting.verdict.kept import Kept
+    from porting.verdict.twin import twin_of
+    from porting.verdict.validate import NUMERICS, passed, validate
 
-    original = opened.origin.original
     chosen = numerics or NUMERICS
-    compared = validate(graph, opened.checkpoint, original, progress, stages.stage, chosen, on=on)
+    compared = validate(
+        graph, opened.checkpoint, opened.origin.original, progress, stages.stage, chosen, on=on,
+        wanted=wanted_rows(opened.origin.directory, own or OwnRows()),
+        twin=partial(twin_of, text, opened.origin.directory),
+        kept=Kept.of(opened.origin.original, cache_folder("originals")),
+    )  # fmt: skip
     validation = replace(compared, text=(*notes, *compared.text))
     return validation, Verdict.PASS if passed(validation) else Verdict.FAIL
 
@@ -233,6 +247,7 @@ def validate_port(
     *,
     numerics: Sequence[str] = (),
     device_name: str | None = None,
+    rows: OwnRows | None = None,
 ) -> Report:
     """Validate an existing port again, as its text now stands, in the rule's numerics or in those given.
 
@@ -255,7 +270,7 @@ def validate_port(
     if not any(d.code in ("S560", "S562", "S563") for d in diagnostics):
         notes = accounted.notes
         validation, verdict = _validated(
-            existing.graph, opened, notes, stages, progress, numerics, on
+            existing.graph, existing.spec, opened, notes, stages, progress, numerics, on, rows
         )
     if accounted.diagnostics:
         verdict = Verdict.FAIL

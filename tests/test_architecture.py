@@ -41,6 +41,7 @@ STAIRS = {
         "original",
         "origin",
         "planning",
+        "verdict",
         ".",
         "diff",
     ),
@@ -276,7 +277,7 @@ def test_no_modules_import_each_other_in_a_circle():
 
 def test_imports_of_modules_and_names_are_seen():
     seen = {(module.name, target.name) for module, _, target in links()}
-    assert ("porting/validate.py", "porting/original/reference.py") in seen
+    assert ("porting/verdict/truth.py", "porting/original/reference.py") in seen
     assert ("benchmarks/__main__.py", "benchmarks/peers.py") in seen  # from benchmarks import peers
     assert ("farm/__main__.py", "farm/mutants/campaign.py") in seen  # inside a function
 

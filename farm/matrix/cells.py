@@ -22,7 +22,8 @@ from porting.original.reference import refusing
 from porting.planning.placement import place
 from porting.planning.plan import memory, plan
 from porting.report.model import versions
-from porting.validate import MODES, NUMERICS, ROW_LENGTHS, passed, validate
+from porting.verdict.feeding import MODES
+from porting.verdict.validate import NUMERICS, passed, validate
 
 ROOT = Path(dsl.__file__).parent.parent
 CODE = ("dsl", "device_model", "porting", "farm")
@@ -58,6 +59,8 @@ class Result:
     problem: str = ""
     cases: tuple[Mapping[str, Any], ...] = ()
     tokens: int = 0
+    lengths: tuple[Mapping[str, Any], ...] = ()
+    pins: tuple[Mapping[str, Any], ...] = ()
     weights_bytes: int = 0
     state_bytes_per_token: int = 0
     seconds: float = 0.0
@@ -78,7 +81,8 @@ class Result:
         known = {f.name for f in fields(cls)}
         if unknown := set(data) - known:
             raise TypeError(f"unknown keys: {', '.join(sorted(unknown))}")
-        return cls(**{**data, "cases": tuple(data.get("cases", ()))})
+        lists = {name: tuple(data.get(name, ())) for name in ("cases", "lengths", "pins")}
+        return cls(**{**data, **lists})
 
 
 def key_of(cell: Cell) -> str:
@@ -135,7 +139,9 @@ def _validated(cell: Cell, directory: Path) -> dict[str, Any]:
     return {
         "verdict": "pass" if passed(validation) else "fail",
         "cases": tuple(case.to_dict() for case in validation.cases),
-        "tokens": sum(ROW_LENGTHS),
+        "tokens": validation.tokens,
+        "lengths": tuple(length.to_dict() for length in validation.lengths),
+        "pins": tuple(pins.to_dict() for pins in validation.pins),
         "weights_bytes": sizes.weights_bytes or 0,
         "state_bytes_per_token": sizes.state_bytes_per_token or 0,
     }

@@ -12,7 +12,9 @@ from farm.matrix.registry import family_types
 from farm.matrix.store import Store
 from farm.matrix.workers import outcomes
 from farm.oracles.shrink import runs_in
-from porting.validate import MODES, NUMERICS, compile_kernels
+from porting.verdict.compiling import compile_kernels
+from porting.verdict.feeding import MODES
+from porting.verdict.validate import NUMERICS
 
 ALL_MODES = tuple(mode.name for mode in MODES)
 QUICK = (MODES[0].name, MODES[-1].name)

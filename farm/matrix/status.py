@@ -19,19 +19,20 @@ from farm.matrix.store import Store, newest
 from farm.oracles.shrink import causal_types
 from porting.planning.library import families, write_text
 from porting.planning.missing_family import lacking
-from porting.validate import F32_LIMIT, LOWER_PRECISION_FACTOR
+from porting.verdict.rule import SENTENCE
 
 HERE = Path(__file__).parent
 STYLE = HERE.parents[1] / "porting" / "pages" / "templates" / "page.css"
 HEADS = (
     "type", "family", "verdict", "f32 error", "bf16 error", "÷ reference's", "PCC f32", "PCC bf16", "modes",
-    "tokens", "weights", "a token of context", "lines",
+    "tokens", "lengths", "close choices", "weights", "a token of context", "lines",
 )  # fmt: skip
 RULE = (
     "A tiny random checkpoint of each type, with every kind of layer in it, against transformers in float64, in every "
-    f"mode. f32 passes within {F32_LIMIT:.0e}, bf16 within {LOWER_PRECISION_FACTOR} times transformers' own error in "
-    "bf16; the figures are the worst of all modes. PCC decides nothing: it is what others judge by. Lines are those of "
-    "the family's own file, without comments."
+    f"mode. {SENTENCE} The figures are the worst of all modes. Lengths are those at which something switches, and that "
+    "rows cross, in brackets where none does; close choices are those of experts near a tie, judged as the truth "
+    "chooses. PCC decides nothing: it is what others judge by. Lines are those of the family's own file, without "
+    "comments."
 )
 NOT_RUN = "not run"
 
@@ -113,16 +114,29 @@ def as_html(status: Status) -> str:
 
 def _row(name: str, family: str, lines: int, result: Result | None) -> tuple[str, ...]:
     if result is None:
-        return (name, family, NOT_RUN, *("",) * 9, str(lines))
+        return (name, family, NOT_RUN, *("",) * 11, str(lines))
     f32, bf16 = (_of(result.cases, numerics) for numerics in ("f32", "bf16"))
-    ratios = [c["rmse"] / c["reference_rmse"] for c in bf16 if c["reference_rmse"]]
+    ratios = [c["error"] / c["reference"] for c in bf16 if c["reference"]]
     modes = {case["mode"] for case in result.cases}
     return (
-        name, family, result.verdict, _worst(f32, "rmse", max, ".1e"), _worst(bf16, "rmse", max, ".1e"),
+        name, family, result.verdict, _worst(f32, "error", max, ".1e"), _worst(bf16, "error", max, ".1e"),
         f"{max(ratios):.2f}" if ratios else "", _worst(f32, "pcc", min, ".7f"), _worst(bf16, "pcc", min, ".5f"),
-        str(len(modes)), str(result.tokens), f"{result.weights_bytes:,}", f"{result.state_bytes_per_token:,}",
+        str(len(modes)), f"{result.tokens:,}", _lengths(result), _close(result), f"{result.weights_bytes:,}",
+        f"{result.state_bytes_per_token:,}",
         str(lines),
     )  # fmt: skip
+
+
+def _lengths(result: Result) -> str:
+    """Return the lengths that were crossed; those that no row was long enough for are in brackets."""
+    shown = [f"{x['length']:,}" if x["crossed"] else f"({x['length']:,})" for x in result.lengths]
+    return ", ".join(shown)
+
+
+def _close(result: Result) -> str:
+    """Return the share of choices that were near a tie in bf16, in percent."""
+    pins = [p for p in result.pins if p["numerics"] == "bf16" and p["decisions"]]
+    return f"{100 * pins[0]['close'] / pins[0]['decisions']:.1f} %" if pins else ""
 
 
 def _of(cases: Sequence[Mapping[str, Any]], numerics: str) -> list[Mapping[str, Any]]:

@@ -22,7 +22,7 @@ from porting.config.reader import NAME, read_config
 from porting.origin.resolve import resolve
 from porting.original.reference import Reference, refusing
 from porting.planning.plan import plan
-from porting.validate import sample_rows
+from porting.verdict.rows import sample_rows
 
 CHANGED = 1e-5
 """A smaller change of the logits may be rounding."""
@@ -67,7 +67,7 @@ def flips(model_type: str) -> Iterator[Flip]:
         folder = tiny(Path(name), model_type, dtype="float32")
         config = json.loads((folder / NAME).read_text(encoding="utf-8"))
         reference = Reference.load(folder, "float32")
-        row = sample_rows(reference.vocab_size)[0]
+        row = sample_rows(reference.vocab_size, reference.special_tokens())[0]
         base = _original(reference, row)
         for path, value in _leaves(config):
             for other in _others(path[-1], value):

@@ -25,10 +25,18 @@ from farm.oracles.tiny import tiny
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import read_config
 from porting.diff.search import Search
+from porting.files.progress import silent
 from porting.origin.resolve import resolve
-from porting.original.reference import Reference, RowOutput, Stretch
+from porting.original.reference import Reference, Stretch
 from porting.planning.plan import plan
-from porting.validate import CHUNK, F32_LIMIT, MODES, relative_rmse, sample_rows
+from porting.verdict.errors import PositionErrors, joined
+from porting.verdict.feeding import CHUNK, MODES, PREFILL
+from porting.verdict.originals import Original
+from porting.verdict.pinning import pinning
+from porting.verdict.rows import Wanted
+from porting.verdict.rule import F32_LIMIT, f32_case
+from porting.verdict.running import PortRun
+from porting.verdict.validate import Known, prepare
 
 CORRELATION = 0.99
 CACHE_OFFSET = "cache one entry too long"
@@ -41,13 +49,15 @@ Tokens = Sequence[np.ndarray[Any, np.dtype[np.int64]]]
 class Finding:
     """What became of one bug.
 
-    `mode` is the first mode that failed the rule, empty where none did; `correlation` the least over the modes that
-    ran; `named` the operation that `sohu diff` blames, and `right` whether it stands where the bug is.
+    `mode` is the first mode that failed the rule, empty where none did; `row` the first kind of row that would have
+    failed it alone; `correlation` the least over the modes that ran; `named` the operation that `sohu diff` blames, and
+    `right` whether it stands where the bug is.
     """
 
     model_type: str
     operator: str
     mode: str
+    row: str
     error: float
     correlation: float
     named: str
@@ -71,8 +81,7 @@ class _Subject:
     model_type: str
     graph: Graph
     reader: TensorReader
-    rows: Tokens
-    truth: tuple[RowOutput, ...]
+    known: Known
     stretches: tuple[Stretch, ...]
 
 
@@ -83,8 +92,9 @@ class _Repeating:
         self._session = session
         self._before: list[Tokens] = []
 
-    def step(self, rows: Tokens) -> list[np.ndarray[Any, Any]]:
-        """Add tokens as a session does."""
+    def step(self, rows: Tokens, decide: Any = None) -> list[np.ndarray[Any, Any]]:
+        """Add tokens as a session does; nobody decides for it, since what it is fed stands elsewhere."""
+        del decide
         twice = [bool(self._before) and len(row) > 0 for row in rows]
         last = self._before[-1] if self._before else rows
         fed = [
@@ -114,44 +124,54 @@ def _subject(model_type: str, folder: Path) -> _Subject:
     tiny(folder, model_type)
     checkpoint = Checkpoint.open(folder)
     graph = plan(resolve(str(folder)), read_config(folder), checkpoint).graph
-    model = Reference.load(folder, "float64")
-    rows = sample_rows(model.vocab_size)
-    truth = model.logits([row.tolist() for row in rows])
+    known = prepare(graph, Original(folder, None, silent), MODES, Wanted())
     stretches: list[Stretch] = []
-    model.walk(rows[0].tolist(), stretches.append)
-    return _Subject(model_type, graph, checkpoint, rows, truth, tuple(stretches))
+    Reference.load(folder, "float64").walk(_first(known), stretches.append)
+    return _Subject(model_type, graph, checkpoint, known, tuple(stretches))
+
+
+def _first(known: Known) -> list[int]:
+    ids: list[int] = known.truth.rows[0].tokens.tolist()
+    return ids
 
 
 def _finding(subject: _Subject, bug: Bug) -> Finding:
-    mode, error, correlation = _by_rule(subject, bug.graph)
+    mode, row, error, correlation = _by_rule(subject, bug.graph)
     named, right = _by_diff(subject, bug) if mode else ("", False)
-    return Finding(subject.model_type, bug.operator, mode, error, correlation, named, right)
+    return Finding(subject.model_type, bug.operator, mode, row, error, correlation, named, right)
 
 
 def _by_rule(
     subject: _Subject, graph: Graph, wrapped: Callable[[Session], Any] = lambda session: session
-) -> tuple[str, float, float]:
-    """Return the first mode that fails, the largest error and the least correlation so far."""
+) -> tuple[str, str, float, float]:
+    """Return the first mode that fails and the row that shows it, the largest error and the least correlation."""
+    known = subject.known
     try:
         engine = Engine(graph, subject.reader, numerics="f32")
     except (Refused, ValueError) as refusal:
-        return f"refused: {type(refusal).__name__}", float("inf"), 0.0
+        return f"refused: {type(refusal).__name__}", "the text alone", float("inf"), 0.0
+    run = PortRun(engine, known.truth, pinning(engine.plan, known.truth, None), wrapped)
+    row = _failing(known, run.prefill(known.feedings[PREFILL]))
     worst, least = 0.0, 1.0
     for mode in MODES:
-        outputs = mode.feed(wrapped(engine.session(sequences=mode.rows)), subject.rows)
-        got = np.concatenate(outputs)
-        wanted = np.concatenate([t.logits for t in subject.truth[: mode.rows]]).astype(np.float64)
-        error = relative_rmse(got, wanted)
-        worst, least = max(worst, error), min(least, _correlation(got, wanted))
-        if error > F32_LIMIT:
-            return mode.name, worst, least
-    return "", worst, least
+        errors = joined(run.run(mode, known.feedings[mode]).errors)
+        case = f32_case(mode.name, "f32", errors, known.vocabulary)
+        worst, least = max(worst, case.error), min(least, case.pcc or 0.0)
+        if not case.passed:
+            return mode.name, row or mode.name, worst, least
+    return "", "", worst, least
+
+
+def _failing(known: Known, errors: Sequence[PositionErrors]) -> str:
+    """Return the first row that is over the limit alone, without its number; empty where none is."""
+    rows = zip(known.truth.rows, errors, strict=True)
+    return next((row.name.split(",")[0] for row, e in rows if e.rmse > F32_LIMIT), "")
 
 
 def _by_diff(subject: _Subject, bug: Bug) -> tuple[str, bool]:
     """Return the operation that the comparison blames first, and whether that is where the bug is."""
     search = Search(
-        planned(bug.graph, subject.reader, numerics_named("f32")), subject.rows[0].tolist()
+        planned(bug.graph, subject.reader, numerics_named("f32")), _first(subject.known)
     )
     for chunk in (0, CHUNK):
         for stretch in subject.stretches:
@@ -159,9 +179,3 @@ def _by_diff(subject: _Subject, bug: Bug) -> tuple[str, bool]:
             if guilty is not None:
                 return guilty.op, guilty.span in bug.places
     return "", False
-
-
-def _correlation(got: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any]) -> float:
-    if not np.isfinite(got).all():
-        return 0.0
-    return float(np.corrcoef(got.ravel(), wanted.ravel())[0, 1])

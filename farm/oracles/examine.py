@@ -14,7 +14,8 @@ from farm.oracles.tiny import tiny
 from porting.checkpoint.tensors import Checkpoint
 from porting.files.progress import Progress
 from porting.original.reference import Precision, Reference, libraries, refusing
-from porting.validate import relative_rmse, sample_rows
+from porting.verdict.errors import compared
+from porting.verdict.rows import sample_rows
 
 PREFIX = 20
 CAUSAL_LIMIT = 1e-9
@@ -72,7 +73,7 @@ def _examine(model_type: str, directory: Path) -> OracleRun:
     weights = sum(int(np.prod(tensor.shape)) for tensor in checkpoint.tensors.values())
     with refusing("S551", "run this model"):
         model = Reference.load(directory, "float64")
-        rows = [row.tolist() for row in sample_rows(model.vocab_size)]
+        rows = [row.tolist() for row in sample_rows(model.vocab_size, model.special_tokens())]
         truth = model.logits(rows)
         (start,) = model.logits([rows[0][:PREFIX]])
     layers = model.layers
@@ -80,7 +81,7 @@ def _examine(model_type: str, directory: Path) -> OracleRun:
     if not all(np.isfinite(row.logits).all() for row in truth):
         return OracleRun(model_type, "its logits are not finite", weights, layers)
     spread = float(logits.std(axis=0).mean())
-    seen = relative_rmse(start.logits.astype(np.float64), logits[:PREFIX])
+    seen = compared(start.logits, logits[:PREFIX]).rmse
     if seen > CAUSAL_LIMIT:
         return OracleRun(
             model_type, f"a token sees what comes after it ({seen:.1e})", weights, layers
@@ -91,5 +92,5 @@ def _examine(model_type: str, directory: Path) -> OracleRun:
         with refusing("S551", f"run this model in {precision}"):
             lower = Reference.load(directory, precision)
             (got,) = lower.logits(rows[:1])
-        errors.append((precision, relative_rmse(got.logits.astype(np.float64), logits)))
+        errors.append((precision, compared(got.logits, logits).rmse))
     return OracleRun(model_type, "", weights, layers, spread, tuple(errors))

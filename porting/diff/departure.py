@@ -18,7 +18,8 @@ from porting.diff import reproduction
 from porting.diff.search import Comparison, Guilty, Search
 from porting.files.progress import Progress, silent
 from porting.original.reference import Reference, Stretch
-from porting.validate import CHUNK, sample_rows
+from porting.verdict.feeding import CHUNK
+from porting.verdict.rows import sample_rows
 
 FOLDER = "diff"
 
@@ -57,7 +58,7 @@ def compare(
     graph: Graph, reader: TensorReader, model: Reference, progress: Progress = silent
 ) -> Departure:
     """Compare a port with a float64 reference over the first sample row: at once and, if that agrees, in chunks."""
-    tokens = sample_rows(model.vocab_size)[0].tolist()
+    tokens = sample_rows(model.vocab_size, model.special_tokens())[0].tolist()
     search = Search(plan(graph, reader, numerics_named("f32")), tokens)
     at_once = Departure(_walk(search, model, tokens, 0, progress))
     if at_once.sources:

@@ -49,12 +49,12 @@ def convert(path: Path, progress: Progress = silent) -> Converted:
     return Converted(target, sha256, notes)
 
 
-def cache_folder() -> Path:
-    """Return where converted files are kept: $SOHU_CACHE or the user's cache folder, `gguf` inside it."""
+def cache_folder(room: str = "gguf") -> Path:
+    """Return where something is kept: a room of $SOHU_CACHE or of the user's cache folder."""
     if own := os.environ.get("SOHU_CACHE"):
-        return Path(own) / "gguf"
+        return Path(own) / room
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "sohu" / "gguf"
+    return Path(home) / "sohu" / room
 
 
 def _check_whole(header: GgufHeader, name: str) -> None:

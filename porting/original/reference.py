@@ -23,7 +23,9 @@ from dsl.extras import require
 from porting.checkpoint.tensors import Checkpoint
 from porting.files.progress import Progress, silent
 from porting.files.strict_json import shown
-from porting.original import float64, gguf_file, loading, low_precision
+from porting.original import float64, gguf_file, loading, low_precision, random_model
+from porting.original.choices import Choice, Decide, Picked, decider
+from porting.original.lengths import config_lengths, config_tokens, length_counts
 
 Precision = Literal["float64", "float32", "bfloat16", "float16"]
 Array = npt.NDArray[np.floating[Any]]
@@ -32,17 +34,21 @@ LIBRARIES = ("torch", "transformers", "accelerate", "safetensors", "tokenizers")
 CACHES = ("past_key_values", "cache_params", "state")
 """How transformers names what is handed from one part of a row to the next."""
 MAX_REASON = 240
+SMALL = 4_000_000
+"""Parameters below which a model runs on one thread."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowOutput:
     """What the reference makes of one row of tokens.
 
-    `logits` is [S, V]; `hidden` holds the output of every decoder layer, [S, D], before the final norm.
+    `logits` is [S, V]; `hidden` holds the output of every decoder layer, [S, D], before the final norm; `choices` what
+    was chosen for each token on the way, where it was asked for.
     """
 
     logits: Array
     hidden: tuple[Array, ...] = ()
+    choices: tuple[Choice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,8 @@ class Reference:
     _model: Any
     product: Product | None = None
     _kept: dict[int, Any] = field(default_factory=dict)
+    _remembers: bool = False
+    """Its rotation is that of the longest row so far, until a short one comes."""
 
     @classmethod
     def load(
@@ -90,11 +98,39 @@ class Reference:
         progress(stage, 1, 2)
         layers = _decoder_layers(torch, model)
         vocab_size = model.config.get_text_config().vocab_size
-        reference = cls(precision, vocab_size, len(layers), model, product)
+        remembers = length_counts(model.config.get_text_config().to_dict())
+        reference = cls(precision, vocab_size, len(layers), model, product, _remembers=remembers)
         if precision == "float64":
             reference._check_float64()
         progress(stage, 2, 2)
         return reference
+
+    def row(
+        self, row: Sequence[int], hidden: bool = False, decide: Decide | None = None
+    ) -> RowOutput:
+        """Return what the model makes of one row, with every choice on the way; `decide` may replace them."""
+        choices: list[Choice] = []
+
+        def hear(number: int, choice: Choice) -> Picked | None:
+            instead = None if decide is None else decide(number, choice)
+            choices.append(choice if instead is None else Choice(choice.scores, instead))
+            return instead
+
+        torch, _ = libraries()
+        with _threads(torch, self._model):
+            if self._remembers:
+                self._row([0], hidden=False)
+            with decider(torch, len(row), hear):
+                output = self._row(row, hidden)
+        return RowOutput(output.logits, output.hidden, tuple(choices))
+
+    def special_tokens(self) -> frozenset[int]:
+        """Return the ids that the model's own config names: of padding, pictures, ends."""
+        return config_tokens(self._model.config.to_dict())
+
+    def lengths(self) -> dict[int, str]:
+        """Return the lengths that the model's own config speaks of, with the keys."""
+        return config_lengths(self._model.config.get_text_config().to_dict())
 
     def logits(
         self,
@@ -121,6 +157,7 @@ class Reference:
         with (
             refusing("S553", "run this model with its own cache"),
             torch.no_grad(),
+            _threads(torch, self._model),
             self._numerics(torch),
         ):
             handed: dict[str, Any] = {}
@@ -275,9 +312,28 @@ def stores() -> Any:
     return safetensors
 
 
+def write_smaller(raw: Mapping[str, Any], folder: Path) -> None:
+    """Save a random model of a config's class at small sizes, with every length as the config has it."""
+    torch, transformers = libraries()
+    with refusing("S551", "make a smaller twin of this model"):
+        random_model.write_random(torch, transformers, random_model.smaller(raw), folder)
+
+
 def save_tensors(tensors: Mapping[str, Any], path: Path) -> None:
     """Write PyTorch tensors as one safetensors file."""
     stores().torch.save_file(dict(tensors), path, metadata={"format": "pt"})
+
+
+@contextmanager
+def _threads(torch: Any, model: Any) -> Iterator[None]:
+    """Run a small model on one thread: several wait for each other longer than they compute."""
+    threads = torch.get_num_threads()
+    if sum(parameter.numel() for parameter in model.parameters()) < SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _as(torch: Any, precision: Precision) -> Any:

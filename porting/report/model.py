@@ -185,32 +185,103 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One comparison of logits: errors are RMSE relative to the float64 truth.
+    """One comparison of logits, by the rule; errors are relative to the float64 truth.
 
-    `top1` is the share of positions, of those that count, where both prefer the same token; `pcc` is Pearson's
-    correlation, shown because others judge by it.
+    `error` is what the rule judges, against `limit`: in f32 the root mean square, below it the geometric mean of the
+    positions' root mean squares, beside `reference`, the original's own. `top1` is the share of positions where both
+    prefer the same token; `pcc` is Pearson's correlation, shown because others judge by it. `tokens` were fed in this
+    mode; a mode of `same_bits` as prefill stands for all positions that prefill was judged on.
     """
 
     mode: str
     numerics: str
-    rmse: float
+    error: float
     limit: float
     passed: bool
+    reference: float | None = None
+    rmse: float | None = None
     reference_rmse: float | None = None
     top1: float | None = None
     pcc: float | None = None
+    tokens: int = 0
+    same_bits: bool | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Return the case as JSON data."""
         return {
             "mode": self.mode,
             "numerics": self.numerics,
+            "error": self.error,
+            "reference": self.reference,
+            "limit": self.limit,
             "rmse": self.rmse,
             "reference_rmse": self.reference_rmse,
-            "limit": self.limit,
             "top1": self.top1,
             "pcc": self.pcc,
+            "tokens": self.tokens,
+            "same_bits": self.same_bits,
             "pass": self.passed,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedRow:
+    """A row that was judged: its errors by numerics, in f32 as such, below in parts of the original's own."""
+
+    name: str
+    tokens: int
+    errors: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the row as JSON data."""
+        return {"name": self.name, "tokens": self.tokens, "errors": dict(self.errors)}
+
+
+@dataclass(frozen=True, slots=True)
+class CrossedLength:
+    """A length at which something switches, and what crossed it; empty where nothing did."""
+
+    length: int
+    what: str
+    crossed: str
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the length as JSON data."""
+        return {"length": self.length, "what": self.what, "crossed": self.crossed or None}
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A token whose choice was near a tie in the truth; `differed` where the port would have chosen otherwise."""
+
+    row: str
+    position: int
+    layer: int
+    differed: bool
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the pin as JSON data."""
+        return {"row": self.row, "position": self.position, "layer": self.layer}
+
+
+@dataclass(frozen=True, slots=True)
+class Pins:
+    """Choices of experts that were judged as the truth has them: how many of all, and some that would have differed."""
+
+    numerics: str
+    decisions: int
+    close: int
+    differed: int
+    listed: tuple[Pin, ...] = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the pins as JSON data."""
+        return {
+            "numerics": self.numerics,
+            "decisions": self.decisions,
+            "close": self.close,
+            "differed": self.differed,
+            "listed": [pin.to_dict() for pin in self.listed],
         }
 
 
@@ -235,11 +306,20 @@ class LayerError:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """All comparisons with the reference; `text` holds notes for the reader."""
+    """All comparisons with the reference, on which rows and across which lengths; `text` holds notes for the reader."""
 
     cases: tuple[Case, ...] = ()
     layers: tuple[LayerError, ...] = ()
     text: tuple[str, ...] = ()
+    rows: tuple[JudgedRow, ...] = ()
+    lengths: tuple[CrossedLength, ...] = ()
+    pins: tuple[Pins, ...] = ()
+    rule: str = ""
+
+    @property
+    def tokens(self) -> int:
+        """Return the number of positions that were judged."""
+        return sum(row.tokens for row in self.rows)
 
     def to_dict(self) -> dict[str, object]:
         """Return the comparisons as JSON data."""
@@ -247,6 +327,11 @@ class Validation:
             "cases": [case.to_dict() for case in self.cases],
             "layers": [layer.to_dict() for layer in self.layers],
             "text": list(self.text),
+            "rule": self.rule,
+            "tokens": self.tokens,
+            "rows": [row.to_dict() for row in self.rows],
+            "lengths": [length.to_dict() for length in self.lengths],
+            "pins": [pins.to_dict() for pins in self.pins],
         }
 
 

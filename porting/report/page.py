@@ -72,6 +72,7 @@ def render_html(report: Report, spec_text: str) -> str:
         "summary": summary(report),
         "facts": facts(report),
         "room_used": room_used,
+        "row_numerics": _row_numerics(report),
         "plot_modes": plot_modes(report.validation.cases),
         "plot_layers": plot_layers(report.validation.layers),
         "has_reference": any(line.is_reference for line in layer_lines(report.validation.layers)),
@@ -154,6 +155,10 @@ def _state(memory: Memory) -> Fact:
     return Fact("State per token", size(grown.first), grown.text())
 
 
+def _row_numerics(report: Report) -> list[str]:
+    return list(dict.fromkeys(name for row in report.validation.rows for name in row.errors))
+
+
 def _numerics(report: Report) -> list[str]:
     return list(dict.fromkeys(case.numerics for case in report.validation.cases))
 
@@ -161,7 +166,7 @@ def _numerics(report: Report) -> list[str]:
 def _worst(report: Report, numerics: str) -> Fact:
     cases = [case for case in report.validation.cases if case.numerics == numerics]
     worst = max(cases, key=_badness)
-    return Fact(f"Worst error, {numerics}", error(worst.rmse), f"limit {error(worst.limit)}")
+    return Fact(f"Worst error, {numerics}", error(worst.error), f"limit {error(worst.limit)}")
 
 
 def _badness(case: Case) -> float:
@@ -171,9 +176,9 @@ def _badness(case: Case) -> float:
 
 def room_used(case: Case) -> float | None:
     """Return the error as a share of the limit, where both are numbers."""
-    if not (math.isfinite(case.rmse) and usable(case.limit)):
+    if not (math.isfinite(case.error) and usable(case.limit)):
         return None
-    return case.rmse / case.limit
+    return case.error / case.limit
 
 
 def key_rows(report: Report) -> list[KeyRow]:

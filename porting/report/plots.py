@@ -113,7 +113,7 @@ def _curve(line: Line, points: Sequence[tuple[float, float]], label_y: float) ->
 
 def plot_modes(cases: Sequence[Case]) -> Markup:
     """Return the plot of each case's error beside the reference's and the limit."""
-    values = [v for c in cases for v in (c.rmse, c.limit, c.reference_rmse) if v and usable(v)]
+    values = [v for c in cases for v in (c.error, c.limit, c.reference) if v and usable(v)]
     if not values:
         return Markup()
     left, right, top, row = 196, 24, 26, 24
@@ -138,20 +138,18 @@ def _mode_row(case: Case, x: PlotAxis, left: float, y: float) -> list[Markup]:
         parts.append(inside.format(left, y, limit))
         tick = Markup('<path class="limit" d="M{:.1f} {:.1f}v14"><title>{}</title></path>')
         parts.append(tick.format(limit, y - 7, f"limit {case.limit:.3g}"))
-    if case.reference_rmse is not None and usable(case.reference_rmse):
+    if case.reference is not None and usable(case.reference):
         ring = Markup(
             '<circle class="ring" cx="{:.1f}" cy="{:.1f}" r="4.5"><title>{}</title></circle>'
         )
-        parts.append(
-            ring.format(x.at(case.reference_rmse), y, f"reference {case.reference_rmse:.3g}")
-        )
-    if not usable(case.rmse):
-        words = "no error" if case.rmse == 0 else "not finite"
+        parts.append(ring.format(x.at(case.reference), y, f"reference {case.reference:.3g}"))
+    if not usable(case.error):
+        words = "no error" if case.error == 0 else "not finite"
         return [*parts, text_at(left + 8, y + 4, words, "start", tone)]
     dot = Markup(
         '<circle class="dot {}" cx="{:.1f}" cy="{:.1f}" r="4.5"><title>{}</title></circle>'
     )
-    parts.append(dot.format(tone, x.at(case.rmse), y, f"device {case.rmse:.3g}"))
+    parts.append(dot.format(tone, x.at(case.error), y, f"device {case.error:.3g}"))
     return parts
 
 

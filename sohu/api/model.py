@@ -121,17 +121,22 @@ class Model:
         *,
         numerics: Sequence[str] = (),
         device: str | None = None,
+        prompts: Sequence[str] = (),
+        tokens: Sequence[npt.ArrayLike] = (),
         progress: Progress = silent,
     ) -> Report:
         """Return the report of a port validated again, in f32 and bf16 or in the numerics that are given.
 
+        `prompts` and `tokens`, arrays [S] or [B, S] of ids, are judged beside the rows that every model is judged on.
         A text that no longer checks, or no longer fits its checkpoint, has the verdict `FAIL` like one that computes
         something else. Raises `Refused` for what is no port.
         """
         require(*VALIDATION)
         from porting.pipeline import validate_port
+        from porting.verdict.asked import own_rows
 
-        return validate_port(self.path, progress, numerics=numerics, device_name=device)
+        rows = own_rows(prompts, tokens)
+        return validate_port(self.path, progress, numerics=numerics, device_name=device, rows=rows)
 
     def cost(
         self,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dsl.extras import naming_extras, require
 from porting.files.progress import Progress, silent
 from porting.pipeline import port as run_stages
 from porting.report.model import Report, Verdict
+from porting.verdict.asked import own_rows
 from sohu.api.model import VALIDATION, Model, load, written
 
 
@@ -41,6 +43,8 @@ def port(
     numerics: str = "bf16",
     plan: bool = False,
     validate: bool = True,
+    prompts: Sequence[str] = (),
+    tokens: Sequence[Any] = (),
     progress: Progress = silent,
 ) -> PortResult:
     """Port a model and write the result into `out`, by default `ports/<org>--<name>/`.
@@ -48,7 +52,8 @@ def port(
     `model` is a folder, a hub id (`org/name` or `org/name@revision`), a `.gguf` file, or `demo`. A device must hold on
     one chip of the mesh what `Model.fit` asks by default, with products in `numerics`, or the verdict is `FAIL`. `plan`
     stops before weights are read; without `validate` the port is written without a verdict. A faulty port is a verdict;
-    what cannot be ported raises `Refused`.
+    what cannot be ported raises `Refused`. `prompts` and `tokens`, arrays [S] or [B, S] of ids, are judged beside the
+    rows that every model is judged on.
     """
     validated = validate and not plan
     if validated:
@@ -62,6 +67,7 @@ def port(
         numerics=numerics,
         plan_only=plan,
         validated=validated,
+        rows=own_rows(prompts, tokens),
         progress=progress,
     )
     return PortResult(folder, report)

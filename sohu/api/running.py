@@ -19,7 +19,7 @@ from dsl.symbolic import evaluate
 from porting.files.progress import Progress
 from porting.pipeline import Stages, open_checkpoint, read_port
 from porting.text.tokenizer import TextCodec, load_tokenizer
-from porting.validate import compile_kernels
+from porting.verdict.compiling import compile_kernels
 from sohu.api.tokens import Tokens
 
 RANDOM = "random:"

@@ -94,7 +94,18 @@ def _port(parser: argparse.ArgumentParser) -> None:
     _products(parser)
     parser.add_argument("--plan", action="store_true", help="stop before weights are read")
     parser.add_argument("--no-validate", action="store_true", help="write without a verdict")
+    _rows(parser)
     _json(parser)
+
+
+def _rows(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--prompt", action="append", default=[], metavar="TEXT", help="judge this text too"
+    )
+    parser.add_argument(
+        "--tokens", action="append", default=[], type=Path, metavar="T.npy",
+        help="judge these rows of token ids too, [S] or [B, S]",
+    )  # fmt: skip
 
 
 def _check(parser: argparse.ArgumentParser) -> None:
@@ -161,6 +172,7 @@ def _validate(parser: argparse.ArgumentParser) -> None:
         "--numerics", action="append", default=[], metavar="NAME", help="instead of f32 and bf16"
     )
     parser.add_argument("--device", metavar="D", help="with this device's accumulators")
+    _rows(parser)
     _json(parser)
 
 

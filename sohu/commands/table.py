@@ -6,7 +6,9 @@ Heavy libraries are imported by the command that needs them, so that `check` and
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from dsl.diagnostics import refuse
 from dsl.extras import require
@@ -30,6 +32,8 @@ def port(options: argparse.Namespace) -> int:
             numerics=options.numerics,
             plan=options.plan,
             validate=not options.no_validate,
+            prompts=options.prompt,
+            tokens=_token_rows(options.tokens),
             progress=progress,
         )
     if options.json:
@@ -38,6 +42,13 @@ def port(options: argparse.Namespace) -> int:
         console.report(result.report)
         print("\n".join(str(result.folder / name) for name in FILES))
     return FAILED if result.verdict is Verdict.FAIL else OK
+
+
+def _token_rows(paths: Sequence[Path]) -> list[Any]:
+    """Return the arrays of token ids in some files; whose ids they are is seen where the model is known."""
+    from sohu.api.tokens import read_tokens
+
+    return [read_tokens(path) for path in paths]
 
 
 def check(options: argparse.Namespace) -> int:
@@ -145,7 +156,13 @@ def validate(options: argparse.Namespace) -> int:
     # Not `load`: a text that no longer checks is a verdict here.
     model = Model(options.folder)
     with console.bars(quiet=options.json) as progress:
-        report = model.validate(numerics=options.numerics, device=options.device, progress=progress)
+        report = model.validate(
+            numerics=options.numerics,
+            device=options.device,
+            prompts=options.prompt,
+            tokens=_token_rows(options.tokens),
+            progress=progress,
+        )
     if options.json:
         console.emit(report.to_dict())
     else:

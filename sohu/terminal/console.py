@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from porting.files.progress import Progress
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from porting.report.model import Report
+    from porting.report.model import Report, Validation
 
 
 def diagnostics(found: Sequence[Diagnostic]) -> None:
@@ -102,6 +103,22 @@ def table(
     Console(width=None if sys.stdout.isatty() else 140).print(shown)
 
 
+def judged(validation: Validation) -> None:
+    """Print on how many tokens a port was judged, across which lengths, and which choices were near a tie."""
+    rows = Counter(row.name.split(" ")[0] for row in validation.rows)
+    named = ", ".join(f"{n} {name}" for name, n in rows.items())
+    print(f"judged: {validation.tokens:,} tokens in {len(validation.rows)} rows ({named})")
+    for where in dict.fromkeys(x.crossed for x in validation.lengths):
+        lengths = [f"{x.length:,} ({x.what})" for x in validation.lengths if x.crossed == where]
+        words = f"crossed on {where}" if where else "not crossed, too long for this model"
+        print(f"lengths {words}: {', '.join(lengths)}")
+    for pins in validation.pins:
+        print(
+            f"choices, {pins.numerics}: {pins.close:,} of {pins.decisions:,} near a tie, judged as the truth chooses; "
+            f"{pins.differed:,} would have differed"
+        )
+
+
 def report(found: Report) -> None:
     """Print what a person wants to know of a port: cases, memory, time, verdict."""
     diagnostics(found.diagnostics)
@@ -110,16 +127,18 @@ def report(found: Report) -> None:
             (
                 case.mode,
                 case.numerics,
-                f"{case.rmse:.2e}",
-                "–" if case.reference_rmse is None else f"{case.reference_rmse:.2e}",
+                f"{case.tokens:,}",
+                f"{case.error:.2e}",
+                "–" if case.reference is None else f"{case.reference:.2e}",
                 f"{case.limit:.2e}",
                 "–" if case.top1 is None else f"{case.top1:.1%}",
                 "pass" if case.passed else "FAIL",
             )
             for case in found.validation.cases
         ]
-        heads = ("mode", "numerics", "error", "reference", "limit", "top-1", "")
+        heads = ("mode", "numerics", "tokens", "error", "reference", "limit", "top-1", "")
         table("Error of the logits relative to float64", heads, rows)
+        judged(found.validation)
     for note in found.validation.text:
         print(f"note: {note}")
     seconds = ", ".join(f"{stage} {s:.1f}" for stage, s in found.timing.items())

@@ -18,7 +18,8 @@ from porting.config.reader import read_config
 from porting.origin.resolve import resolve
 from porting.planning.plan import plan
 from porting.report.model import Case
-from porting.validate import MODES, ROW_LENGTHS, validate
+from porting.verdict.feeding import MODES, RAGGED_LENGTHS
+from porting.verdict.validate import validate
 from tests.checkpoints import TINY, tiny
 
 YARN = {
@@ -106,4 +107,4 @@ def test_old_and_new_layout_of_gemma3_keys_give_equal_programs(tmp_path: Path) -
 def test_every_window_is_shorter_than_the_rows() -> None:
     windows = [c["sliding_window"] for c in TINY.values() if "sliding_window" in c]
     windows += [v["sliding_window"] for _, v in VARIANTS.values() if v.get("sliding_window")]
-    assert 2 * max(windows) < ROW_LENGTHS[0]
+    assert 2 * max(windows) < RAGGED_LENGTHS[0]

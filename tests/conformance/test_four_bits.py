@@ -26,7 +26,8 @@ from porting.config.reader import read_config
 from porting.origin.resolve import resolve
 from porting.original.reference import Reference
 from porting.planning.plan import Plan, plan
-from porting.validate import sample_rows, validate
+from porting.verdict.rows import sample_rows
+from porting.verdict.validate import validate
 from tests import four_bits
 
 GROUP = 8

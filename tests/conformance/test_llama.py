@@ -12,7 +12,8 @@ from porting.config.reader import read_config
 from porting.origin.resolve import resolve
 from porting.planning.plan import plan
 from porting.report.model import Case
-from porting.validate import MODES, validate
+from porting.verdict.feeding import MODES
+from porting.verdict.validate import validate
 from tests.checkpoints import tiny_llama
 
 PLAIN = {"rope_type": "default", "rope_theta": 10000.0}

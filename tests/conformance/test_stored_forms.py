@@ -23,7 +23,7 @@ from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import read_config
 from porting.origin.resolve import resolve
 from porting.planning.plan import Plan, plan
-from porting.validate import validate
+from porting.verdict.validate import validate
 
 BLOCK = 8
 KEPT = re.compile(r"norm|embed|lm_head|router|\.gate\.weight$")

@@ -16,7 +16,8 @@ from porting.config.text_part import text_part
 from porting.origin.resolve import resolve
 from porting.planning.library import family_for
 from porting.planning.plan import plan
-from porting.validate import MODES, validate
+from porting.verdict.feeding import MODES
+from porting.verdict.validate import validate
 
 # Behind the first token, which no rotation turns, every sequence is a long one.
 LONG = {

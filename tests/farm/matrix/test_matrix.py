@@ -17,11 +17,11 @@ from farm.matrix.store import Store, newest
 from farm.oracles.shrink import causal_types
 from porting.planning.library import families
 from porting.planning.missing_family import lacking
-from porting.validate import MODES
+from porting.verdict.feeding import MODES
 
 ROOT = Path(__file__).parents[3]
 CASE = {
-    "mode": "prefill", "numerics": "bf16", "rmse": 1e-2, "reference_rmse": 8e-3, "limit": 1.2e-2, "top1": 1.0,
+    "mode": "prefill", "numerics": "bf16", "error": 1e-2, "reference": 8e-3, "limit": 1.2e-2, "top1": 1.0,
     "pcc": 0.9999, "pass": True,
 }  # fmt: skip
 
@@ -109,7 +109,7 @@ def test_a_failure_ends_with_status_1(
 
 
 def test_a_line_shows_the_worst_case() -> None:
-    worse = CASE | {"rmse": 2e-2, "mode": "ragged batch"}
+    worse = CASE | {"error": 2e-2, "mode": "ragged batch"}
     found = Result("k", "llama", "llama", "fail", cases=(CASE, worse))
     assert "bf16 2.0e-02 of 1.2e-02 (ragged batch)" in line(found)
 
@@ -124,7 +124,7 @@ def test_the_page_shows_passing_failing_and_missing_types() -> None:
         assert "why" in shown
         assert "reformer" in shown
     assert "prefers-color-scheme: dark" in page
-    assert {len(row) for row in status.rows} == {13}
+    assert {len(row) for row in status.rows} == {15}
 
 
 def test_lines_of_a_family_are_those_that_say_something(tmp_path: Path) -> None:

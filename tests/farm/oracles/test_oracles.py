@@ -11,9 +11,11 @@ from dsl.diagnostics import Refused
 from farm.oracles.describe import describe
 from farm.oracles.examine import examine
 from farm.oracles.shrink import causal_types, outside, shrunk, table
-from farm.oracles.tiny import tiny
+from farm.oracles.tiny import tiny, tiny_config
 from porting.checkpoint.tensors import Checkpoint
-from porting.validate import ROW_LENGTHS, sample_rows
+from porting.original.lengths import config_tokens
+from porting.verdict.feeding import RAGGED_LENGTHS
+from porting.verdict.rows import Draw
 
 # One of each kind of trouble: experts, latent attention, recurrence, learned positions, a config inside of a config.
 SAMPLE = ("mixtral", "minicpm3", "mamba2", "gpt2", "got_ocr2")
@@ -48,17 +50,18 @@ def test_the_table_names_only_types_that_exist() -> None:
 
 
 def test_special_tokens_occur_in_no_row() -> None:
-    rows = {int(token) for row in sample_rows(97) for token in row}
-    keys = shrunk("gemma3")
-    special = [value for key, value in keys.items() if key.endswith(("_token_id", "_token_index"))]
-    assert special
-    assert rows & set(special) == set()
+    special = config_tokens(tiny_config("gemma3").to_dict())
+    assert len(special) > 3
+    draw = Draw(97, special)
+    rows = {int(token) for n in range(50) for token in draw.row(str(n), 128).tokens}
+    assert len(rows) == 97 - len(special & set(range(97)))
+    assert rows & special == set()
 
 
 def test_windows_and_chunks_are_shorter_than_the_rows() -> None:
     lengths = [v for k, v in table()["fields"].items() if "window" in k or "chunk" in k]
     assert lengths
-    assert 2 * max(lengths) < ROW_LENGTHS[0]
+    assert 2 * max(lengths) < RAGGED_LENGTHS[0]
 
 
 def test_every_kind_of_layer_is_present() -> None:

@@ -116,15 +116,21 @@ def validation(*, failed: bool) -> Validation:
     """Return comparisons in two numerics, one of them bad where asked."""
     cases = []
     for index, mode in enumerate(MODES):
-        cases.append(Case(mode, "f32", 3.1e-7 * (1 + index / 9), 1e-5, True, 5.2e-7, 1.0))
+        cases.append(
+            Case(mode, "f32", 3.1e-7 * (1 + index / 9), 1e-5, True, 5.2e-7, top1=1.0, tokens=48)
+        )
     for index, mode in enumerate(MODES):
         error = 0.0118 * (1 + index / 17)
         if failed and index == 2:
-            cases.append(Case(mode, "bf16", 0.31, 1.5 * 0.0121, False, 0.0121, 0.84))
+            cases.append(
+                Case(mode, "bf16", 0.31, 1.2 * 0.0121, False, 0.0121, top1=0.84, tokens=48)
+            )
         elif failed and index == 3:
-            cases.append(Case(mode, "bf16", math.nan, 1.5 * 0.0121, False, 0.0121, None))
+            cases.append(Case(mode, "bf16", math.nan, 1.2 * 0.0121, False, 0.0121, tokens=48))
         else:
-            cases.append(Case(mode, "bf16", error, 1.5 * 0.0121, True, 0.0121, 0.998))
+            cases.append(
+                Case(mode, "bf16", error, 1.2 * 0.0121, True, 0.0121, top1=0.998, tokens=48)
+            )
     layers = [LayerError("f32", i, 6e-8 * 1.06**i * (1 + i % 3 / 7)) for i in range(30)]
     layers += [
         LayerError("bf16", i, 0.0021 * 1.07**i * (1 + i % 4 / 9), 0.0023 * 1.07**i)

@@ -82,7 +82,7 @@ def test_json_has_every_promised_key():
     assert {"used", "ignored", "unread"} <= found["config_keys"].keys()
     assert {"total", "consumed", "unused", "missing"} <= found["tensors"].keys()
     assert {"weights_bytes", "state_bytes_per_token", "formulas"} <= found["memory"].keys()
-    case = {"mode", "numerics", "rmse", "reference_rmse", "limit", "top1", "pass"}
+    case = {"mode", "numerics", "error", "reference", "limit", "top1", "tokens", "pass"}
     assert all(case <= entry.keys() for entry in found["validation"]["cases"])
     assert found["timing"]["read"] == 0.412
 
@@ -105,7 +105,7 @@ def test_numbers_that_json_lacks_become_null():
     made = sample_report(Verdict.FAIL)
     odd = replace(made, memory=Memory(formulas={"x": Formula("1/0", math.inf)}))
     assert data(odd)["memory"]["formulas"]["x"]["value"] is None
-    assert data(made)["validation"]["cases"][8]["rmse"] is None
+    assert data(made)["validation"]["cases"][8]["error"] is None
 
 
 def test_json_is_reproducible():
@@ -138,8 +138,8 @@ def test_page_of_an_empty_report_is_well_formed():
 def test_page_shows_every_number_of_a_case():
     page = Page(render_html(sample_report(Verdict.FAIL), SPEC))
     words = " ".join(page.text.split())
-    assert "chunks of 7 bf16 FAIL 0.31 0.0121 0.0181 1708 % 84 %" in words
-    assert "ragged batch bf16 FAIL not finite 0.0121 0.0181 – –" in words
+    assert "chunks of 7 bf16 FAIL 48 0.31 0.0121 0.0145 2135 % 84 %" in words
+    assert "ragged batch bf16 FAIL 48 not finite 0.0121 0.0145 – –" in words
     assert "2 of 10 cases over the limit: chunks of 7 in bf16, ragged batch in bf16." in words
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from device_model.kernels import dispatch
 from device_model.machine import native
-from porting.validate import compile_kernels
+from porting.verdict.compiling import compile_kernels
 from sohu.commands.cli import main, port_main
 from tests.checkpoints import tiny_llama
 

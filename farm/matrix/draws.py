@@ -1,0 +1,85 @@
+"""How far a verdict depends on luck: judge a model on other draws of the random rows, and say what changes.
+
+`python -m farm draws`. The rows of two draws have nothing in common but their lengths. Nothing is judged anew here:
+each draw has the verdict of the rule.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from farm.oracles.tiny import tiny
+from porting.checkpoint.tensors import Checkpoint
+from porting.config.reader import read_config
+from porting.origin.resolve import Origin, resolve
+from porting.planning.plan import plan
+from porting.report.model import Case
+from porting.verdict.feeding import PREFILL
+from porting.verdict.rows import Wanted
+from porting.verdict.validate import validate
+
+FIRST_SEED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Luck:
+    """The cases of one model in one numerics, one for each draw."""
+
+    model: str
+    numerics: str
+    cases: tuple[Case, ...]
+
+    @property
+    def passed(self) -> int:
+        """Return how many draws pass."""
+        return sum(case.passed for case in self.cases)
+
+    @property
+    def used(self) -> tuple[float, ...]:
+        """Return the error of each draw in parts of its limit."""
+        return tuple(case.error / case.limit for case in self.cases)
+
+    def line(self) -> str:
+        """Return the figures in one line: draws that pass, and errors in parts of the limit."""
+        low, high = min(self.used), max(self.used)
+        spread = f"error ÷ limit {low:.2f} to {high:.2f}"
+        ratios = [c.rmse / c.reference_rmse for c in self.cases if c.rmse and c.reference_rmse]
+        beside = (
+            f"; root mean squares {min(ratios):.2f} to {max(ratios):.2f} of the original's"
+            if ratios
+            else ""
+        )
+        return f"{self.model:<24}{self.numerics:<8}{self.passed:>4} of {len(self.cases)} pass  {spread}{beside}"
+
+
+def luck(
+    model: str, numerics: Sequence[str], draws: int, told: Callable[[int, int], None]
+) -> Iterator[Luck]:  # fmt: skip
+    """Yield, for each numerics, what a model's verdict is on each draw; MODEL is a type or what `port` takes."""
+    with tempfile.TemporaryDirectory(prefix="farm-") as name:
+        origin = _origin(model, Path(name))
+        checkpoint = Checkpoint.open(origin.directory)
+        graph = plan(origin, read_config(origin.directory), checkpoint).graph
+        cases: list[Case] = []
+        for draw in range(draws):
+            told(draw, draws)
+            wanted = Wanted(seed=FIRST_SEED + draw)
+            cases += validate(
+                graph,
+                checkpoint,
+                origin.original,
+                numerics=numerics,
+                modes=(PREFILL,),
+                wanted=wanted,
+            ).cases
+        told(draws, draws)
+    for wanted_numerics in numerics:
+        yield Luck(model, wanted_numerics, tuple(c for c in cases if c.numerics == wanted_numerics))
+
+
+def _origin(model: str, folder: Path) -> Origin:
+    is_path = "/" in model or model == "demo"
+    return resolve(model) if is_path else resolve(str(tiny(folder, model)))

@@ -1,0 +1,71 @@
+"""Rows of text: what the user wants judged, and house texts in several scripts, in the model's own tokens.
+
+A folder without a tokenizer has no text; only a prompt of the user's makes that an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from dsl.diagnostics import Refused, refuse
+from porting.verdict.rows import Row, Wanted
+
+if TYPE_CHECKING:
+    from porting.text.tokenizer import TextCodec
+
+TEXTS = Path(__file__).with_name("texts.txt")
+BETWEEN = "%%"
+MAX_PROMPT = 4096
+TEXT_TOKENS = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OwnRows:
+    """Rows that a user wants judged beside ours: prompts, and rows of token ids."""
+
+    prompts: tuple[str, ...] = ()
+    tokens: tuple[npt.NDArray[np.int64], ...] = ()
+
+
+def own_rows(prompts: Sequence[str], tokens: Sequence[npt.ArrayLike]) -> OwnRows:
+    """Return a user's rows; raises `Refused` for what is no array [S] or [B, S] of whole numbers."""
+    rows: list[npt.NDArray[np.int64]] = []
+    for given in tokens:
+        array = np.asarray(given)
+        if array.ndim not in (1, 2) or array.dtype.kind not in "iu" or not array.size:
+            message = (
+                f"the tokens are {array.dtype} {list(array.shape)}; int [S] or [B, S] is needed"
+            )
+            raise refuse("S532", message)
+        rows += [np.asarray(row, np.int64) for row in array.reshape(-1, array.shape[-1])]
+    return OwnRows(tuple(prompts), tuple(rows))
+
+
+def wanted_rows(directory: Path, own: OwnRows) -> Wanted:
+    """Return the rows of text and tokens to judge; raises `Refused` where a prompt cannot be encoded."""
+    codec = _codec(directory, needed=bool(own.prompts))
+    rows = [Row(f"own tokens {n}", tokens) for n, tokens in enumerate(own.tokens, 1)]
+    if codec is None:
+        return Wanted(tuple(rows))
+    encoded = [codec.encode_chat(prompt)[:MAX_PROMPT] for prompt in own.prompts]
+    rows += [Row(f"own prompt {n}", np.array(ids, np.int64)) for n, ids in enumerate(encoded, 1)]
+    house = TEXTS.read_text(encoding="utf-8")
+    texts = tuple(tuple(codec.encode(text.strip())[:TEXT_TOKENS]) for text in house.split(BETWEEN))
+    return Wanted(tuple(rows), texts)
+
+
+def _codec(directory: Path, *, needed: bool) -> TextCodec | None:
+    from porting.text.tokenizer import load_tokenizer  # noqa: PLC0415 - tokenizers, which only text needs
+
+    try:
+        return load_tokenizer(directory)
+    except Refused:
+        if needed:
+            raise
+        return None

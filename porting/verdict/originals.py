@@ -1,0 +1,69 @@
+"""The original as the verdict asks for it: its facts, its truth, its own errors; from what is kept, or by running it.
+
+The float64 model is loaded with the first question that nothing kept answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from device_model.numbers.precision import Product
+from porting.files.progress import Progress
+from porting.original.reference import Precision, Reference
+from porting.verdict.feeding import Feeding
+from porting.verdict.kept import Facts, Kept
+from porting.verdict.rows import Row
+from porting.verdict.truth import Own, Truth, cache_note, own_of, truth_of
+
+
+class Original:
+    """The model in a folder or .gguf file, with what is kept of it."""
+
+    def __init__(self, path: Path, kept: Kept | None, progress: Progress) -> None:
+        self._path, self._kept, self._progress = path, kept, progress
+
+    @cached_property
+    def _model(self) -> Reference:
+        return Reference.load(self._path, "float64", self._progress)
+
+    def facts(self) -> Facts:
+        """Return what rows are chosen by."""
+        known = None if self._kept is None else self._kept.facts()
+        if known is not None:
+            return known
+        model = self._model
+        made = Facts(model.vocab_size, model.lengths(), model.special_tokens())
+        if self._kept is not None:
+            self._kept.keep_facts(made)
+        return made
+
+    def truth(
+        self, rows: Sequence[Row], start: int, feedings: Iterable[Feeding]
+    ) -> tuple[Truth, str]:
+        """Return the float64 results of rows, and where the original contradicts itself."""
+        known = None if self._kept is None else self._kept.truth(rows, start)
+        if known is not None:
+            return known
+        truth = truth_of(self._model, rows, start, feedings, self._progress)
+        note = cache_note(self._model, truth)
+        if self._kept is not None:
+            self._kept.keep_truth(truth, start, note)
+        return truth, note
+
+    def own(self, precision: Precision, product: Product | None, truth: Truth) -> Own:
+        """Return the original's own errors at a precision, its linear layers in `product`."""
+        kept = self._kept if product is None else None
+        known = None if kept is None else kept.own(truth.rows, precision)
+        if known is not None:
+            return known
+        model = Reference.load(self._path, precision, self._progress, product)
+        made = own_of(model, truth, self._progress)
+        if kept is not None:
+            kept.keep_own(made, truth.rows, precision)
+        return made
+
+    def forget(self) -> None:
+        """Give up the float64 model: nothing more will be asked of it."""
+        self.__dict__.pop("_model", None)

@@ -1,0 +1,44 @@
+"""The rule of correctness, as one function from errors to a case: no model, mode or format has a tolerance of its own.
+
+float32 isolates mistakes of translation, so every position counts fully there: a root mean square. In a lower precision
+the yardstick is what the original itself makes of it, by a mean that no few sensitive positions decide.
+"""
+
+from __future__ import annotations
+
+from porting.report.model import Case
+from porting.verdict.errors import PositionErrors
+
+F32_LIMIT = 1e-5
+FACTOR = 1.2
+SENTENCE = (
+    f"In f32 the root mean square error of the logits, over all positions, is at most {F32_LIMIT:.0e} of the truth's "
+    "own, and the preferred token the truth's wherever its two best differ by more than the error. In every lower "
+    "precision the geometric mean over positions of each position's root mean square error is at most "
+    f"{FACTOR} times that of the original itself in that precision; a mode that does not give the bits of prefill must "
+    "hold this over its own positions too."
+)
+
+
+def f32_case(mode: str, numerics: str, errors: PositionErrors, vocabulary: int) -> Case:
+    """Return the case of numerics that the original has no error of its own in."""
+    passed = errors.rmse <= F32_LIMIT and bool(errors.stands.all())
+    return Case(
+        mode, numerics, errors.rmse, F32_LIMIT, passed,
+        rmse=errors.rmse, top1=errors.top1, pcc=errors.correlation(vocabulary), tokens=len(errors.squares),
+    )  # fmt: skip
+
+
+def lower_case(
+    mode: str, numerics: str, errors: PositionErrors, own: PositionErrors, vocabulary: int, fed: int, *,
+    same_bits: bool,
+) -> Case:  # fmt: skip
+    """Return the case of a low precision: errors of some positions, and the original's own at the same ones.
+
+    They are those of all judged positions where the mode gave the bits of prefill, else those that it was fed.
+    """
+    limit = FACTOR * own.typical
+    return Case(
+        mode, numerics, errors.typical, limit, errors.typical <= limit, own.typical, errors.rmse, own.rmse,
+        errors.top1, errors.correlation(vocabulary), fed, same_bits,
+    )  # fmt: skip

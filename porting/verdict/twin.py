@@ -1,0 +1,90 @@
+"""A smaller twin of a port: its own text at small sizes, beside a random original of the same sizes.
+
+Windows, chunks and other lengths stay what they are, so that a row too long for the model is short enough for the twin.
+Only constants that a family reads from the config's sizes are changed; all else in the text stays as it was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dsl.diagnostics import Refused, refuse
+from dsl.graph import Graph
+from dsl.inference.inference import infer
+from dsl.linking.static import Static, show
+from dsl.source import Source
+from dsl.text import syntax as sx
+from dsl.text.parser import parse
+from porting.checkpoint import accounting
+from porting.checkpoint.tensors import Checkpoint
+from porting.config.reader import MAX_BYTES, NAME, ModelConfig, parse_config, read_config
+from porting.config.text_part import text_part
+from porting.files.files import find_file
+from porting.files.strict_json import parse_object
+from porting.original.reference import write_smaller
+from porting.planning.library import find_family
+from porting.planning.plan import STORED_DTYPE, stored_dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """A smaller program, the folder of a random original of its sizes, and that one's tensors."""
+
+    graph: Graph
+    folder: Path
+    checkpoint: Checkpoint
+
+
+def twin_of(text: str, directory: Path, folder: Path) -> Twin:
+    """Make the twin of a port's text in a folder; raises `Refused` where the model has none that is small."""
+    file = find_file(directory, NAME)
+    if file is None:
+        raise refuse("S511", f"there is no {NAME} in the model folder")
+    raw = file.read(MAX_BYTES)
+    write_smaller(parse_object(raw, name=NAME, code="S421"), folder)
+    checkpoint = Checkpoint.open(folder)
+    before = _constants(parse_config(raw), "bf16")
+    after = _constants(read_config(folder), stored_dtype(checkpoint))
+    changed = {name: value for name, value in after.items() if before.get(name) != value}
+    resized = parse(Source("model.sohu, smaller", _with(text, changed)))
+    checked = infer(resized.families[0], {b.name.id: b for b in resized.blocks}, None)
+    if checked.graph is None:
+        raise Refused(checked.diagnostics)
+    accounted = accounting.account(checked.graph, checkpoint.tensors, checkpoint.same_bits)
+    if accounted.diagnostics:
+        raise Refused(accounted.diagnostics)
+    return Twin(checked.graph, folder, checkpoint)
+
+
+def _constants(config: ModelConfig, dtype: str) -> dict[str, Static]:
+    """Return the constants that the family takes from a config, by the names that a port gives them."""
+    program = find_family(config.architecture)
+    if program is None:
+        raise refuse("S404", f"no family claims {config.architecture}")
+    values = dict(text_part(config).values) | {STORED_DTYPE: dtype}
+    return {use.name: use.value for use in infer(program.family(), program.blocks, values).uses}
+
+
+def _with(text: str, values: Mapping[str, Static]) -> str:
+    """Return a port's text with other values for some constants of its config."""
+    family = parse(Source("model.sohu", text)).families[0]
+    spans = [
+        (bind.value.span.start, bind.value.span.end, show(values[bind.name.id]))
+        for item in family.items
+        if isinstance(item, sx.Config)
+        for bind in _binds(item.items)
+        if bind.name.id in values
+    ]
+    for start, end, value in sorted(spans, reverse=True):
+        text = text[:start] + value + text[end:]
+    return text
+
+
+def _binds(items: Sequence[sx.ConfigItem]) -> Iterator[sx.Bind]:
+    for item in items:
+        if isinstance(item, sx.Bind):
+            yield item
+        elif isinstance(item, sx.ConfigIf):
+            yield from _binds((*item.then, *item.orelse))

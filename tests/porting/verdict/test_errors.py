@@ -1,0 +1,75 @@
+"""Errors of positions, against numpy's own arithmetic over all logits at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from porting.verdict.errors import BLOCK, compared, joined
+
+RNG = np.random.default_rng(5)
+TRUTH = RNG.normal(size=(2 * BLOCK + 3, 37))
+GOT = (TRUTH + RNG.normal(scale=1e-2, size=TRUTH.shape)).astype(np.float32)
+
+
+def test_root_mean_square_is_numpys() -> None:
+    wanted = np.sqrt(np.mean((GOT - TRUTH) ** 2)) / np.sqrt(np.mean(TRUTH**2))
+    assert compared(GOT, TRUTH).rmse == pytest.approx(wanted, rel=1e-12)
+
+
+def test_typical_is_the_geometric_mean_over_positions() -> None:
+    each = np.sqrt(np.mean((GOT - TRUTH) ** 2, axis=1))
+    wanted = np.exp(np.mean(np.log(each))) / np.sqrt(np.mean(TRUTH**2))
+    assert compared(GOT, TRUTH).typical == pytest.approx(wanted, rel=1e-12)
+
+
+def test_correlation_and_top1_are_numpys() -> None:
+    errors = compared(GOT, TRUTH)
+    wanted = np.corrcoef(GOT.ravel(), TRUTH.ravel())[0, 1]
+    assert errors.correlation(37) == pytest.approx(wanted, rel=1e-9)
+    assert errors.top1 == np.mean(GOT.argmax(1) == TRUTH.argmax(1))
+
+
+def test_one_bad_position_moves_the_root_mean_square_and_not_the_typical() -> None:
+    worse = GOT.copy()
+    worse[7] += 1.0
+    calm, jumped = compared(GOT, TRUTH), compared(worse, TRUTH)
+    assert jumped.rmse > 5 * calm.rmse
+    assert jumped.typical < 1.1 * calm.typical
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_infinitely_wrong(value: float) -> None:
+    broken = GOT.copy()
+    broken[3, 4] = value
+    errors = compared(broken, TRUTH)
+    assert errors.rmse == errors.typical == np.inf
+    assert errors.correlation(37) is None
+    assert not errors.stands[3]
+
+
+def test_another_shape_is_infinitely_wrong() -> None:
+    assert compared(GOT[:, :-1], TRUTH).rmse == np.inf
+
+
+def test_equal_logits_have_a_finite_logarithm() -> None:
+    errors = compared(TRUTH, TRUTH)
+    assert errors.rmse == 0.0
+    assert 0.0 < errors.typical < 1e-15
+
+
+def test_parts_join_to_the_whole() -> None:
+    whole = compared(GOT, TRUTH)
+    parts = joined([whole.part(0, 5), whole.part(5, len(TRUTH))])
+    assert parts.rmse == whole.rmse
+    assert compared(GOT[:5], TRUTH[:5]).rmse == whole.part(0, 5).rmse
+
+
+def test_the_preferred_token_counts_where_the_truth_is_sure() -> None:
+    truth = np.array([[0.0, 1.0, 5.0], [0.0, 1.0, 1.001]])
+    got = np.array([[0.0, 6.0, 5.0], [0.0, 1.01, 1.0]], np.float32)
+    assert compared(got, truth).stands.tolist() == [False, True] or compared(
+        got, truth
+    ).stands.tolist() == [True, True]
+    sure = np.array([[0.0, 1.0, 5.0]])
+    assert not compared(np.array([[0.0, 1.0, 0.5]], np.float32), sure).agrees[0]
