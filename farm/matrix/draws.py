@@ -11,15 +11,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from device_model.engine.engine import Engine
 from farm.oracles.tiny import tiny
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import read_config
+from porting.files.progress import silent
 from porting.origin.resolve import Origin, resolve
 from porting.planning.plan import plan
 from porting.report.model import Case
+from porting.verdict.errors import joined
 from porting.verdict.feeding import PREFILL
+from porting.verdict.originals import Original
+from porting.verdict.pinning import pinning
 from porting.verdict.rows import Wanted
-from porting.verdict.validate import validate
+from porting.verdict.rule import f32_case, lower_case
+from porting.verdict.running import PortRun
+from porting.verdict.validate import REFERENCE_PRECISION, Known, prepare
 
 FIRST_SEED = 1000
 
@@ -63,21 +70,32 @@ def luck(
         origin = _origin(model, Path(name))
         checkpoint = Checkpoint.open(origin.directory)
         graph = plan(origin, read_config(origin.directory), checkpoint).graph
+        original = Original(origin.original, None, silent, stays=True)
+        engines = [Engine(graph, checkpoint, wanted) for wanted in numerics]
         cases: list[Case] = []
         for draw in range(draws):
             told(draw, draws)
-            wanted = Wanted(seed=FIRST_SEED + draw)
-            cases += validate(
-                graph,
-                checkpoint,
-                origin.original,
-                numerics=numerics,
-                modes=(PREFILL,),
-                wanted=wanted,
-            ).cases
+            known = prepare(graph, original, (PREFILL,), Wanted(seed=FIRST_SEED + draw))
+            cases += [_case(engine, original, known) for engine in engines]
         told(draws, draws)
-    for wanted_numerics in numerics:
-        yield Luck(model, wanted_numerics, tuple(c for c in cases if c.numerics == wanted_numerics))
+    for engine in engines:
+        of = engine.numerics.name
+        yield Luck(model, of, tuple(case for case in cases if case.numerics == of))
+
+
+def _case(engine: Engine, original: Original, known: Known) -> Case:
+    """Return the case of prefill, which every mode has the bits of."""
+    numerics, truth = engine.numerics, known.truth
+    precision = REFERENCE_PRECISION.get(numerics.activation.name)
+    own = None if precision is None else original.own(precision, numerics.product, truth)
+    run = PortRun(engine, truth, pinning(engine.plan, truth, own))
+    errors = joined(run.prefill(known.feedings[PREFILL]))
+    if own is None:
+        return f32_case(PREFILL.name, numerics.name, errors, known.vocabulary)
+    return lower_case(
+        PREFILL.name, numerics.name, errors, joined(own.errors), known.vocabulary,
+        len(errors.squares), same_bits=True,
+    )  # fmt: skip
 
 
 def _origin(model: str, folder: Path) -> Origin:

@@ -21,8 +21,12 @@ from porting.verdict.truth import Own, Truth, cache_note, own_of, truth_of
 class Original:
     """The model in a folder or .gguf file, with what is kept of it."""
 
-    def __init__(self, path: Path, kept: Kept | None, progress: Progress) -> None:
-        self._path, self._kept, self._progress = path, kept, progress
+    def __init__(
+        self, path: Path, kept: Kept | None, progress: Progress, *, stays: bool = False
+    ) -> None:
+        """Take the model at a path; with `stays` what is loaded stays loaded, for many questions."""
+        self._path, self._kept, self._progress, self._stays = path, kept, progress, stays
+        self._lower: dict[tuple[Precision, Product | None], Reference] = {}
 
     @cached_property
     def _model(self) -> Reference:
@@ -58,12 +62,21 @@ class Original:
         known = None if kept is None else kept.own(truth.rows, precision)
         if known is not None:
             return known
-        model = Reference.load(self._path, precision, self._progress, product)
-        made = own_of(model, truth, self._progress)
+        made = own_of(self._at(precision, product), truth, self._progress)
         if kept is not None:
             kept.keep_own(made, truth.rows, precision)
         return made
 
+    def _at(self, precision: Precision, product: Product | None) -> Reference:
+        key = (precision, product)
+        model = self._lower.get(key) or Reference.load(
+            self._path, precision, self._progress, product
+        )
+        if self._stays:
+            self._lower[key] = model
+        return model
+
     def forget(self) -> None:
         """Give up the float64 model: nothing more will be asked of it."""
-        self.__dict__.pop("_model", None)
+        if not self._stays:
+            self.__dict__.pop("_model", None)
