@@ -20,6 +20,8 @@ Flags = npt.NDArray[np.bool_]
 
 BLOCK = 32
 """Positions whose logits are compared at a time: of large vocabularies a copy of all would not fit."""
+COUNTED = 128
+"""How many positions of a row count at most in the typical error."""
 THREADS = 2
 LEAST = 2.0**-60
 """What an error of 0 counts as, relative to the truth, where a logarithm is taken."""
@@ -31,7 +33,8 @@ class PositionErrors:
 
     `squares` are mean squares of got - truth over the vocabulary, infinite where got is not finite; `scales` those of
     the truth. `agrees` tells whether both prefer the same token, `stands` whether they do or the truth's two best
-    differ by less than the error. The sums are those of a correlation.
+    differ by less than the error. The sums are those of a correlation. `weights` are how much positions count in the
+    typical error: the errors of a row go together, so that a long one counts as `COUNTED` positions.
     """
 
     squares: Floats
@@ -42,6 +45,7 @@ class PositionErrors:
     truth: Floats
     got_squares: Floats
     products: Floats
+    weights: Floats
 
     @property
     def rmse(self) -> float:
@@ -50,12 +54,12 @@ class PositionErrors:
 
     @property
     def typical(self) -> float:
-        """Return the geometric mean of the positions' root mean squares, relative to the truth's over all of them."""
+        """Return the weighted geometric mean of the positions' root mean squares, relative to the truth's over all."""
         if not np.isfinite(self.squares).all():
             return float("inf")
         least = LEAST**2 * float(np.mean(self.scales))
         logs = np.log(np.maximum(self.squares, max(least, 5e-324)))
-        return self._relative(float(np.exp(np.mean(logs) / 2)))
+        return self._relative(float(np.exp(np.average(logs, weights=self.weights) / 2)))
 
     @property
     def top1(self) -> float:
@@ -92,15 +96,19 @@ def compared(got: npt.NDArray[np.generic], truth: npt.NDArray[np.generic]) -> Po
     """Return the errors of logits [P, V] against the truth's; those of another shape are infinitely wrong."""
     if got.shape != truth.shape:
         got = np.full(truth.shape, np.nan, np.float32)
-    starts = range(0, len(truth), BLOCK)
+    starts, weight = range(0, len(truth), BLOCK), min(1.0, COUNTED / max(len(truth), 1))
     with ThreadPoolExecutor(
         THREADS
     ) as pool:  # numpy lets go of the interpreter in blocks of this size
-        blocks = pool.map(lambda i: _compared(got[i : i + BLOCK], truth[i : i + BLOCK]), starts)
+        blocks = pool.map(
+            lambda i: _compared(got[i : i + BLOCK], truth[i : i + BLOCK], weight), starts
+        )
         return joined(list(blocks))
 
 
-def _compared(got: npt.NDArray[np.generic], truth: npt.NDArray[np.generic]) -> PositionErrors:
+def _compared(
+    got: npt.NDArray[np.generic], truth: npt.NDArray[np.generic], weight: float
+) -> PositionErrors:
     wide, wanted = got.astype(np.float64), truth.astype(np.float64, copy=False)
     count = wanted.shape[-1]
     got_squares = np.einsum("pv,pv->p", wide, wide)
@@ -127,4 +135,5 @@ def _compared(got: npt.NDArray[np.generic], truth: npt.NDArray[np.generic]) -> P
         wanted.sum(-1),
         got_squares,
         products,
+        np.full(len(wanted), weight),
     )

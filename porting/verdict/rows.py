@@ -14,10 +14,11 @@ from dsl.counting.footprint import footprint
 from dsl.counting.switches import TABLE, switches
 from dsl.graph import Graph, Node
 from dsl.symbolic import evaluate, names
+from porting.verdict.errors import COUNTED
 from porting.verdict.feeding import RAGGED_LENGTHS, Tokens
 
 SEED = 20240229
-ROW = 128
+ROW = COUNTED
 """Tokens of the rows that make up the number: many short rows depend less on luck than few long ones."""
 TOKENS = 1000
 """Positions that are judged where the model is small enough."""
@@ -140,7 +141,7 @@ def select(size: Size, lengths: Sequence[Length], longest: int | None, wanted: W
     longer = max((x.reach for x in reachable), default=0)
     if longer > ROW:
         rows.append(draw.row(f"crossing {longer}", longer))
-    room = min(TOKENS, size.affordable) - sum(map(len, rows))
+    room = min(TOKENS, size.affordable) - sum(min(len(row), ROW) for row in rows)
     number = max(0, -(-room // ROW)) if room >= ROW // 2 else 0
     # No more than it takes: tokens of large models are dear.
     each = -(-room // number) if number else 0

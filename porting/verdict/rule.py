@@ -7,16 +7,16 @@ the yardstick is what the original itself makes of it, by a mean that no few sen
 from __future__ import annotations
 
 from porting.report.model import Case
-from porting.verdict.errors import PositionErrors
+from porting.verdict.errors import COUNTED, PositionErrors
 
 F32_LIMIT = 1e-5
 FACTOR = 1.2
 SENTENCE = (
     f"In f32 the root mean square error of the logits, over all positions, is at most {F32_LIMIT:.0e} of the truth's "
     "own, and the preferred token the truth's wherever its two best differ by more than the error. In every lower "
-    "precision the geometric mean over positions of each position's root mean square error is at most "
-    f"{FACTOR} times that of the original itself in that precision; a mode that does not give the bits of prefill must "
-    "hold this over its own positions too."
+    "precision the geometric mean over positions of each position's root mean square error, a long row counting as "
+    f"{COUNTED} of them, is at most {FACTOR} times that of the original itself in that precision; a mode that does not "
+    "give the bits of prefill must hold this over its own positions too."
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from porting.verdict.errors import BLOCK, compared, joined
+from porting.verdict.errors import BLOCK, COUNTED, compared, joined
 
 RNG = np.random.default_rng(5)
 TRUTH = RNG.normal(size=(2 * BLOCK + 3, 37))
@@ -21,6 +21,15 @@ def test_typical_is_the_geometric_mean_over_positions() -> None:
     each = np.sqrt(np.mean((GOT - TRUTH) ** 2, axis=1))
     wanted = np.exp(np.mean(np.log(each))) / np.sqrt(np.mean(TRUTH**2))
     assert compared(GOT, TRUTH).typical == pytest.approx(wanted, rel=1e-12)
+
+
+def test_a_long_row_counts_as_so_many_positions() -> None:
+    long = np.tile(TRUTH, (8, 1))
+    worse = long + RNG.normal(scale=1e-1, size=long.shape)
+    together = joined([compared(worse, long), compared(GOT[:50], TRUTH[:50])])
+    logs = [np.log(compared(worse, long).squares), np.log(compared(GOT[:50], TRUTH[:50]).squares)]
+    wanted = np.exp((logs[0].mean() * COUNTED + logs[1].sum()) / (COUNTED + 50) / 2)
+    assert together.typical == pytest.approx(wanted / np.sqrt(np.mean(together.scales)), rel=1e-9)
 
 
 def test_correlation_and_top1_are_numpys() -> None:
