@@ -17,6 +17,7 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -127,9 +128,11 @@ class Kept:
 
     def _read(self, name: str) -> Arrays | None:
         try:
-            with np.load(self.folder / name, allow_pickle=False) as archive:
-                return {key: archive[key] for key in archive.files}
-        except (OSError, ValueError, KeyError, EOFError):
+            with (self.folder / name).open("rb") as stream:
+                archive = np.load(stream, allow_pickle=False)
+                is_archive = isinstance(archive, np.lib.npyio.NpzFile)
+                return {key: archive[key] for key in archive.files} if is_archive else None
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
             return None
 
     def _save(self, name: str, arrays: Arrays) -> None:
