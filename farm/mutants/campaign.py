@@ -127,6 +127,9 @@ def as_markdown(measured: Sequence[Measured], broken: Mapping[str, str]) -> str:
             [_row(name, [f for f in seeded if f.operator == name]) for name in operators],
             left=1,
         ),
+        "## By row",
+        "The first row that is over the limit alone, in the order in which rows are judged; a mode where no row is.",
+        _by_row(seeded),
         "## Survivors",
         _survivors(seeded),
         "## Flipped keys",
@@ -152,6 +155,11 @@ def _row(name: str, seeded: Sequence[Finding]) -> tuple[str, ...]:
         str(sum(f.seen_by_correlation for f in seeded)),
         named,
     )
+
+
+def _by_row(seeded: Sequence[Finding]) -> str:
+    counts = Counter(f.row for f in seeded if f.caught)
+    return table(("row", "bugs"), [(row, str(n)) for row, n in counts.most_common()], left=1)
 
 
 def _survivors(seeded: Sequence[Finding]) -> str:

@@ -9,8 +9,8 @@ from farm.mutants.campaign import Measured, as_markdown, gaps, share_caught
 from farm.mutants.config_flips import DEAD, SILENT, Flip
 from farm.mutants.detection import Finding
 
-CAUGHT = Finding("llama", "theta lost", "prefill", 0.1, 0.999, "rope", True)
-SURVIVOR = Finding("llama", "norm forgotten", "", 1e-7, 1.0, "", False)
+CAUGHT = Finding("llama", "theta lost", "prefill", "random 48", 0.1, 0.999, "rope", True)
+SURVIVOR = Finding("llama", "norm forgotten", "", "", 1e-7, 1.0, "", False)
 FLIPS = (Flip("llama", "use_cache", False, DEAD), Flip("llama", "eps", 1.0, SILENT, 0.2))
 MEASURED = [Measured("llama", (CAUGHT, SURVIVOR), FLIPS)]
 
