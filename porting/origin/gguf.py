@@ -20,7 +20,7 @@ from porting.files.progress import Progress, silent
 from porting.files.strict_json import shown
 
 # Raised when the same file would be converted differently.
-CONVERSION = 2
+CONVERSION = 3
 RECORD = "conversion.json"
 CHUNK = 4 * 2**20
 

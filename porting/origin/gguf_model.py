@@ -36,6 +36,8 @@ LINK = "model.gguf"
 UINT32 = 4
 SAID_BY_SHAPES = frozenset({"feed_forward_length"})
 """Keys of llama.cpp that transformers leaves in GPT-2's config, where the shapes of tensors say the same."""
+WHOLE = frozenset({"F32", "F16", "BF16", "F64"})
+"""Types of which no block has a scale."""
 DTYPES: Mapping[str, str] = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 
 
@@ -61,13 +63,19 @@ def write_model(
                 )
         pieces = _pieces(file, header, names, model)
         sizes = write_weights(pieces, file.path, target / SINGLE, progress)
-        _write_config(
-            config, type(model).__name__, DTYPES[max(sizes, key=sizes.__getitem__)], target
-        )
+        _write_config(config, type(model).__name__, _computed(header, sizes), target)
         notes = write_tokenizer(transformers, header, folder, LINK, target)
     types = ", ".join(sorted({tensor.type_name for tensor in header.tensors}))
     formats = ", ".join(sorted(name.lower() for name in sizes))
     return (f"read from GGUF ({types}), every value kept: {formats}", *notes)
+
+
+def _computed(header: GgufHeader, sizes: Mapping[str, int]) -> str:
+    """Return the format that the model is for: bf16 where most of it is quantised, else what most bytes are in."""
+    packed = sum(tensor.nbytes for tensor in header.tensors if tensor.type_name not in WHOLE)
+    if 2 * packed > sum(tensor.nbytes for tensor in header.tensors):
+        return "bfloat16"
+    return DTYPES[max(sizes, key=sizes.__getitem__)]
 
 
 def _names(file: ModelFile, header: GgufHeader) -> Names:

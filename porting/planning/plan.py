@@ -31,7 +31,7 @@ from porting.checkpoint.tensors import Checkpoint
 from porting.config import ignored_keys
 from porting.config.reader import ModelConfig
 from porting.config.text_part import text_part
-from porting.origin.resolve import Origin
+from porting.origin.resolve import Origin, OriginKind
 from porting.planning import missing_family
 from porting.planning.library import find_family
 from porting.planning.placement import Placement
@@ -49,6 +49,7 @@ from porting.report.model import (
 # The names that transformers gives to storage formats.
 DTYPE_NAMES = {"bfloat16": "bf16", "float32": "f32", "float16": "f16"}
 STORED_DTYPE = "dtype"
+CONVERTED = frozenset({OriginKind.GGUF, OriginKind.DEMO})
 LIMIT_KEYS = ("max_position_embeddings", "model_max_length")
 """Keys that bound the use of a model, whether or not anything that it computes depends on them."""
 WHOLE = frozenset(DTYPE_NAMES.values())
@@ -74,7 +75,7 @@ def plan(origin: Origin, config: ModelConfig, checkpoint: Checkpoint) -> Plan:
     if program is None:
         raise missing_family.refusal(config)
     program, config = as_stored(program, text_part(config), checkpoint.tensors)
-    values = dict(config.values) | {STORED_DTYPE: stored_dtype(checkpoint)}
+    values = dict(config.values) | {STORED_DTYPE: _dtype(origin, config, checkpoint)}
     checked = infer(program.family(), program.blocks, values, checkpoint.tensors)
     keys = ignored_keys.account(config, {use.key for use in checked.uses})
     problems = [*checked.errors, *keys.diagnostics]
@@ -114,6 +115,17 @@ def limit_of(config: ModelConfig, uses: Sequence[KeyUse]) -> tuple[KeyUse, ...]:
     limits = ((key, config.values.get(key)) for key in LIMIT_KEYS)
     stated = [(key, n) for key, n in limits if isinstance(n, int) and not isinstance(n, bool)]
     return tuple(KeyUse(key, LIMIT, n, False) for key, n in stated[:1] if n > 0)
+
+
+def _dtype(origin: Origin, config: ModelConfig, checkpoint: Checkpoint) -> str:
+    """Return the float format of the program: what is stored, or of a converted file what its config says.
+
+    Of quantised blocks the values are kept in a wider format than the model computes in.
+    """
+    said = config.values.get(STORED_DTYPE)
+    if origin.kind in CONVERTED and isinstance(said, str) and said in DTYPE_NAMES:
+        return DTYPE_NAMES[said]
+    return stored_dtype(checkpoint)
 
 
 def stored_dtype(checkpoint: Checkpoint) -> str:
