@@ -249,6 +249,10 @@ def _draws_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("models", nargs="+", metavar="MODEL", help="a type, demo, a path")
     parser.add_argument("--numerics", nargs="+", default=list(NUMERICS), metavar="NAME")
     parser.add_argument("--draws", type=int, default=50, metavar="N")
+    parser.add_argument(
+        "--coarse", nargs="+", type=int, default=[], metavar="BITS",
+        help="also with weights of so few bits below f32, which must fail or pass on every draw",
+    )  # fmt: skip
 
 
 def _draws(options: argparse.Namespace) -> int:
@@ -261,7 +265,7 @@ def _draws(options: argparse.Namespace) -> int:
             def told(done: int, total: int, name: str = model) -> None:
                 progress(name, done, total)
 
-            for row in luck(model, options.numerics, max(1, options.draws), told):
+            for row in luck(model, options.numerics, max(1, options.draws), told, options.coarse):
                 print(row.line(), flush=True)
                 changing |= row.passed not in (0, len(row.cases))
     return 1 if changing else 0

@@ -11,7 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from device_model.engine.engine import Engine
+from device_model.numbers.numerics import Array, is_float
+from device_model.weights.reading import TensorReader
 from farm.oracles.tiny import tiny
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import read_config
@@ -59,28 +63,57 @@ class Luck:
             if ratios
             else ""
         )
-        return f"{self.model:<24}{self.numerics:<8}{self.passed:>4} of {len(self.cases)} pass  {spread}{beside}"
+        return f"{self.model:<24}{self.numerics:<14}{self.passed:>4} of {len(self.cases)} pass  {spread}{beside}"
+
+
+@dataclass(frozen=True, slots=True)
+class Coarse:
+    """A checkpoint whose floats have lost all but some bits of their fractions: a mistake of one precision alone."""
+
+    reader: TensorReader
+    bits: int
+
+    def read(self, name: str) -> Array:
+        """Return a tensor with short fractions, in its own format."""
+        array = self.reader.read(name)
+        if not is_float(array.dtype):
+            return array
+        values = array.astype(np.float32)
+        fraction, exponent = np.frexp(values)
+        short = np.ldexp(np.round(fraction * 2.0**self.bits) / 2.0**self.bits, exponent)
+        return short.astype(array.dtype)
 
 
 def luck(
-    model: str, numerics: Sequence[str], draws: int, told: Callable[[int, int], None]
-) -> Iterator[Luck]:  # fmt: skip
-    """Yield, for each numerics, what a model's verdict is on each draw; MODEL is a type or what `port` takes."""
+    model: str,
+    numerics: Sequence[str],
+    draws: int,
+    told: Callable[[int, int], None],
+    coarse: Sequence[int] = (),
+) -> Iterator[Luck]:
+    """Yield, for each numerics, what a model's verdict is on each draw; MODEL is a type or what `port` takes.
+
+    For each number of bits in `coarse` the same, with weights of so many bits in every numerics but f32.
+    """
     with tempfile.TemporaryDirectory(prefix="farm-") as name:
         origin = _origin(model, Path(name))
         checkpoint = Checkpoint.open(origin.directory)
         graph = plan(origin, read_config(origin.directory), checkpoint).graph
         original = Original(origin.original, None, silent, stays=True)
-        engines = [Engine(graph, checkpoint, wanted) for wanted in numerics]
-        cases: list[Case] = []
+        engines = {name: Engine(graph, checkpoint, name) for name in numerics}
+        for bits in coarse:
+            short = Coarse(checkpoint, bits)
+            lower = (name for name in numerics if name != "f32")
+            engines |= {f"{name}, {bits} bits": Engine(graph, short, name) for name in lower}
+        cases: dict[str, list[Case]] = {name: [] for name in engines}
         for draw in range(draws):
             told(draw, draws)
             known = prepare(graph, original, (PREFILL,), Wanted(seed=FIRST_SEED + draw))
-            cases += [_case(engine, original, known) for engine in engines]
+            for of, engine in engines.items():
+                cases[of].append(_case(engine, original, known))
         told(draws, draws)
-    for engine in engines:
-        of = engine.numerics.name
-        yield Luck(model, of, tuple(case for case in cases if case.numerics == of))
+    for of, several in cases.items():
+        yield Luck(model, of, tuple(several))
 
 
 def _case(engine: Engine, original: Original, known: Known) -> Case:
