@@ -11,6 +11,7 @@ from porting.diff.search import Guilty
 from porting.files.progress import Progress
 from porting.original.reference import Reference
 from porting.pipeline import Stages, open_checkpoint, read_port
+from porting.verdict.feeding import RAGGED_LENGTHS
 from sohu.terminal import console
 
 UNREADABLE = frozenset({"S560", "S562", "S563"})
@@ -39,7 +40,7 @@ def show(found: Departure) -> None:
     ]
     console.table("With the reference's own input", ("part", "fed", "error", ""), rows)
     if not found.sources:
-        print("No operation departs from the reference.")
+        print(f"No operation departs from the reference over {RAGGED_LENGTHS[0]} tokens.")
         return
     first, *others = found.sources
     if first.guilty is not None:
