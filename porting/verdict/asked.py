@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 TEXTS = Path(__file__).with_name("texts.txt")
 BETWEEN = "%%"
 MAX_PROMPT = 4096
-TEXT_TOKENS = 64
+TEXT_TOKENS = 96
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,9 +55,17 @@ def wanted_rows(directory: Path, own: OwnRows) -> Wanted:
         return Wanted(tuple(rows))
     encoded = [codec.encode_chat(prompt)[:MAX_PROMPT] for prompt in own.prompts]
     rows += [Row(f"own prompt {n}", np.array(ids, np.int64)) for n, ids in enumerate(encoded, 1)]
-    house = TEXTS.read_text(encoding="utf-8")
-    texts = tuple(tuple(codec.encode(text.strip())[:TEXT_TOKENS]) for text in house.split(BETWEEN))
-    return Wanted(tuple(rows), texts)
+    first, *others = TEXTS.read_text(encoding="utf-8").split(BETWEEN)
+    texts = [codec.encode(first.strip()), *(_as_message(codec, text.strip()) for text in others)]
+    return Wanted(tuple(rows), tuple(tuple(ids[:TEXT_TOKENS]) for ids in texts))
+
+
+def _as_message(codec: TextCodec, text: str) -> list[int]:
+    """Return a text under the chat template, special tokens and all; as it is where the template does not take it."""
+    try:
+        return codec.encode_chat(text)
+    except Refused:
+        return codec.encode(text)
 
 
 def _codec(directory: Path, *, needed: bool) -> TextCodec | None:
