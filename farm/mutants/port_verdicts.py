@@ -150,7 +150,8 @@ def as_markdown(judged: Sequence[Judged], broken: Mapping[str, str]) -> str:
     """Return the page."""
     bugs = [j for j in judged if j.is_bug]
     caught = sum(j.caught for j in bugs)
-    summary = f"{len(subjects())} models, {len(bugs)} mistakes: {caught} caught ({100 * share_caught(judged):.1f} %)."
+    models = len({j.subject for j in judged})
+    summary = f"{models} models, {len(bugs)} mistakes: {caught} caught ({100 * share_caught(judged):.1f} %)."
     parts = [
         "# How strong the verdict is",
         f"{INTRODUCTION}\n\n```\n$ python -m farm verdicts\n```",
@@ -180,7 +181,7 @@ def _kinds(bugs: Sequence[Judged]) -> Iterator[tuple[str, ...]]:
         by: dict[str, int] = {}
         for j in own:
             for row in j.rows[:1]:
-                first = row.split(" ")[0]
+                first = row if row == REFUSED else row.split(" ")[0]
                 by[first] = by.get(first, 0) + 1
         shown = ", ".join(f"{n} {row}" for row, n in sorted(by.items(), key=lambda x: -x[1]))
         yield kind, str(len(own)), str(sum(j.caught for j in own)), shown
