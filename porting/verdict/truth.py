@@ -129,6 +129,7 @@ def _following(
 
     def decide(number: int, choice: Choice) -> Picked | None:
         if number >= len(exact) or exact[number].signature != choice.signature:
+            near.append(np.zeros(len(choice.picked), np.bool_))  # each has its place, pinned or not
             return None
         close = close_choice(exact[number], choice)
         near.append(close)
