@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from dsl.diagnostics import Refused, refuse
+from dsl.diagnostics import Refused
+from porting.text.token_ids import token_array
 from porting.verdict.rows import Row, Wanted
 
 if TYPE_CHECKING:
@@ -37,13 +38,8 @@ def own_rows(prompts: Sequence[str], tokens: Sequence[npt.ArrayLike]) -> OwnRows
     """Return a user's rows; raises `Refused` for what is no array [S] or [B, S] of whole numbers."""
     rows: list[npt.NDArray[np.int64]] = []
     for given in tokens:
-        array = np.asarray(given)
-        if array.ndim not in (1, 2) or array.dtype.kind not in "iu" or not array.size:
-            message = (
-                f"the tokens are {array.dtype} {list(array.shape)}; int [S] or [B, S] is needed"
-            )
-            raise refuse("S532", message)
-        rows += [np.asarray(row, np.int64) for row in array.reshape(-1, array.shape[-1])]
+        array = token_array(given, ("S", "BS"))
+        rows += list(array.reshape(-1, array.shape[-1]))
     return OwnRows(tuple(prompts), tuple(rows))
 
 

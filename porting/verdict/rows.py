@@ -64,10 +64,15 @@ class Size:
         by_work = BUDGET / (2 * max(self.parameters, 1))
         return int(min(by_work, LOGITS_BYTES / (8 * self.vocabulary)))
 
+    @property
+    def longest(self) -> int:
+        """Return the tokens of the longest row whose scores and logits fit in memory, in float64."""
+        by_scores = (SCORES_BYTES / (24 * self.heads)) ** 0.5
+        return int(min(by_scores, LOGITS_BYTES / (8 * self.vocabulary)))
+
     def allows(self, length: int) -> bool:
         """Tell whether one row of this length may be judged."""
-        scores = 24.0 * self.heads * length**2
-        return length <= self.affordable and scores <= SCORES_BYTES
+        return length <= min(self.affordable, self.longest)
 
 
 @dataclass(frozen=True, slots=True)

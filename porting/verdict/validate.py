@@ -32,7 +32,17 @@ from porting.verdict.feeding import MODES, PREFILL, Feeding, Mode
 from porting.verdict.kept import Facts, Kept
 from porting.verdict.originals import Original
 from porting.verdict.pinning import pinning
-from porting.verdict.rows import Length, Row, Selection, Wanted, common, lengths_of, select, size_of
+from porting.verdict.rows import (
+    Length,
+    Row,
+    Selection,
+    Size,
+    Wanted,
+    common,
+    lengths_of,
+    select,
+    size_of,
+)
 from porting.verdict.rule import SENTENCE, f32_case, lower_case
 from porting.verdict.running import Fed, PortRun
 from porting.verdict.truth import Own, Truth
@@ -50,7 +60,6 @@ BY_LENGTH = (
 )
 
 Stage = Callable[[str], AbstractContextManager[object]]
-Logits = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +114,10 @@ def validate(
     outcomes = [_numerics(judging, number, modes) for number in chosen]
     notes = [note for o in outcomes for note in o.notes]
     cases = [case for o in outcomes for case in o.cases]
-    lengths = _lengths(known.selection)
+    lengths = [CrossedLength(x.length, x.what, "original weights") for x in known.selection.crossed]
     if twin is not None and known.selection.dear:
-        with stage("smaller twin"):
-            small = on_twin(twin, known.selection.dear, modes, progress)
+        with stage(TWIN):
+            small = _on_twin(twin, known.selection.dear, modes, progress)
         cases, lengths = [*cases, *small.cases], [*lengths, *small.lengths]
         notes += small.notes
     else:
@@ -133,9 +142,7 @@ def passed(validation: Validation) -> bool:
     return bool(validation.cases) and all(case.passed for case in validation.cases)
 
 
-def prepare(
-    graph: Graph, original: Original, modes: Sequence[Mode], wanted: Wanted
-) -> Known:  # fmt: skip
+def prepare(graph: Graph, original: Original, modes: Sequence[Mode], wanted: Wanted) -> Known:
     """Choose the rows for a program and its original, and have the original's results on them in float64."""
     facts = original.facts()
     selection = _selected(graph, facts, wanted)
@@ -153,22 +160,27 @@ def _selected(graph: Graph, facts: Facts, wanted: Wanted) -> Selection:
     special = common(facts.special, facts.vocab_size)
     lengths = lengths_of(graph, facts.lengths)
     longest = min(position_tables(graph), default=None)
-    _check_own(wanted.own, facts.vocab_size, longest)
+    _check_own(wanted.own, size, longest)
     drawn = Wanted(wanted.own, wanted.texts, wanted.seed, special)
     return select(size, lengths, longest, drawn)
 
 
-def _check_own(rows: Sequence[Row], vocabulary: int, longest: int | None) -> None:
-    """Refuse rows of the user's that the model has no tokens or positions for."""
+def _check_own(rows: Sequence[Row], size: Size, longest: int | None) -> None:
+    """Refuse rows of the user's that the model has no tokens or positions for, or that no memory holds."""
+    most = size.longest if longest is None else min(size.longest, longest)
     for row in rows:
+        if not len(row):
+            raise refuse("S532", f"{row.name} is empty")
         low, high = (int(x) for x in (row.tokens.min(), row.tokens.max()))
-        if low < 0 or high >= vocabulary:
+        if low < 0 or high >= size.vocabulary:
             wrong = low if low < 0 else high
-            raise refuse("S532", f"{row.name}: token {wrong} is not between 0 and {vocabulary - 1}")
-        if longest is not None and len(row) > longest:
-            raise refuse(
-                "S605", f"{row.name}: {len(row)} tokens; the model has positions for {longest}"
+            message = f"{row.name}: token {wrong} is not between 0 and {size.vocabulary - 1}"
+            raise refuse("S532", message)
+        if len(row) > most:
+            what = (
+                "the model has positions for" if most == longest else "in float64 there is room for"
             )
+            raise refuse("S605", f"{row.name}: {len(row)} tokens; {what} {most}")
 
 
 def _feedings(selection: Selection, modes: Sequence[Mode]) -> dict[Mode, list[Feeding]]:
@@ -266,10 +278,6 @@ def _row_error(outcome: _Outcome, row: int) -> float:
     return outcome.errors[row].typical / own if own else float("inf")
 
 
-def _lengths(selection: Selection, where: str = "original weights") -> list[CrossedLength]:
-    return [CrossedLength(x.length, x.what, where) for x in selection.crossed]
-
-
 @dataclass(frozen=True, slots=True)
 class _OnTwin:
     """What a smaller twin shows: its cases, the lengths that it crosses, and what there is to say."""
@@ -279,7 +287,7 @@ class _OnTwin:
     notes: Sequence[str] = ()
 
 
-def on_twin(
+def _on_twin(
     make: Callable[[Path], Twin], dear: Sequence[Length], modes: Sequence[Mode], progress: Progress
 ) -> _OnTwin:  # fmt: skip
     """Judge a smaller twin of a port in f32, over rows that cross what is too dear for the model itself."""

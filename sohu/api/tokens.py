@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dsl.diagnostics import refuse
+from porting.text.token_ids import token_array
 
 MAX_BYTES = 2**30
 MAGIC = b"\x93NUMPY"
@@ -34,19 +35,10 @@ def read_tokens(path: Path) -> npt.NDArray[np.generic]:
 
 def checked_tokens(tokens: npt.ArrayLike, limit: int, place: str) -> Tokens:
     """Return tokens as int64 [B, S]; raises `Refused` for other shapes, and for ids outside of [0, limit)."""
-    try:
-        array = np.asarray(tokens)
-    except (ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0][:160]
-        raise refuse("S532", f"the tokens are no array: {reason}", place=place) from error
-    if array.ndim != 2 or array.dtype.kind not in "iu":
-        message = f"the tokens are {array.dtype} {list(array.shape)}; int [B, S] is needed"
-        raise refuse("S532", message, place=place)
-    if not array.size:
-        raise refuse("S532", f"the tokens are empty: {list(array.shape)}", place=place)
+    array = token_array(tokens, ("BS",), place)
     low, high = int(array.min()), int(array.max())
     if low < 0 or high >= limit:
         wrong = low if low < 0 else high
         message = f"token {wrong} is not between 0 and {limit - 1}"
         raise refuse("S532", message, place=place)
-    return np.asarray(array, np.int64)
+    return array

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dsl.diagnostics import Refused
 from farm.oracles.tiny import tiny
 from porting.pipeline import port, validate_port
 from porting.report.model import Report, Verdict
@@ -108,3 +109,16 @@ def test_rows_of_the_users_own_are_judged(tmp_path: Path) -> None:
     assert {n: k for n, k in names.items() if n.startswith("own")} == {
         "own tokens 1": 37, "own tokens 2": 3, "own tokens 3": 3,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("row", "code"), [([96, 97], "S532"), ([-1], "S532"), ([5] * 400_000, "S605")]
+)
+def test_rows_that_the_model_cannot_be_judged_on_are_refused(
+    row: list[int], code: str, tmp_path: Path
+) -> None:
+    with pytest.raises(Refused) as caught:
+        port(
+            str(tiny(tmp_path / "model", "llama")), out=tmp_path / "port", rows=own_rows((), [row])
+        )
+    assert [d.code for d in caught.value.diagnostics] == [code]

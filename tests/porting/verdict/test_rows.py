@@ -96,3 +96,10 @@ def test_lengths_of_a_config_are_read_by_their_names() -> None:
 def test_special_tokens_of_a_config_are_found_at_every_level() -> None:
     config = {"pad_token_id": 0, "eos_token_id": [1, 2], "text_config": {"image_token_id": 9}}
     assert config_tokens(config) == {0, 1, 2, 9}
+
+
+def test_a_row_that_no_memory_holds_is_not_allowed() -> None:
+    wide = Size(parameters=10, heads=32, vocabulary=101)
+    assert wide.allows(wide.longest)
+    assert not wide.allows(wide.longest + 1)
+    assert not wide.allows(10**30)
