@@ -59,17 +59,12 @@ class Kept:
     @classmethod
     def of(cls, original: Path, cache: Path) -> Kept | None:
         """Return the records of an original, None where it is too small or too large to keep any."""
-        files = _files(original)
-        size = sum(path.stat().st_size for path in files)
-        if not LEAST_BYTES <= size <= MOST_BYTES:
-            return None
-        digest = hashlib.sha256(_surroundings().encode())
-        for path in files:
-            digest.update(f"{path.name} {path.stat().st_size}\n".encode())
-            with path.open("rb") as stream:
-                while chunk := stream.read(CHUNK):
-                    digest.update(chunk)
-        return cls(cache / digest.hexdigest()[:32])
+        with suppress(OSError):  # what cannot be read is no one's to vouch for
+            files = _files(original)
+            size = sum(path.stat().st_size for path in files)
+            if LEAST_BYTES <= size <= MOST_BYTES:
+                return cls(cache / _content(files)[:32])
+        return None
 
     def facts(self) -> Facts | None:
         """Return what rows are chosen by, None where it is not known yet."""
@@ -152,6 +147,16 @@ def _files(original: Path) -> list[Path]:
     if original.is_file():
         return [original.resolve()]
     return sorted(path for path in original.iterdir() if path.is_file())
+
+
+def _content(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256(_surroundings().encode())
+    for path in files:
+        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+        with path.open("rb") as stream:
+            while chunk := stream.read(CHUNK):
+                digest.update(chunk)
+    return digest.hexdigest()
 
 
 @lru_cache(maxsize=1)

@@ -103,3 +103,7 @@ def test_the_oldest_go_where_there_is_too_much(
     left = {path.name for path in tmp_path.iterdir()}
     assert "newest" in left
     assert "older" not in left
+
+
+def test_an_original_that_cannot_be_read_is_not_kept(eager: Path, tmp_path: Path) -> None:
+    assert Kept.of(tmp_path / "not there", eager) is None
