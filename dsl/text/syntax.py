@@ -5,6 +5,7 @@ Spans do not take part in equality, so two trees are equal when their programs a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -360,6 +361,17 @@ class Family(Syntax):
     name: Name
     architectures: tuple[String, ...]
     items: tuple[Item, ...]
+
+
+def binds(family: Family) -> Iterator[Bind]:
+    """Yield every name that the family's config gives a value, whatever the condition."""
+    pending = [item for part in family.items if isinstance(part, Config) for item in part.items]
+    while pending:
+        item = pending.pop(0)
+        if isinstance(item, Bind):
+            yield item
+        elif isinstance(item, ConfigIf):
+            pending = [*item.then, *item.orelse, *pending]
 
 
 Declaration: TypeAlias = Use | Block | Part | Family

@@ -41,6 +41,24 @@ def outcomes(
         yield from _round(function, items[start : start + size], jobs)
 
 
+def collected(
+    function: Callable[[str], Made],
+    names: Sequence[str],
+    jobs: int,
+    told: Callable[[str, int, int], None],
+) -> tuple[dict[str, Made], dict[str, str]]:
+    """Return what each name gave, in the order of the names, and those that broke with the reason."""
+    made: dict[str, Made] = {}
+    broken: dict[str, str] = {}
+    for name, outcome in outcomes(function, names, jobs):
+        if isinstance(outcome, BaseException):
+            broken[name] = f"{type(outcome).__name__}: {outcome}"
+        else:
+            made[name] = outcome
+        told(name, len(made) + len(broken), len(names))
+    return {name: made[name] for name in names if name in made}, broken
+
+
 def _round(
     function: Callable[[Item], Made], items: Sequence[Item], jobs: int
 ) -> Iterator[tuple[Item, Made | BaseException]]:

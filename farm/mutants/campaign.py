@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from farm.matrix.markdown import table
-from farm.matrix.workers import outcomes
+from farm.matrix.workers import collected
 from farm.mutants.config_flips import Flip, flips
 from farm.mutants.detection import CACHE_OFFSET, CORRELATION, Finding, findings
 from farm.oracles.shrink import runs_in
@@ -55,15 +55,8 @@ def run(
     types: Sequence[str], jobs: int, told: Callable[[str, int, int], None]
 ) -> tuple[list[Measured], dict[str, str]]:
     """Return what each type shows, in the order of the types, and the types that broke with the reason."""
-    measured: dict[str, Measured] = {}
-    broken: dict[str, str] = {}
-    for name, outcome in outcomes(measure, types, jobs):
-        if isinstance(outcome, BaseException):
-            broken[name] = f"{type(outcome).__name__}: {outcome}"
-        else:
-            measured[name] = outcome
-        told(name, len(measured) + len(broken), len(types))
-    return [measured[name] for name in types if name in measured], broken
+    measured, broken = collected(measure, types, jobs, told)
+    return list(measured.values()), broken
 
 
 def write(measured: Sequence[Measured], broken: Mapping[str, str], page: Path) -> None:

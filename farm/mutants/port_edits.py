@@ -53,7 +53,7 @@ class Edit:
 def edits(text: str, lengths: Collection[int]) -> Iterator[Edit]:
     """Yield every edit of a port's text; a number that is one of the `lengths` is taken for a length."""
     family = parse(Source("model.sohu", text)).families[0]
-    for bind in _binds(family):
+    for bind in sx.binds(family):
         if bind.name.id in UNTOUCHED or bind.name.id.startswith("_"):
             continue
         for kind, other in _others(bind.value, lengths):
@@ -86,12 +86,6 @@ def _is_used(text: str, at: int) -> bool:
 def _opposite(old: str) -> str:
     value = old.partition("=")[2]
     return "false" if value != "false" else "true"
-
-
-def _binds(family: sx.Family) -> Iterator[sx.Bind]:
-    for item in family.items:
-        if isinstance(item, sx.Config):
-            yield from (x for x in item.items if isinstance(x, sx.Bind))
 
 
 def _others(value: object, lengths: Collection[int]) -> Iterator[tuple[str, str]]:

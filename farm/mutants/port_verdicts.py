@@ -17,7 +17,7 @@ from typing import Any
 
 from device_model.engine.engine import Engine
 from farm.matrix.markdown import table
-from farm.matrix.workers import outcomes
+from farm.matrix.workers import collected
 from farm.mutants.port_edits import Edit, edits
 from farm.oracles.tiny import tiny
 from porting.checkpoint.tensors import Checkpoint
@@ -122,15 +122,8 @@ def _logits(out: Path, folder: Path, longest: int) -> Any:
 
 def run(names: Sequence[str], jobs: int, told: Any) -> tuple[list[Judged], dict[str, str]]:
     """Return what became of every edit, and the subjects that broke with the reason."""
-    judged: dict[str, tuple[Judged, ...]] = {}
-    broken: dict[str, str] = {}
-    for name, outcome in outcomes(judge, names, jobs):
-        if isinstance(outcome, BaseException):
-            broken[name] = f"{type(outcome).__name__}: {outcome}"
-        else:
-            judged[name] = outcome
-        told(name, len(judged) + len(broken), len(names))
-    return [j for name in names if name in judged for j in judged[name]], broken
+    judged, broken = collected(judge, names, jobs, told)
+    return [j for several in judged.values() for j in several], broken
 
 
 def share_caught(judged: Sequence[Judged]) -> float:

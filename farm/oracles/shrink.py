@@ -11,16 +11,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
+from porting.original.lengths import LAYERS, TOKEN_SUFFIXES, TOKENS
 from porting.original.reference import libraries
 
 TABLE = Path(__file__).with_name("oracles.toml")
 THETA_FACTOR = 0.6
 KINDS = frozenset({"layer_types", "layers_block_type", "indexer_types", "block_types"})
 LEAD_KINDS = frozenset({"mlp_layer_types"})
-LAYERS = 4
-COUNTS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_blocks", "decoder_layers")
-TOKEN_SUFFIXES = ("_token_id", "_token_index")
-TOKENS = frozenset({"pad_index", "eos_index", "bos_index", "unk_index", "mask_index"})
+FEW_LAYERS = 4
 
 NOTES = frozenset({"drop", "gain", "none", "router_gain"})
 
@@ -78,7 +76,7 @@ def _section(default: Mapping[str, Any], tokens: Iterator[int]) -> Config:
     """Return tiny values for the fields of one config or one config inside of another."""
     fields = table()["fields"]
     tiny: Config = {}
-    layers = next((fields[name] for name in COUNTS if name in default), LAYERS)
+    layers = next((fields[name] for name in LAYERS if name in default), FEW_LAYERS)
     for key, value in default.items():
         if isinstance(value, dict):
             inner = _rope(value) if key.startswith("rope") else _inner(value, tokens)

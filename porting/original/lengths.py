@@ -16,6 +16,8 @@ NOT_LENGTHS = re.compile(r"max_window_layers|use_sliding_window|feed_forward|win
 LENGTH_TYPES = frozenset({"dynamic", "longrope", "su"})
 """Rotations that depend on how long the sequence is, against the longest one that the config names."""
 LONGEST = "max_position_embeddings"
+LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_blocks", "decoder_layers")
+"""How configs call the number of their layers."""
 TOKEN_SUFFIXES = ("_token_id", "_token_index")
 TOKENS = frozenset({"pad_index", "eos_index", "bos_index", "unk_index", "mask_index"})
 

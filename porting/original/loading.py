@@ -22,6 +22,7 @@ from porting.config.reader import MAX_BYTES, NAME
 from porting.files.files import find_file
 from porting.files.strict_json import parse_object, shown
 from porting.original import dequantise
+from porting.original.lengths import LAYERS
 
 EAGER: Mapping[str, object] = {
     "attn_implementation": "eager",
@@ -31,7 +32,6 @@ EAGER: Mapping[str, object] = {
 }
 OWN_METHODS = frozenset({"mxfp4"})
 """Stored forms that transformers writes out exactly."""
-DEPTHS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "decoder_layers")
 
 
 def checked_config(checkpoint: Checkpoint) -> dict[str, object]:
@@ -44,7 +44,7 @@ def checked_config(checkpoint: Checkpoint) -> dict[str, object]:
     check_beside(checkpoint, is_quantised=bool(raw.get("quantization_config")))
     inner = raw.get("text_config")
     for part in (raw, inner if isinstance(inner, dict) else {}):
-        for key in DEPTHS:
+        for key in LAYERS:
             _check_depth(key, part.get(key, 1), len(checkpoint.tensors))
     return raw
 

@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from porting.original.lengths import LAYERS, TOKEN_SUFFIXES
+
 TEXT = "text_config"
 VOCABULARY = 256
 INNER = 96
 WIDTH = 64
 LEAST_LAYERS, MOST_LAYERS = 2, 12
 MAX_PARAMETERS = 60_000_000
-LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers")
 HIDDEN = ("hidden_size", "n_embd", "d_model")
 HEADS = ("num_attention_heads", "n_head", "n_heads", "decoder_attention_heads")
 KEYS = ("num_key_value_heads", "num_kv_heads")
@@ -25,7 +26,6 @@ INNERS = (
     "intermediate_size", "ffn_dim", "n_inner", "moe_intermediate_size", "ffn_hidden_size",
     "shared_expert_intermediate_size", "decoder_ffn_dim", "intermediate_size_mlp",
 )  # fmt: skip
-TOKEN_SUFFIXES = ("_token_id", "_token_index")
 PACKED = "quantization_config"
 
 Config = dict[str, Any]

@@ -6,7 +6,7 @@ Only constants that a family reads from the config's sizes are changed; all else
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,19 +72,9 @@ def _with(text: str, values: Mapping[str, Static]) -> str:
     family = parse(Source("model.sohu", text)).families[0]
     spans = [
         (bind.value.span.start, bind.value.span.end, show(values[bind.name.id]))
-        for item in family.items
-        if isinstance(item, sx.Config)
-        for bind in _binds(item.items)
+        for bind in sx.binds(family)
         if bind.name.id in values
     ]
     for start, end, value in sorted(spans, reverse=True):
         text = text[:start] + value + text[end:]
     return text
-
-
-def _binds(items: Sequence[sx.ConfigItem]) -> Iterator[sx.Bind]:
-    for item in items:
-        if isinstance(item, sx.Bind):
-            yield item
-        elif isinstance(item, sx.ConfigIf):
-            yield from _binds((*item.then, *item.orelse))
