@@ -116,7 +116,7 @@ def _leaves(
     config: Mapping[str, Any], above: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Any]]:
     for key, value in config.items():
-        if key in KEPT or key.startswith("_") or key.endswith("_token_id"):
+        if key in KEPT or key.endswith("_token_id"):
             continue
         if isinstance(value, dict):
             yield from _leaves(value, (*above, key))
