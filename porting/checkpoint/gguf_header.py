@@ -266,9 +266,9 @@ class _Walker:
     def number(self, code: str) -> int | float | bool:
         layout = f"<{code}"
         self.need(struct.calcsize(layout))
-        (value,) = struct.unpack_from(layout, self.data, self.at)
+        value: int | float | bool = struct.unpack_from(layout, self.data, self.at)[0]
         self.at += struct.calcsize(layout)
-        return value  # type: ignore[no-any-return]
+        return value
 
     def string(self, limit: int) -> str:
         length = int(self.number("Q"))

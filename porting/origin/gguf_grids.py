@@ -28,7 +28,7 @@ def points(type_name: str) -> Floats:
 
     kind = getattr(quants, type_name)
     kind.init_grid()
-    return kind.grid[0, 0].astype(np.float32)  # type: ignore[no-any-return]
+    return np.asarray(kind.grid[0, 0], np.float32)
 
 
 def _column(scale: npt.NDArray[np.float16]) -> Floats:
