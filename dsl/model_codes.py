@@ -163,6 +163,17 @@ _CHECKPOINT: dict[str, Code] = {
         "The template is malformed, asks for something that a template may not do, refuses the messages "
         "itself, or exceeds its limits on size, memory and time.",
     ),
+    "S543": Code(
+        "A split GGUF file is not whole",
+        "Any part of a split file may be given, the others are read beside it. Each has its number and the count of "
+        "all in its name, as in NAME-00001-of-00003.gguf, and inside; together they have the tensors that the first "
+        "one promises.",
+    ),
+    "S544": Code(
+        "A GGUF file holds no model",
+        "Files of this format also hold adapters, vocabularies, what a quantiser measured, or the part of a model "
+        "that sees or hears.",
+    ),
     "S550": Code(
         "The reference cannot run here",
         "Validation compares with the original model in torch and transformers; they are installed, and cannot be "

@@ -24,7 +24,7 @@ from porting.checkpoint.beside import check_beside
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import ModelConfig, read_config
 from porting.files.progress import Progress, silent
-from porting.origin.gguf import cache_folder
+from porting.origin.gguf_cache import cache_folder
 from porting.origin.resolve import Origin, OriginKind, resolve
 from porting.planning.library import load_program
 from porting.planning.placement import Placement, place
@@ -174,7 +174,8 @@ def _report(
 ) -> Report:
     info = planned.model
     if opened.origin.kind in (OriginKind.DIRECTORY, OriginKind.GGUF):
-        info = replace(info, source=str(Path(info.source).resolve()))
+        # Not resolved: a link in the hub's cache has the name, what it leads to has none.
+        info = replace(info, source=str(Path(info.source).expanduser().absolute()))
     return Report(
         verdict,
         info,

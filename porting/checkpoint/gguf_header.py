@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 from dsl.diagnostics import Refused, refuse
 from porting.files.files import ModelFile
@@ -95,13 +97,14 @@ GgufValue = int | float | bool | str | GgufArray
 
 @dataclass(frozen=True, slots=True)
 class GgufTensor:
-    """A tensor's place in the file; `shape` has the fastest axis last, as in numpy."""
+    """A tensor's place in the file, or in which part of a split one; the fastest axis is last, as in numpy."""
 
     name: str
     type: int
     shape: tuple[int, ...]
     offset: int
     nbytes: int
+    part: int = 0
 
     @property
     def type_name(self) -> str:
@@ -127,10 +130,17 @@ class GgufHeader:
 
 def read_gguf_header(file: ModelFile) -> GgufHeader:
     """Read and check the header of a GGUF file."""
-    if file.size < len(MAGIC):
-        raise refuse("S576", f"{file.name} has {file.size} bytes: not a GGUF file", place=file.name)
-    with file.open() as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return _Walker(file.name, data).header()
+    with file.open() as stream:
+        return read_opened(file.name, stream)
+
+
+def read_opened(name: str, stream: BinaryIO) -> GgufHeader:
+    """Read and check the header of a GGUF file that is open; nothing else of it is touched."""
+    size = os.fstat(stream.fileno()).st_size
+    if size < len(MAGIC):
+        raise refuse("S576", f"{name} has {size} bytes: not a GGUF file", place=name)
+    with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return _Walker(name, data).header()
 
 
 def check_sizes(header: GgufHeader, name: str) -> None:
@@ -255,6 +265,8 @@ class _Walker:
         if tensor_type not in TYPES:
             raise self.malformed(f"has the unknown type {tensor_type}")
         _, per_block, block_bytes = TYPES[tensor_type]
+        if 0 in shape:
+            raise self.malformed("has an axis of 0 elements")
         if not shape or shape[-1] % per_block:
             raise self.malformed(f"has a row that is no multiple of {per_block} elements")
         if offset % alignment:

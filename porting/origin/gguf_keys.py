@@ -11,7 +11,6 @@ from typing import Any
 
 from dsl.diagnostics import refuse
 from porting.checkpoint.gguf_header import GgufArray, GgufHeader
-from porting.files.files import ModelFile
 from porting.files.strict_json import shown
 
 HELP = "port the original safetensors model"
@@ -21,7 +20,7 @@ SCALE = "attention.scale"
 
 
 def check_keys(
-    file: ModelFile, header: GgufHeader, config: Any, tables: Mapping[str, Mapping[str, object]]
+    name: str, header: GgufHeader, config: Any, tables: Mapping[str, Mapping[str, object]]
 ) -> None:
     """Refuse keys that transformers' reader drops, by its tables, and silence that it takes otherwise."""
     table = tables.get(header.architecture) or tables.get(config.model_type) or {}
@@ -37,15 +36,15 @@ def check_keys(
             continue
         if implied.get(key) != value:
             said = "a list" if isinstance(value, GgufArray) else shown(value)
-            message = f"{file.name}: transformers' reader drops `{shown(prefix + key)}` = {said}"
-            raise refuse("S574", message, place=file.name, help=HELP)
+            message = f"{name}: transformers' reader drops `{shown(prefix + key)}` = {said}"
+            raise refuse("S574", message, place=name, help=HELP)
     for key, taken in _assumed(config).items():
         if key not in stated and implied[key] != taken:
             message = (
-                f"{file.name} has no `{prefix}{key}`: llama.cpp takes {taken}, transformers' reader "
+                f"{name} has no `{prefix}{key}`: llama.cpp takes {taken}, transformers' reader "
                 f"{implied[key]}"
             )
-            raise refuse("S574", message, place=file.name, help=HELP)
+            raise refuse("S574", message, place=name, help=HELP)
 
 
 def head_dim(config: Any) -> int:

@@ -20,8 +20,8 @@ import numpy as np
 from dsl.diagnostics import Refused, refuse
 from dsl.extras import require
 from porting.checkpoint.gguf_header import ARRAY, STRING, GgufArray, GgufHeader, GgufValue
+from porting.checkpoint.gguf_parts import GgufModel
 from porting.checkpoint.tensors import SINGLE
-from porting.files.files import ModelFile
 from porting.files.progress import Progress
 from porting.files.strict_json import shown
 from porting.origin.gguf_keys import HELP, check_keys, head_dim
@@ -41,28 +41,28 @@ WHOLE = frozenset({"F32", "F16", "BF16", "F64"})
 DTYPES: Mapping[str, str] = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 
 
-def write_model(
-    file: ModelFile, header: GgufHeader, target: Path, progress: Progress
-) -> tuple[str, ...]:
+def write_model(opened: GgufModel, target: Path, progress: Progress) -> tuple[str, ...]:
     """Write the converted model into a folder and return notes about the conversion."""
     require("gguf")
     torch, transformers = libraries()
+    header = opened.header
     progress(STAGE, 0, len(header.tensors))
-    names = _names(file, header)
-    with _alone(file) as folder, _our_reader(header):
-        with refusing("S573", f"convert {file.name}"):
+    names = _names(opened.name, header)
+    with _alone(opened) as folder, _our_reader(header):
+        with refusing("S573", f"convert {opened.name}"):
             config = transformers.AutoConfig.from_pretrained(
                 folder, gguf_file=LINK, local_files_only=True, trust_remote_code=False
             )
             _, tables, _ = gguf_reader()
-            check_keys(file, header, config, tables)
-            _set_rotation(file, header, config)
+            check_keys(opened.name, header, config, tables)
+            _set_rotation(opened, config)
             with torch.device("meta"):
                 model = transformers.AutoModelForCausalLM.from_config(
                     config, trust_remote_code=False
                 )
-        pieces = _pieces(file, header, names, model)
-        sizes = write_weights(pieces, file.path, target / SINGLE, progress)
+        pieces = _pieces(opened.name, header, names, model)
+        data = [np.memmap(stream, np.uint8, mode="r") for stream in opened.streams]
+        sizes = write_weights(pieces, data, target / SINGLE, progress)
         _write_config(config, type(model).__name__, _computed(header, sizes), target)
         notes = write_tokenizer(transformers, header, folder, LINK, target)
     types = ", ".join(sorted({tensor.type_name for tensor in header.tensors}))
@@ -78,24 +78,25 @@ def _computed(header: GgufHeader, sizes: Mapping[str, int]) -> str:
     return DTYPES[max(sizes, key=sizes.__getitem__)]
 
 
-def _names(file: ModelFile, header: GgufHeader) -> Names:
+def _names(name: str, header: GgufHeader) -> Names:
     names = ARCHITECTURES.get(header.architecture)
     if names is None:
         known = ", ".join(sorted(ARCHITECTURES))
-        message = f"{file.name} has the architecture {shown(header.architecture)}; read are {known}"
-        raise refuse("S573", message, place=file.name, help=HELP)
+        message = f"{name} has the architecture {shown(header.architecture)}; read are {known}"
+        raise refuse("S573", message, place=name, help=HELP)
     unknown = sorted({x.type_name for x in header.tensors} - set(BLOCKS))
     if unknown:
-        message = f"{file.name} has tensors of types that are not read: {', '.join(unknown)}"
-        raise refuse("S573", message, place=file.name, help=HELP)
+        message = f"{name} has tensors of types that are not read: {', '.join(unknown)}"
+        raise refuse("S573", message, place=name, help=HELP)
     return names
 
 
 @contextmanager
-def _alone(file: ModelFile) -> Iterator[Path]:
-    """Make a folder with a link to the file alone, so that transformers finds nothing beside it."""
+def _alone(opened: GgufModel) -> Iterator[Path]:
+    """Make a folder with a link to the open file alone, so that transformers finds nothing beside it."""
+    itself = Path(f"/proc/self/fd/{opened.streams[0].fileno()}")
     with tempfile.TemporaryDirectory(prefix="sohu-") as name:
-        (Path(name) / LINK).symlink_to(file.path)
+        (Path(name) / LINK).symlink_to(itself if itself.exists() else opened.paths[0].resolve())
         yield Path(name)
 
 
@@ -138,19 +139,19 @@ def _field(value_type: int, value: GgufValue) -> SimpleNamespace:
     return SimpleNamespace(parts=[part], data=[0], types=[value_type])
 
 
-def _set_rotation(file: ModelFile, header: GgufHeader, config: Any) -> None:
+def _set_rotation(opened: GgufModel, config: Any) -> None:
     rotation = getattr(config, "rope_parameters", None) or {}
-    if all(tensor.name != ROPE_FACTORS for tensor in header.tensors):
+    if all(tensor.name != ROPE_FACTORS for tensor in opened.header.tensors):
         return
     if "rope_theta" not in rotation:
-        message = f"{file.name} has `{ROPE_FACTORS}`, but its architecture has no plain rotation"
-        raise refuse("S574", message, place=file.name, help=HELP)
-    scaling = rope_scaling(file, header, float(rotation["rope_theta"]), head_dim(config))
+        message = f"{opened.name} has `{ROPE_FACTORS}`, but its architecture has no plain rotation"
+        raise refuse("S574", message, place=opened.name, help=HELP)
+    scaling = rope_scaling(opened, float(rotation["rope_theta"]), head_dim(config))
     if scaling is not None:
         config.rope_parameters = {"rope_theta": rotation["rope_theta"], **scaling}
 
 
-def _pieces(file: ModelFile, header: GgufHeader, names: Names, model: Any) -> list[Piece]:
+def _pieces(file: str, header: GgufHeader, names: Names, model: Any) -> list[Piece]:
     """Return every tensor's place in the checkpoint; refuse tensors without one, and places without a tensor."""
     config = model.config
     heads = {
@@ -175,10 +176,10 @@ def _pieces(file: ModelFile, header: GgufHeader, names: Names, model: Any) -> li
     return pieces
 
 
-def _unfit(file: ModelFile, names: list[str], words: str) -> Refused:
+def _unfit(file: str, names: list[str], words: str) -> Refused:
     first = ", ".join(shown(name) for name in names[:3])
-    message = f"{file.name}: {len(names)} tensors {words}: {first}"
-    return refuse("S574", message, place=file.name, help=HELP)
+    message = f"{file}: {len(names)} tensors {words}: {first}"
+    return refuse("S574", message, place=file, help=HELP)
 
 
 def _write_config(config: Any, architecture: str, dtype: str, target: Path) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dsl.diagnostics import refuse
-from porting.checkpoint.gguf_header import GgufHeader, GgufTensor
-from porting.files.files import ModelFile
+from porting.checkpoint.gguf_header import GgufTensor
+from porting.checkpoint.gguf_parts import GgufModel
 
 ROPE_FACTORS = "rope_freqs.weight"
 
@@ -37,27 +37,25 @@ def llama3_scaling(
     return {"rope_type": "llama3", **candidate, "original_max_position_embeddings": length}
 
 
-def rope_scaling(
-    file: ModelFile, header: GgufHeader, theta: float, head_dim: int
-) -> Mapping[str, object] | None:
+def rope_scaling(model: GgufModel, theta: float, head_dim: int) -> Mapping[str, object] | None:
     """Return the rope scaling that a file expresses by a tensor of factors, or refuse an unknown one."""
-    tensor = next((x for x in header.tensors if x.name == ROPE_FACTORS), None)
+    tensor = next((x for x in model.header.tensors if x.name == ROPE_FACTORS), None)
     if tensor is None:
         return None
-    factors = _factors(file, tensor)
+    factors = _factors(model, tensor)
     if np.all(factors == 1.0):
         return None
     scaling = llama3_scaling(factors, theta, head_dim)
     if scaling is None:
-        message = f"{file.name} scales its rotary frequencies by `{ROPE_FACTORS}` in a way that is not known"
-        raise refuse("S574", message, place=file.name, help="port the original safetensors model")
+        message = f"{model.name} scales its rotary frequencies by `{ROPE_FACTORS}` in a way that is not known"
+        raise refuse("S574", message, place=model.name, help="port the original safetensors model")
     return scaling
 
 
-def _factors(file: ModelFile, tensor: GgufTensor) -> npt.NDArray[np.float32]:
+def _factors(model: GgufModel, tensor: GgufTensor) -> npt.NDArray[np.float32]:
     if tensor.type_name != "F32" or len(tensor.shape) != 1:
         message = f"`{ROPE_FACTORS}` is {tensor.type_name} {list(tensor.shape)}, not a list of F32"
-        raise refuse("S574", message, place=file.name)
-    with file.open() as stream:
-        stream.seek(tensor.offset)
-        return np.frombuffer(stream.read(tensor.nbytes), "<f4").astype(np.float32)
+        raise refuse("S574", message, place=model.name)
+    stream = model.streams[tensor.part]
+    stream.seek(tensor.offset)
+    return np.frombuffer(stream.read(tensor.nbytes), "<f4").astype(np.float32)

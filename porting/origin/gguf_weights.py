@@ -48,10 +48,12 @@ FORMATS: Mapping[str, tuple[int, Callable[[Floats], bool], Callable[[Floats], Bi
 
 
 def write_weights(
-    pieces: Sequence[Piece], source: Path, target: Path, progress: Progress
+    pieces: Sequence[Piece], data: Sequence[Bytes], target: Path, progress: Progress
 ) -> Mapping[str, int]:
-    """Write the pieces of a .gguf file as a safetensors file; returns the bytes in each format."""
-    data = np.memmap(source, np.uint8, mode="r")
+    """Write the pieces of a .gguf model, from the bytes of its parts, as a safetensors file.
+
+    Returns the bytes in each format.
+    """
     formats = _formats(pieces, data)
     ordered = sorted(pieces, key=lambda x: (-FORMATS[formats[x.pattern]][0], x.name))
     sizes: dict[str, int] = defaultdict(int)
@@ -67,7 +69,7 @@ def write_weights(
     return dict(sizes)
 
 
-def _formats(pieces: Sequence[Piece], data: Bytes) -> dict[str, str]:
+def _formats(pieces: Sequence[Piece], data: Sequence[Bytes]) -> dict[str, str]:
     """Return the format of every pattern; a pattern's first value that a format cannot hold ends its trial."""
     by_pattern: dict[str, list[Piece]] = defaultdict(list)
     for piece in pieces:
@@ -78,19 +80,19 @@ def _formats(pieces: Sequence[Piece], data: Bytes) -> dict[str, str]:
     }
 
 
-def _all(holds: Callable[[Floats], bool], group: Sequence[Piece], data: Bytes) -> bool:
+def _all(holds: Callable[[Floats], bool], group: Sequence[Piece], data: Sequence[Bytes]) -> bool:
     if holds is FORMATS["F32"][1]:
         return True
     return all(holds(values) for piece in group for values in _values(piece, data))
 
 
-def _values(piece: Piece, data: Bytes) -> Iterator[Floats]:
+def _values(piece: Piece, data: Sequence[Bytes]) -> Iterator[Floats]:
     """Yield a tensor's values in the file's order, without what llama.cpp's converter added to them."""
-    for values in chunks(data, piece.tensor):
+    for values in chunks(data[piece.tensor.part], piece.tensor):
         yield values + np.float32(piece.added) if piece.added else values
 
 
-def _moved(piece: Piece, data: Bytes) -> Iterator[Floats]:
+def _moved(piece: Piece, data: Sequence[Bytes]) -> Iterator[Floats]:
     if piece.order is None:
         yield from _values(piece, data)
         return

@@ -99,7 +99,7 @@ def _gguf(model: str, path: Path | None, progress: Progress) -> Origin:
 
 def _converted(path: Path, source: str, kind: OriginKind, progress: Progress) -> Origin:
     made = gguf.convert(path, progress)
-    return Origin(made.directory, path.resolve(), source, made.sha256, kind, made.notes)
+    return Origin(made.directory, path.absolute(), source, made.sha256, kind, made.notes)
 
 
 def demo_file() -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -20,18 +20,10 @@ import numpy as np
 
 from dsl.diagnostics import refuse
 from dsl.extras import require
-from porting.checkpoint.gguf_header import (
-    ARRAY,
-    MAX_KEPT_ARRAY,
-    SCALARS,
-    STRING,
-    check_sizes,
-    read_gguf_header,
-)
-from porting.files.files import ModelFile
+from porting.checkpoint.gguf_header import ARRAY, MAX_KEPT_ARRAY, SCALARS, STRING
+from porting.checkpoint.gguf_parts import GgufModel, open_gguf
 from porting.files.strict_json import shown
 
-LINK = "model.gguf"
 TOKENS = "tokenizer.ggml.tokens"
 FREQUENCY_DIVISORS = "rope_freqs.weight"
 """What llama.cpp divides each frequency of the rotation by; transformers' reader has no place for it."""
@@ -45,27 +37,35 @@ def load(
     `loader` is the module of transformers that reads such files, `options` are those of `from_pretrained`.
     """
     require("gguf")
-    resolved = path.resolve()
-    file = ModelFile(path.name, resolved, resolved.stat().st_size)
-    header = read_gguf_header(file)
-    check_sizes(header, file.name)
-    with tempfile.TemporaryDirectory(prefix="sohu-") as name, _quick(loader) as reader:
-        # The file alone, so that transformers finds nothing beside it.
-        (Path(name) / LINK).symlink_to(file.path)
-        model, info = transformers.AutoModelForCausalLM.from_pretrained(
-            name, gguf_file=LINK, **options
-        )
-        read = reader(str(Path(name) / LINK))
-        names = loader.get_gguf_hf_weights_map(model, _processor(loader, header.architecture))
-    tensors = {tensor.name: tensor for tensor in read.tensors}
-    divisors = tensors.pop(FREQUENCY_DIVISORS, None)
-    if dropped := [name for name in tensors if name not in names]:
-        first = ", ".join(shown(name) for name in dropped[:3])
-        message = f"{file.name}: transformers' reader drops {len(dropped)} tensors: {first}"
-        raise refuse("S551", message, place=file.name)
-    if divisors is not None:
-        _divide(torch, model, np.array(divisors.data, np.float32), file.name)
+    with open_gguf(path) as opened, tempfile.TemporaryDirectory(prefix="sohu-") as name:
+        # The parts alone, so that transformers finds nothing beside them.
+        first, *others = _links(opened, Path(name))
+        with _quick(loader, others) as reader:
+            model, info = transformers.AutoModelForCausalLM.from_pretrained(
+                name, gguf_file=first.name, **options
+            )
+            read = reader(str(first))
+            processor = _processor(loader, opened.header.architecture)
+            names = loader.get_gguf_hf_weights_map(model, processor)
+        tensors = {tensor.name: tensor for tensor in read.tensors}
+        divisors = tensors.pop(FREQUENCY_DIVISORS, None)
+        if dropped := [name for name in tensors if name not in names]:
+            few = ", ".join(shown(name) for name in dropped[:3])
+            message = f"{opened.name}: transformers' reader drops {len(dropped)} tensors: {few}"
+            raise refuse("S551", message, place=opened.name)
+        if divisors is not None:
+            _divide(torch, model, np.array(divisors.data, np.float32), opened.name)
     return model, info
+
+
+def _links(opened: GgufModel, folder: Path) -> list[Path]:
+    """Make links to the open parts, in their order."""
+    links = []
+    for number, (path, stream) in enumerate(zip(opened.paths, opened.streams, strict=True)):
+        itself = Path(f"/proc/self/fd/{stream.fileno()}")
+        links.append(folder / f"model-{number}.gguf")
+        links[-1].symlink_to(itself if itself.exists() else path.resolve())
+    return links
 
 
 def _processor(loader: Any, architecture: str) -> Any:
@@ -84,12 +84,15 @@ def _divide(torch: Any, model: Any, divisors: Any, name: str) -> None:
 
 
 @contextmanager
-def _quick(loader: Any) -> Iterator[Callable[[str], Any]]:
-    """Let the package parse a file once, without its texts, and build its map of names once; yields its reader."""
+def _quick(loader: Any, others: Sequence[Path]) -> Iterator[Callable[[str], Any]]:
+    """Let the package parse a file once, without its texts, and build its map of names once; yields its reader.
+
+    The file gets the tensors of the other parts, where it is the first of several.
+    """
     import gguf  # noqa: PLC0415 - comes with the extra `reference`
 
     changes: tuple[tuple[ModuleType, str, object], ...] = (
-        (gguf, "GGUFReader", cache(_reader(gguf))),
+        (gguf, "GGUFReader", cache(_reader(gguf, others))),
         (gguf, "get_tensor_name_map", cache(gguf.get_tensor_name_map)),
         (loader, "tqdm", _without_bar),
     )
@@ -107,10 +110,10 @@ def _without_bar(items: Iterable[Any], **_: object) -> Iterable[Any]:
     return items
 
 
-def _reader(gguf: Any) -> Any:
+def _reader(gguf: Any, others: Sequence[Path]) -> Callable[[str], Any]:
     """Return the package's reader of a file, without long lists; the vocabulary's gives its length alone."""
 
-    class Reader(gguf.GGUFReader):  # type: ignore[misc]
+    class Part(gguf.GGUFReader):  # type: ignore[misc]
         fields: Any
         tensors: Any
 
@@ -135,7 +138,13 @@ def _reader(gguf: Any) -> Any:
             types = [gguf.GGUFValueType(ARRAY), gguf.GGUFValueType(item_type)]
             return end - orig_offs, [np.zeros(1, np.uint8)], [0] * count, types
 
-    return Reader
+    def read(path: str) -> Any:
+        first = Part(path)
+        for other in others:
+            first.tensors += Part(str(other)).tensors
+        return first
+
+    return read
 
 
 def _texts(data: Any, start: int, count: int) -> int:

@@ -22,6 +22,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from porting.checkpoint.gguf_parts import part_paths
 from porting.files.atomic import replace_file
 from porting.original.choices import Choice
 from porting.original.reference import RowOutput
@@ -145,7 +146,7 @@ class Kept:
 
 def _files(original: Path) -> list[Path]:
     if original.is_file():
-        return [original.resolve()]
+        return [path.resolve() for path in part_paths(original) if path.is_file()]
     return sorted(path for path in original.iterdir() if path.is_file())
 
 

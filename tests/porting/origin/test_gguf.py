@@ -9,7 +9,7 @@ import pytest
 from dsl.diagnostics import Refused
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import read_config
-from porting.origin import gguf
+from porting.origin import gguf, gguf_cache
 from porting.origin.gguf_rope import llama3_scaling
 from tests.checkpoints import gguf_bytes, gguf_string, tiny_llama
 
@@ -128,7 +128,7 @@ def test_a_second_conversion_comes_from_the_cache(original, tmp_path, monkeypatc
 def test_an_unfinished_conversion_is_done_again(original, tmp_path):
     path = write_gguf(original, tmp_path / "m.gguf")
     first = gguf.convert(path)
-    (first.directory / gguf.RECORD).unlink()
+    (first.directory / gguf_cache.RECORD).unlink()
     (first.directory / "model.safetensors").write_bytes(b"")
     assert gguf.convert(path) == first
     assert Checkpoint.open(first.directory).tensors
@@ -147,14 +147,6 @@ def test_tensors_that_would_be_dropped_are_refused(original, tmp_path):
     path = write_gguf(original, tmp_path / "m.gguf", extra_tensors=[bias])
     with pytest.raises(Refused, match=r"have no place in the model: blk\.0\.attn_q\.bias"):
         gguf.convert(path)
-
-
-def test_a_part_of_a_split_file_is_refused_as_such(original, tmp_path):
-    from gguf import GGUFValueType
-
-    split = {"split__count": (2, GGUFValueType.UINT16), "split__no": (0, GGUFValueType.UINT16)}
-    with pytest.raises(Refused, match="is part 1 of 2 of a split file"):
-        gguf.convert(write_gguf(original, tmp_path / "m.gguf", **split))
 
 
 @pytest.mark.parametrize(
@@ -259,4 +251,4 @@ def test_a_cache_that_cannot_be_written_is_refused(original, tmp_path, monkeypat
 def test_the_cache_is_in_the_users_cache_folder_by_default(monkeypatch, tmp_path):
     monkeypatch.delenv("SOHU_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert gguf.cache_folder() == tmp_path / "sohu" / "gguf"
+    assert gguf_cache.cache_folder() == tmp_path / "sohu" / "gguf"

@@ -26,11 +26,9 @@ def written(tmp_path, arrays: dict[str, np.ndarray], **change: object) -> Checkp
         raw += array.tobytes()
         shape = change.get("shape", array.shape)
         pieces.append(Piece(name, pattern, shape, tensor, **change.get("piece", {})))
-    (tmp_path / "m.gguf").write_bytes(raw)
     (tmp_path / "config.json").write_text("{}")
-    sizes = write_weights(
-        pieces, tmp_path / "m.gguf", tmp_path / "model.safetensors", lambda *_: None
-    )
+    data = [np.frombuffer(raw, np.uint8)]
+    sizes = write_weights(pieces, data, tmp_path / "model.safetensors", lambda *_: None)
     checkpoint = Checkpoint.open(tmp_path)
     assert sum(sizes.values()) == sum(x.nbytes for x in checkpoint.tensors.values())
     return checkpoint
