@@ -238,6 +238,11 @@ _DEVICE: dict[str, Code] = {
         "No such task",
         "`sohu profile --explain` takes a part of the name of a task or of one of its operations.",
     ),
+    "S616": Code(
+        "Token without a row",
+        "A token id is negative, or beyond the table that the model looks tokens up in. A tokenizer with more tokens "
+        "than the model has rows belongs to another model.",
+    ),
     "S601": Code("Unknown numerics", "The device model knows the numerics that the message lists."),
 }
 

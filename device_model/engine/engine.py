@@ -94,6 +94,7 @@ class Session:
         last new token only. `observe` is called after each layer with the layer and the carried values of the new
         tokens; `decide` where experts are chosen, and may return others. A sequence that reaches a length of
         `Plan.renewals` is computed anew from its first token in this step, and `decide` is asked for all of it.
+        Raises `Refused` for ids that a table has no row for and for positions that the model does not have.
         """
         if len(rows) != len(self.cache.lengths):
             raise ValueError(f"{len(rows)} rows for {len(self.cache.lengths)} sequences")
@@ -103,6 +104,7 @@ class Session:
             empty = np.zeros((0, *self._result.shape), np.float32)
             return [empty for _ in arrays]
         self._check_lengths(counts)
+        self._check_ids(arrays)
         known, run = self.cache.lengths, self._to_run(arrays, counts)
         sizes = counts if run is arrays else np.array([len(row) for row in run], np.int64)
         starts = _offsets(sizes)
@@ -137,6 +139,20 @@ class Session:
         if longest is not None and wanted > longest:
             message = f"a sequence of {wanted} tokens; the model has positions for {longest}"
             raise refuse("S605", message)
+
+    def _check_ids(self, rows: Sequence[Array]) -> None:
+        """Refuse ids outside of a table, whoever made them: compiled code trusts its operands."""
+        for row in rows:
+            if row.size and row.dtype.kind not in "iu":
+                raise TypeError(f"token ids are whole numbers, not {row.dtype}")
+            entries = self._plan.entries
+            if entries is None or not row.size:
+                continue
+            low, high = int(row.min()), int(row.max())
+            if low < 0 or high >= entries:
+                wrong = low if low < 0 else high
+                message = f"token {wrong} has no row in the model's table of {entries:,}"
+                raise refuse("S616", message, help="the ids of a tokenizer and a model must agree")
 
 
 def _offsets(counts: Array) -> Array:

@@ -73,8 +73,8 @@ class Plan:
     """The operations of a program in order.
 
     The first `body` operations see every token; then the selections are made, and the rest see the wanted tokens.
-    `longest` is the length of a sequence that the tables of positions allow; `renewals` say at which lengths a sequence
-    is computed anew.
+    `longest` is the length of a sequence that the tables of positions allow; `entries` the rows of the smallest table
+    that tokens are looked up in; `renewals` say at which lengths a sequence is computed anew.
     """
 
     operations: tuple[Operation, ...]
@@ -87,6 +87,7 @@ class Plan:
     longest: int | None = None
     constants: tuple[Constant, ...] = ()
     renewals: tuple[Renewal, ...] = ()
+    entries: int | None = None
 
 
 def plan(graph: Graph, reader: TensorReader, numerics: Numerics) -> Plan:
@@ -330,7 +331,7 @@ class _Planner:
         return Plan(
             (*self.operations[:body], *head), body, tuple(self.marks), tuple(selections), inputs,
             results, tuple(self.states), _longest(self.operations), tuple(self.constants),
-            renewals(self.operations),
+            renewals(self.operations), _entries(self.operations, inputs),
         )  # fmt: skip
 
 
@@ -347,6 +348,19 @@ def _longest(operations: Sequence[Operation]) -> int | None:
         if operation.op == "gather" and isinstance(table, Fixed) and isinstance(ids[0], Buffer):
             allowed += [len(table.array) - o for o in (offsets.get(ids[0].index),) if o is not None]
     return min(allowed, default=None)
+
+
+def _entries(operations: Sequence[Operation], inputs: Sequence[Buffer]) -> int | None:
+    """Return how many rows every table has that inputs are looked up in, None where there is no such table."""
+    given = {place.index for place in inputs}
+    rows: list[int] = []
+    for operation in operations:
+        table, *ids = operation.inputs
+        if operation.op != "gather" or not isinstance(ids[0], Buffer) or ids[0].index not in given:
+            continue
+        if isinstance(table, Fixed | Packed):
+            rows.append(table.array.shape[0] if isinstance(table, Fixed) else table.shape[0])
+    return min(rows, default=None)
 
 
 def last_uses(plan: Plan, result: Place) -> dict[int, int]:

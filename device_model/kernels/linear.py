@@ -13,7 +13,7 @@ import numpy as np
 from device_model.kernels.matmul import MATMUL, scratch_bytes
 from device_model.kernels.quantised import Stored, lower, product
 from device_model.machine.deferred import compiled
-from device_model.machine.elementary import read, size_of, words, write
+from device_model.machine.elementary import floats, read, size_of, words, write
 from device_model.machine.pairs import wanted
 from device_model.machine.panels import BYTES, CENTRED_NIBBLES, MX_BYTES, NIBBLES, SCALED_NIBBLES
 from device_model.numbers.numerics import BF16, F16, F32, Array, Numerics, is_float
@@ -55,21 +55,31 @@ def reference_head_matmul(call: Call) -> tuple[Array, ...]:
 
 
 def reference_gather(call: Call) -> tuple[Array, ...]:
-    """Take rows of a table."""
-    table, ids = call.array(0), call.array(1)
-    return (np.take(table, ids, axis=0),)
+    """Take rows of a table; what names no row gives zeros."""
+    table, ids = call.array(0), call.array(1).astype(np.int64)
+    known = (ids >= 0) & (ids < len(table))
+    taken = np.take(table, np.where(known, ids, 0), axis=0)
+    taken[~known] = 0
+    return (taken,)
 
 
 @compiled
 def gather(
-    table: int, kind: int, ids: int, out: int, out_kind: int, rows: int, width: int,
+    table: int, kind: int, ids: int, out: int, out_kind: int, rows: int, entries: int, width: int,
     part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Copy this part's rows: table[.., width] kind at ids[rows] int32 to out[rows, width] out_kind."""
-    from_ids = words(ids, rows)
+    """Copy this part's rows: table[entries, width] kind at ids[rows] int32 to out[rows, width] out_kind.
+
+    An id outside of the table gives zeros: whatever ids a text computes, nothing else is read.
+    """
+    from_ids, staged = words(ids, rows), floats(scratch, width)
     for row in range(rows * part // parts, rows * (part + 1) // parts):
-        source = table + np.int64(from_ids[row]) * width * size_of(kind)
-        read(source, kind, scratch, width)
+        entry = np.int64(from_ids[row])
+        if 0 <= entry < entries:
+            read(table + entry * width * size_of(kind), kind, scratch, width)
+        else:
+            for i in range(width):
+                staged[i] = np.float32(0.0)
         write(scratch, out + row * width * size_of(out_kind), out_kind, width)
 
 
@@ -132,7 +142,7 @@ def lower_gather(target: Builder, operation: Operation) -> bool:
     target.emit(
         GATHER, table=target.at(table), kind=kind_of(table.array.dtype), ids=target.at(ids),
         out=target.at(out), out_kind=kind_of(out.dtype), rows=target.tokens(ids.elements),
-        width=width,
+        entries=len(table.array), width=width,
     )  # fmt: skip
     return True
 

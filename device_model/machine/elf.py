@@ -28,12 +28,25 @@ KINDS: Mapping[int, tuple[str, bool]] = {
     4: ("<i", True),
 }
 MOST_BYTES = 64 * 2**20
+_OF_NUMBERS = (
+    "ceil", "cos", "erf", "exp", "exp2", "expm1", "floor", "fma", "log", "log1p", "log2", "pow",
+    "sin", "sqrt", "tanh",
+)  # fmt: skip
+OUTSIDE = frozenset(
+    {*_OF_NUMBERS, *(f"{name}f" for name in _OF_NUMBERS)}
+    | {"memcpy", "memmove", "memset", "sched_yield"}
+)
+"""What compiled kernels may call of the C library; nothing else of it is ever linked."""
 UNWINDING = ".eh_frame"
 """Tables for exceptions, which compiled kernels neither raise nor pass on."""
 
 
 class Unplaceable(Exception):
     """The object is of a kind that is not known here."""
+
+
+class Forbidden(Exception):
+    """The object calls what no kernel calls, so it is none of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +77,7 @@ class Placed:
 
 
 def place(code: bytes, outside: Mapping[str, int]) -> Placed:
-    """Return an object file's functions in memory; raises `Unplaceable`.
+    """Return an object file's functions in memory; raises `Unplaceable`, or `Forbidden` for what is no kernel.
 
     `outside` has the addresses of functions that the C library does not have.
     """
@@ -141,6 +154,8 @@ def _symbols(
 def _outside(name: str, outside: Mapping[str, int]) -> int:
     if name in outside:
         return outside[name]
+    if name not in OUTSIDE:
+        raise Forbidden(f"`{name}` is no function that kernels call")
     for library in (None, "libm.so.6"):
         try:
             function = getattr(ctypes.CDLL(library), name)

@@ -1,7 +1,8 @@
 """Machine code on disk: what was compiled once is later loaded without the compiler and its library.
 
-Object files lie where `NUMBA_CACHE_DIR` says, else beside this file, else in the user's cache, under names that change
-with the sources, the compiler and the processor. Nothing here compiles, or knows what the code does.
+Object files lie in a folder of this user in `NUMBA_CACHE_DIR`, else beside this file, else in the user's cache, under
+names that change with the sources, the compiler and the processor. What is loaded runs, so a folder or a file that
+somebody else could have written counts as not there. Nothing here compiles, or knows what the code does.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from device_model.machine.elf import Unplaceable, place
+from device_model.machine.elf import MOST_BYTES, Unplaceable, place
 from device_model.machine.processor import processor_facts
+from dsl.own_folder import own_folder, read_own, user_cache
 
 LOCK = "machine.lock"
+SHARED = 0o644  # of an object file: users of one installation need not compile for themselves
 DIGEST = 32  # bytes in front of the code: a damaged file is compiled anew
 CPU_KEYS = (
     "vendor_id",
@@ -117,18 +120,24 @@ def _linked(
 
 
 def _folders() -> Iterator[Path]:
-    asked = os.environ.get("NUMBA_CACHE_DIR")
-    if asked:
-        yield Path(asked)
-    yield Path(__file__).parent / "__pycache__"
-    yield Path.home() / ".cache" / "sohu"
+    """Yield the folders that this user alone can write, best first."""
+    asked, cache = os.environ.get("NUMBA_CACHE_DIR"), user_cache("kernels")
+    candidates = (
+        Path(asked) / f"sohu-{os.geteuid()}" if asked else None,
+        Path(__file__).parent / "__pycache__",
+        cache,
+    )
+    for folder in candidates:
+        own = None if folder is None else own_folder(folder)
+        if own is not None:
+            yield own
 
 
 def find(name: str) -> bytes | None:
     """Return the object file of a name, if it lies in one of the folders undamaged."""
     for folder in _folders():
         try:
-            kept = (folder / name).read_bytes()
+            kept = read_own(folder / name, MOST_BYTES)
         except OSError:
             continue
         digest, code = kept[:DIGEST], kept[DIGEST:]
@@ -141,12 +150,12 @@ def keep(name: str, code: bytes) -> None:
     """Write an object file to the first folder that can be written; whole or not at all."""
     for folder in _folders():
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+            with tempfile.NamedTemporaryFile(dir=folder, prefix=".kernel.", delete=False) as file:
                 written = Path(file.name)
                 try:
                     file.write(hashlib.sha256(code).digest() + code)
                     file.flush()
+                    written.chmod(SHARED)
                     written.replace(folder / name)
                 finally:
                     written.unlink(missing_ok=True)  # it has its name by now, or was interrupted
@@ -161,8 +170,9 @@ def alone() -> Iterator[None]:
     with ExitStack() as stack:
         for folder in _folders():
             try:
-                folder.mkdir(parents=True, exist_ok=True)
-                lock = stack.enter_context((folder / LOCK).open("wb"))
+                flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+                lock = os.open(folder / LOCK, flags, mode=0o600)
+                stack.callback(os.close, lock)
                 fcntl.flock(lock, fcntl.LOCK_EX)
             except OSError:
                 continue

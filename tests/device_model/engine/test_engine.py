@@ -8,7 +8,8 @@ import pytest
 from device_model.engine.engine import Engine
 from device_model.weights.reading import ArrayReader
 from dsl.diagnostics import Refused
-from tests.device_model.graphs import B, Flow, Llama, S, oracle
+from dsl.graph import Node
+from tests.device_model.graphs import SPAN, B, Flow, Llama, S, oracle, tensor
 
 MODELS = {
     "llama": Llama(),
@@ -185,3 +186,35 @@ def test_a_weight_of_another_shape_is_refused() -> None:
 def test_unknown_numerics_are_refused() -> None:
     with pytest.raises(Refused, match=r"S601: .* no numerics `f31`"):
         engine(MODELS["llama"], "f31")
+
+
+@pytest.mark.parametrize("kernels", ["fast", "reference"])
+@pytest.mark.parametrize("wrong", [-1, 10**5, 2**32 - 1, 2**40, -(2**63)])
+def test_an_id_without_a_row_is_refused_before_anything_runs(wrong: int, kernels: str) -> None:
+    model = MODELS["llama"]
+    session = engine(model, kernels=kernels).session()
+    with pytest.raises(Refused, match=f"S616: token {wrong} has no row"):
+        session.step([np.array([1, wrong, 2])])
+    with pytest.raises(Refused, match="S616"):
+        session.step([np.array([model.V])])
+    assert session.lengths == (0,)
+    assert len(session.step([np.array([model.V - 1])])[0]) == 1
+
+
+def test_ids_are_whole_numbers() -> None:
+    with pytest.raises(TypeError, match="float64"):
+        engine(MODELS["llama"]).session().step([np.array([1.0])])
+
+
+@pytest.mark.parametrize("kernels", ["fast", "reference"])
+def test_an_id_that_a_program_computes_reads_no_foreign_row(kernels: str) -> None:
+    flow = Flow("f32")
+    table = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
+    far = np.array([0, 1, -1, 2, 2**31 - 1], np.int32)
+    stored = flow.weight("far", 5, dtype="i32")
+    rows = flow.value(tensor("i32", B, S))
+    flow.steps[-1].append(Node("gather", (stored, flow.input()), (rows,), {}, SPAN))
+    flow.output(flow.op("gather", (flow.weight("table", 2, 2), rows), B, S, 2))
+    reader = ArrayReader({"far": far, "table": table})
+    (out,) = Engine(flow.graph(), reader, "f32", kernels).session().step([np.arange(5)])
+    assert np.array_equal(out, [[1, 2], [3, 4], [0, 0], [0, 0], [0, 0]])
