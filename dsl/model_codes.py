@@ -265,6 +265,11 @@ _CHECKPOINT: dict[str, Code] = {
         "A GPTQ checkpoint has its columns out of the order of their groups (act-order), or zero points that libraries "
         "read in different ways. Quantise again with `desc_act` false, as gptq_v2, or take the original checkpoint.",
     ),
+    "S566": Code(
+        "A config without weights",
+        "What was given is a config.json alone, or a port that was planned from one. A config says what a model costs, "
+        "whether it fits and how long it takes; to run, to validate and to answer there must be weights.",
+    ),
 }
 
 MODEL_CODES: dict[str, Code] = _CONFIG | _CHECKPOINT

@@ -24,9 +24,11 @@ from porting.checkpoint.beside import check_beside
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import ModelConfig, read_config
 from porting.files.progress import Progress, silent
+from porting.files.strict_json import shown
 from porting.origin.gguf_cache import cache_folder
-from porting.origin.resolve import Origin, OriginKind, resolve
+from porting.origin.resolve import CONFIG, Origin, OriginKind, resolve
 from porting.planning.library import load_program
+from porting.planning.opening import open_to_plan
 from porting.planning.placement import Placement, place
 from porting.planning.plan import Plan, memory, plan
 from porting.report.model import (
@@ -44,6 +46,7 @@ from porting.report.model import (
 from porting.verdict.asked import OwnRows, wanted_rows
 
 MAX_REPORT_BYTES = 64 * 2**20
+WITHOUT_WEIGHTS = "--plan plans from the config; what runs needs the folder with the weights"
 
 
 @dataclass(slots=True)
@@ -71,11 +74,25 @@ class Opened:
     checkpoint: Checkpoint
 
 
-def open_model(model: str, revision: str | None, stages: Stages, progress: Progress) -> Opened:
-    """Resolve MODEL and read its config and headers."""
+def open_model(
+    model: str,
+    revision: str | None,
+    stages: Stages,
+    progress: Progress,
+    *,
+    plan_only: bool = False,
+) -> Opened:
+    """Resolve MODEL and read its config and headers; only planning makes do without weights."""
     with stages.stage("resolve"):
         origin = resolve(model, revision, progress)
+    if origin.kind is OriginKind.CONFIG and not plan_only:
+        message = (
+            f"`{shown(model, 240)}` is a config alone: there are no weights beside what it says"
+        )
+        raise refuse("S566", message, help=WITHOUT_WEIGHTS)
     with stages.stage("read headers"):
+        if plan_only:
+            return Opened(origin, *open_to_plan(origin))
         config = read_config(origin.directory)
         checkpoint = Checkpoint.open(origin.directory)
         is_quantised = any(key.startswith("quantization_config") for key in config.values)
@@ -87,7 +104,12 @@ def default_out(model: str, kind: OriginKind) -> Path:
     """Return the folder of a port: ports/<org>--<name>/."""
     if kind is OriginKind.HUB:
         return Path("ports") / model.split("@", maxsplit=1)[0].replace("/", "--")
-    return Path("ports") / (Path(model).resolve().stem if kind is not OriginKind.DEMO else model)
+    if kind is OriginKind.DEMO:
+        return Path("ports") / model
+    path = Path(model).resolve()
+    if kind is OriginKind.CONFIG and path.name == CONFIG:
+        path = path.parent
+    return Path("ports") / (path.name if path.is_dir() else path.stem)
 
 
 def port(
@@ -109,7 +131,7 @@ def port(
     is that it fails.
     """
     stages = Stages()
-    opened = open_model(model, revision, stages, progress)
+    opened = open_model(model, revision, stages, progress, plan_only=plan_only)
     folder = out or default_out(model, opened.origin.kind)
     _check_out(folder)
     with stages.stage("plan"):
@@ -173,7 +195,7 @@ def _report(
     stages: Stages,
 ) -> Report:
     info = planned.model
-    if opened.origin.kind in (OriginKind.DIRECTORY, OriginKind.GGUF):
+    if opened.origin.kind in (OriginKind.DIRECTORY, OriginKind.GGUF, OriginKind.CONFIG):
         # Not resolved: a link in the hub's cache has the name, what it leads to has none.
         info = replace(info, source=str(Path(info.source).expanduser().absolute()))
     return Report(

@@ -9,6 +9,7 @@ import hashlib
 import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 
 import ml_dtypes
@@ -47,14 +48,26 @@ NUMPY: dict[str, npt.DTypeLike] = {
 }
 
 
+class Extent(Enum):
+    """How much of a checkpoint is at hand."""
+
+    VALUES = "values"
+    HEADERS = "headers"
+    NOTHING = "nothing"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """The tensors of a model folder; `digest` identifies their headers, not their values."""
+    """The tensors of a model folder; `digest` identifies their headers, not their values.
+
+    Only of an `extent` of `VALUES` are tensors read; where there is nothing, only planning makes do with it.
+    """
 
     directory: Path
     tensors: Mapping[str, TensorInfo]
     files: Mapping[str, ModelFile]
     digest: str
+    extent: Extent = Extent.VALUES
     _maps: dict[str, mmap.mmap] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -67,6 +80,11 @@ class Checkpoint:
             digest.update(part)
         files = {name: header.file for name, header in headers.items()}
         return cls(directory, dict(sorted(tensors.items())), files, digest.hexdigest())
+
+    @classmethod
+    def absent(cls, directory: Path) -> Checkpoint:
+        """Return what stands for a checkpoint of which nothing is at hand."""
+        return cls(directory, {}, {}, "", Extent.NOTHING)
 
     def read(self, name: str) -> npt.NDArray[np.generic]:
         """Return a tensor as a read-only view of its file; copied only if the file misaligns it."""

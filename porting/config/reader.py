@@ -50,11 +50,11 @@ class ModelConfig:
         return Span(self.source, *place) if place else None
 
 
-def read_config(directory: Path) -> ModelConfig:
-    """Read the config.json of a model folder."""
-    file = find_file(directory, NAME)
+def read_config(directory: Path, name: str = NAME) -> ModelConfig:
+    """Read the config.json of a model folder, or the file there of another name."""
+    file = find_file(directory, name)
     if file is None:
-        message = f"there is no {NAME} in the model folder"
+        message = f"there is no {name} in the model folder"
         raise refuse("S511", message, help="MODEL is a folder as written by save_pretrained")
     return parse_config(file.read(MAX_BYTES))
 

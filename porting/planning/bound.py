@@ -1,6 +1,6 @@
-"""The bound program of a text or of a port's folder, as its graph.
+"""The bound program of a text, of a port's folder, or of a model as it is published, as its graph.
 
-Weights are not looked at.
+A model's folder, or its config.json alone, is planned first. Weights are not looked at.
 """
 
 from __future__ import annotations
@@ -11,14 +11,24 @@ from dsl.diagnostics import Refused
 from dsl.graph import Graph
 from dsl.inference.inference import infer
 from dsl.linking.program import Program
-from porting.planning.library import load_program
+from porting.origin.resolve import CONFIG, CONFIG_SUFFIX, resolve
+from porting.planning.library import load_program, text_program
+from porting.planning.opening import open_to_plan
+from porting.planning.plan import plan
 
 SPEC_NAME = "model.sohu"
 
 
 def bound_program(path: Path) -> Program:
-    """Return the program of a file, or of the port in a folder."""
+    """Return the program of a text or of a port's folder, or of a model's folder or config.json as it is planned."""
+    if path.suffix == CONFIG_SUFFIX or _is_model(path):
+        origin = resolve(str(path))
+        return text_program(plan(origin, *open_to_plan(origin)).spec, str(path))
     return load_program(path / SPEC_NAME if path.is_dir() else path)
+
+
+def _is_model(path: Path) -> bool:
+    return path.is_dir() and (path / CONFIG).exists() and not (path / SPEC_NAME).exists()
 
 
 def bound_graph(path: Path) -> Graph:

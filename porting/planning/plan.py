@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from dsl.counting.footprint import footprint
 from dsl.counting.growth import growth
@@ -27,12 +27,13 @@ from dsl.text.parser import parse
 from dsl.types import Kind
 from porting.checkpoint import accounting
 from porting.checkpoint.stored_form import as_stored
-from porting.checkpoint.tensors import Checkpoint
+from porting.checkpoint.tensors import Checkpoint, Extent
 from porting.config import ignored_keys
 from porting.config.reader import ModelConfig
 from porting.config.text_part import text_part
 from porting.origin.resolve import Origin, OriginKind
 from porting.planning import missing_family
+from porting.planning.config_alone import DTYPE_NAMES, assumed_tensors, dtype_of
 from porting.planning.library import find_family
 from porting.planning.placement import Placement
 from porting.report.model import (
@@ -46,10 +47,20 @@ from porting.report.model import (
     UsedKey,
 )
 
-# The names that transformers gives to storage formats.
-DTYPE_NAMES = {"bfloat16": "bf16", "float32": "f32", "float16": "f16"}
 STORED_DTYPE = "dtype"
+SURPLUS = "S561"
 CONVERTED = frozenset({OriginKind.GGUF, OriginKind.DEMO})
+HEADERS_ALONE = "planned from the headers of the weights, whose values are not at hand"
+CONFIG_ALONE = (
+    "planned from the config alone: there are no weights, so that none was missed or left; names, shapes and data "
+    "types are those that the config implies"
+)
+AT_HAND: Mapping[Extent, tuple[str, ...]] = {
+    Extent.VALUES: (),
+    Extent.HEADERS: (HEADERS_ALONE,),
+    Extent.NOTHING: (CONFIG_ALONE,),
+}
+"""What the reader is told where not all of a checkpoint is at hand."""
 LIMIT_KEYS = ("max_position_embeddings", "model_max_length")
 """Keys that bound the use of a model, whether or not anything that it computes depends on them."""
 WHOLE = frozenset(DTYPE_NAMES.values())
@@ -74,14 +85,19 @@ def plan(origin: Origin, config: ModelConfig, checkpoint: Checkpoint) -> Plan:
     program = find_family(config.architecture)
     if program is None:
         raise missing_family.refusal(config)
-    program, config = as_stored(program, text_part(config), checkpoint.tensors)
-    values = dict(config.values) | {STORED_DTYPE: _dtype(origin, config, checkpoint)}
-    checked = infer(program.family(), program.blocks, values, checkpoint.tensors)
+    part = text_part(config)
+    dtype, assumed = _dtype(origin, (part, config), checkpoint)
+    tensors = checkpoint.tensors
+    if checkpoint.extent is Extent.NOTHING:
+        tensors = assumed_tensors(program, part, {**part.values, STORED_DTYPE: dtype})
+    program, config = as_stored(program, part, tensors)
+    values = dict(config.values) | {STORED_DTYPE: dtype}
+    checked = infer(program.family(), program.blocks, values, tensors)
     keys = ignored_keys.account(config, {use.key for use in checked.uses})
     problems = [*checked.errors, *keys.diagnostics]
     if checked.graph is None:
         raise Refused(problems)
-    accounted = accounting.account(checked.graph, checkpoint.tensors, checkpoint.same_bits)
+    accounted = _accounted(checked.graph, checkpoint)
     problems += accounted.diagnostics
     if any(p.severity is Severity.ERROR for p in problems):
         raise Refused(problems)
@@ -104,7 +120,7 @@ def plan(origin: Origin, config: ModelConfig, checkpoint: Checkpoint) -> Plan:
         _config_keys(config, checked, keys),
         accounted.account,
         tuple(d for d in checked.diagnostics if d.severity is Severity.WARNING),
-        (*origin.notes, *accounted.notes),
+        (*origin.notes, *AT_HAND[checkpoint.extent], *assumed, *accounted.notes),
     )
 
 
@@ -117,15 +133,36 @@ def limit_of(config: ModelConfig, uses: Sequence[KeyUse]) -> tuple[KeyUse, ...]:
     return tuple(KeyUse(key, LIMIT, n, False) for key, n in stated[:1] if n > 0)
 
 
-def _dtype(origin: Origin, config: ModelConfig, checkpoint: Checkpoint) -> str:
-    """Return the float format of the program: what is stored, or of a converted file what its config says.
+def _dtype(
+    origin: Origin, configs: Sequence[ModelConfig], checkpoint: Checkpoint
+) -> tuple[str, tuple[str, ...]]:
+    """Return the float format of the program, and notes where it is assumed.
 
-    Of quantised blocks the values are kept in a wider format than the model computes in.
+    It is what is stored; of a converted file, and where nothing is stored, what the config says. Of quantised blocks
+    the values are kept in a wider format than the model computes in.
     """
-    said = config.values.get(STORED_DTYPE)
+    if checkpoint.extent is Extent.NOTHING:
+        return dtype_of(*configs)
+    said = configs[0].values.get(STORED_DTYPE)
     if origin.kind in CONVERTED and isinstance(said, str) and said in DTYPE_NAMES:
-        return DTYPE_NAMES[said]
-    return stored_dtype(checkpoint)
+        return DTYPE_NAMES[said], ()
+    return stored_dtype(checkpoint), ()
+
+
+def _accounted(graph: Graph, checkpoint: Checkpoint) -> accounting.Accounted:
+    """Return the account of the tensors as far as they are at hand.
+
+    Of headers alone no surplus tensor can be shown to be without effect, so that they are left with a note.
+    """
+    if checkpoint.extent is Extent.NOTHING:
+        return accounting.Accounted(TensorAccount(), (), ())
+    if checkpoint.extent is Extent.VALUES:
+        return accounting.account(graph, checkpoint.tensors, checkpoint.same_bits)
+    whole = accounting.account(graph, checkpoint.tensors, lambda _one, _other: False)
+    problems = tuple(d for d in whole.diagnostics if d.code != SURPLUS)
+    note = f"{len(whole.account.unused)} tensors are not read: whether they matter is seen in their values"
+    notes = (*whole.notes, note) if whole.account.unused else whole.notes
+    return replace(whole, diagnostics=problems, notes=notes)
 
 
 def stored_dtype(checkpoint: Checkpoint) -> str:

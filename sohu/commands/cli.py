@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 EXIT_REFUSED = 2
+PROGRAM = "a text, a port, or a model's folder or config.json, which is planned first"
 MAX_AMOUNT = 1e9
 MAX_EXPONENT = 4.0
 
@@ -86,7 +87,11 @@ def _json(parser: argparse.ArgumentParser) -> None:
 
 
 def _port(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="folder, hub id, .gguf file, or demo")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="folder, hub id, .gguf file, config.json (with --plan), or demo",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write the port")
     parser.add_argument("--revision", metavar="R", help="branch, tag or commit of a hub id")
     parser.add_argument("--device", metavar="D", help="also tell whether it fits, as sohu fit")
@@ -119,13 +124,13 @@ def _fmt(parser: argparse.ArgumentParser) -> None:
 
 
 def _cost(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", type=Path, metavar="FILE|DIR")
+    parser.add_argument("path", type=Path, metavar="FILE|DIR", help=PROGRAM)
     _point(parser)
     _json(parser)
 
 
 def _fit(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", type=Path, metavar="FILE|DIR")
+    parser.add_argument("path", type=Path, metavar="FILE|DIR", help=PROGRAM)
     parser.add_argument("--device", required=True, metavar="D", help="such as h100 or sohu")
     _point(parser)
     _json(parser)
@@ -197,7 +202,7 @@ def _numerics(parser: argparse.ArgumentParser) -> None:
 
 
 def _profile(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", type=Path, metavar="FILE|DIR")
+    parser.add_argument("path", type=Path, metavar="FILE|DIR", help=PROGRAM)
     parser.add_argument(
         "--device", required=True, metavar="D", help="such as h100, sohu or my.toml"
     )
@@ -219,7 +224,7 @@ def _times(parser: argparse.ArgumentParser) -> None:
 
 
 def _sweep(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", type=Path, metavar="FILE|DIR")
+    parser.add_argument("path", type=Path, metavar="FILE|DIR", help=PROGRAM)
     parser.add_argument(
         "--device", required=True, metavar="D", help="such as h100, sohu or my.toml"
     )

@@ -1,7 +1,11 @@
-"""Rows of a serving table: the model's program from the zoo, on the row's mesh, under the row's load."""
+"""Rows of a serving table: the model's program, on the row's mesh, under the row's load.
+
+A model is a hub id of which the zoo has the program, or the path of a text, a port, a model's folder or a config.json.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -99,12 +103,15 @@ class _Rows:
 
 @lru_cache(maxsize=32)
 def program_of(model: str) -> Graph:
-    """Return the program of a hub id from the zoo; raises `Refused` where the zoo has none."""
+    """Return the program of a path, or of a hub id from the zoo; raises `Refused` where the zoo has none."""
+    if os.path.exists(model):  # noqa: PTH110 - unlike pathlib's, it never raises, however odd the name
+        return bound_graph(Path(model))
     name = model.rpartition("/")[2].lower()
     ports = {path.stem: path for path in sorted(Path(ZOO, "ports").glob("*.sohu"))}
     while name not in ports and (shorter := DECORATION.sub("", name)) != name:
         name = shorter
     if name not in ports:
         message = f"the zoo has no program of {model!r}"
-        raise refuse("S610", message, help=f"it has {', '.join(ports)}")
+        hint = f"it has {', '.join(ports)}; the path of a port or of a config.json will do as well"
+        raise refuse("S610", message, help=hint)
     return bound_graph(ports[name])

@@ -108,7 +108,7 @@ def test_a_folder_that_cannot_be_read_is_refused(tmp_path, monkeypatch):
 def test_a_file_that_is_no_model_is_refused(tmp_path):
     path = tmp_path / "model.bin"
     path.write_bytes(b"")
-    assert "neither a folder nor a .gguf file" in str(refusal(str(path)))
+    assert "neither a folder nor a .gguf or .json file" in str(refusal(str(path)))
 
 
 def test_a_revision_is_for_hub_ids(tmp_path):
