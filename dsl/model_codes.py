@@ -193,6 +193,11 @@ _CHECKPOINT: dict[str, Code] = {
         "The original cannot run with its cache",
         "The model's code in transformers raises, or hands no cache on; its whole rows are the truth all the same.",
     ),
+    "S557": Code(
+        "An edited text would be lost",
+        "`port` writes model.sohu anew only over what it wrote itself, which it knows by the digest in report.json. "
+        "A text that was edited since, or that no report knows, stays: give another folder with --out, or --force.",
+    ),
     "S572": Code(
         "A GGUF header is malformed",
         "The header has a key or tensor twice, an unknown type, a text that is not UTF-8, or a count "

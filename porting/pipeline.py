@@ -5,7 +5,6 @@ Knows the order and the clock; each stage's work is in its own module. Prints no
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,7 +32,6 @@ from porting.planning.placement import Placement, place
 from porting.planning.plan import Plan, memory, plan
 from porting.report.model import (
     FILES,
-    JSON_NAME,
     SPEC_NAME,
     ConfigKeys,
     ModelInfo,
@@ -43,10 +41,11 @@ from porting.report.model import (
     Verdict,
     versions,
 )
+from porting.report.reading import is_edited, keep_edits, read_report
 from porting.verdict.asked import OwnRows, wanted_rows
 
-MAX_REPORT_BYTES = 64 * 2**20
 WITHOUT_WEIGHTS = "--plan plans from the config; what runs needs the folder with the weights"
+EDITED = "the text was edited since it was ported"
 
 
 @dataclass(slots=True)
@@ -123,12 +122,13 @@ def port(
     plan_only: bool = False,
     validated: bool = True,
     rows: OwnRows | None = None,
+    force: bool = False,
     progress: Progress = silent,
 ) -> tuple[Report, Path]:
     """Port a model and write the result; returns the report and the folder. Raises `Refused`.
 
     A mesh and the numerics of products give the report the bytes of one chip; a device must hold them, or the verdict
-    is that it fails.
+    is that it fails. A text in the folder that `port` did not write stays there unless `force` says otherwise.
     """
     stages = Stages()
     opened = open_model(model, revision, stages, progress, plan_only=plan_only)
@@ -136,6 +136,8 @@ def port(
     _check_out(folder)
     with stages.stage("plan"):
         planned = plan(opened.origin, opened.config, opened.checkpoint)
+    if not force:
+        keep_edits(folder, planned.spec)
     placed = place(planned.graph, device, mesh, numerics)
     notes = (*planned.notes, *placed.notes)
     validation, verdict = Validation(text=notes), Verdict.PLANNED
@@ -148,6 +150,8 @@ def port(
     report = _report(planned, placed, opened, validation, verdict, stages)
     from porting.report.writing import write  # with its template engine, for this alone
 
+    if not force:
+        keep_edits(folder, planned.spec)  # again: judging takes long enough to edit
     try:
         write(folder, planned.spec, report)
     except OSError as error:
@@ -221,6 +225,8 @@ class Port:
     diagnostics: tuple[Diagnostic, ...]
     model: ModelInfo
     config_keys: ConfigKeys
+    edited: bool = False
+    """Since `port` wrote it: that is what texts are for, and the report says so."""
 
 
 def read_port(folder: Path) -> Port:
@@ -231,7 +237,7 @@ def read_port(folder: Path) -> Port:
         raise refuse("S531", f"`{folder}` is not a port", help=f"a port holds {names}")
     program = load_program(path)
     checked = infer(program.family(), program.blocks, None)
-    data = _read_report(folder / JSON_NAME)
+    data = read_report(folder)
     entry = data.get("model")
     model = entry if isinstance(entry, dict) else {}
     info = ModelInfo(
@@ -241,18 +247,8 @@ def read_port(folder: Path) -> Port:
         }
     )
     spec = program.file.span.source.text
-    return Port(folder, spec, checked.graph, checked.diagnostics, info, ConfigKeys())
-
-
-def _read_report(path: Path) -> dict[str, object]:
-    try:
-        if path.stat().st_size > MAX_REPORT_BYTES:
-            raise refuse("S531", f"{JSON_NAME} is larger than {MAX_REPORT_BYTES} bytes")
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        message = f"{JSON_NAME} of the port cannot be read: {type(error).__name__}"
-        raise refuse("S531", message, help="port the model again") from error
-    return data if isinstance(data, dict) else {}
+    edited = is_edited(spec, data)
+    return Port(folder, spec, checked.graph, checked.diagnostics, info, ConfigKeys(), edited)
 
 
 def open_checkpoint(existing: Port, stages: Stages, progress: Progress) -> Opened:
@@ -291,7 +287,7 @@ def validate_port(
     diagnostics = (*existing.diagnostics, *accounted.diagnostics)
     validation, verdict = Validation(), Verdict.FAIL
     if not any(d.code in ("S560", "S562", "S563") for d in diagnostics):
-        notes = accounted.notes
+        notes = (EDITED, *accounted.notes) if existing.edited else accounted.notes
         validation, verdict = _validated(
             existing.graph, existing.spec, opened, notes, stages, progress, numerics, on, rows
         )

@@ -348,6 +348,8 @@ class Report:
     validation: Validation = Validation()
     timing: Mapping[str, float] = field(default_factory=dict)
     created_with: Mapping[str, str] = field(default_factory=dict)
+    text_sha256: str = ""
+    """The digest of the text that is written beside the report; an edit is told by it."""
 
     def to_dict(self) -> dict[str, object]:
         """Return the report as JSON data; numbers that JSON does not have become null."""
@@ -362,6 +364,7 @@ class Report:
             "validation": self.validation.to_dict(),
             "timing": {stage: round(seconds, 3) for stage, seconds in self.timing.items()},
             "created_with": dict(self.created_with),
+            "text_sha256": self.text_sha256 or None,
         }
         return {key: _finite(value) for key, value in data.items()}
 

@@ -5,18 +5,21 @@ Composes nothing itself: `model` makes the JSON, `page` the page.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from porting.files.atomic import replace_directory
 from porting.report.model import FILES, Report, to_json
 from porting.report.page import render_html
+from porting.report.reading import digest_of
 
 
 def write(directory: Path, spec_text: str, report: Report) -> None:
-    """Write spec, report and page into a directory: all three or none.
+    """Write spec, report and page into a directory: all three or none. The report gets the text's digest.
 
     Other files there stay as they are. Raises `OSError` where the directory cannot be written, and has then changed
     nothing.
     """
+    report = replace(report, text_sha256=digest_of(spec_text.encode()))
     texts = (spec_text, to_json(report), render_html(report, spec_text))
     replace_directory(directory, dict(zip(FILES, (t.encode() for t in texts), strict=True)))

@@ -45,6 +45,7 @@ def port(
     validate: bool = True,
     prompts: Sequence[str] = (),
     tokens: Sequence[Any] = (),
+    force: bool = False,
     progress: Progress = silent,
 ) -> PortResult:
     """Port a model and write the result into `out`, by default `ports/<org>--<name>/`.
@@ -53,7 +54,8 @@ def port(
     one chip of the mesh what `Model.fit` asks by default, with products in `numerics`, or the verdict is `FAIL`. `plan`
     stops before weights are read; without `validate` the port is written without a verdict. A faulty port is a verdict;
     what cannot be ported raises `Refused`. `prompts` and `tokens`, arrays [S] or [B, S] of ids, are judged beside the
-    rows that every model is judged on.
+    rows that every model is judged on. A text in `out` that was edited since it was ported, or that no report knows, is
+    refused; `force` writes over it.
     """
     validated = validate and not plan
     if validated:
@@ -68,6 +70,7 @@ def port(
         plan_only=plan,
         validated=validated,
         rows=own_rows(prompts, tokens),
+        force=force,
         progress=progress,
     )
     return PortResult(folder, report)

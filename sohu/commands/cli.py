@@ -99,6 +99,7 @@ def _port(parser: argparse.ArgumentParser) -> None:
     _products(parser)
     parser.add_argument("--plan", action="store_true", help="stop before weights are read")
     parser.add_argument("--no-validate", action="store_true", help="write without a verdict")
+    parser.add_argument("--force", action="store_true", help="write over an edited model.sohu")
     _rows(parser)
     _json(parser)
 

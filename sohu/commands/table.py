@@ -34,6 +34,7 @@ def port(options: argparse.Namespace) -> int:
             validate=not options.no_validate,
             prompts=options.prompt,
             tokens=_token_rows(options.tokens),
+            force=options.force,
             progress=progress,
         )
     if options.json:
