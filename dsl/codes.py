@@ -155,7 +155,13 @@ _NAMES: dict[str, Code] = {
         "`use` names a `.sohu` file relative to this one or to the zoo, and nothing outside of either.",
     ),
     "S228": Code(
-        "Architecture claimed twice", "Exactly one family of the zoo may claim an architecture."
+        "Architecture claimed twice",
+        "Of one folder exactly one family may claim an architecture, and of all installed distributions one.",
+    ),
+    "S229": Code(
+        "A folder of families cannot be used",
+        "SOHU_PATH lists folders, and a distribution names a package of data folders as an entry point "
+        "`sohu.families`: each with `families` and `blocks`, or with the texts themselves.",
     ),
 }
 

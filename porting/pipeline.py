@@ -48,6 +48,17 @@ WITHOUT_WEIGHTS = "--plan plans from the config; what runs needs the folder with
 EDITED = "the text was edited since it was ported"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Brought:
+    """What the user brings: rows to judge a port on, and the file of a family that ports it whatever it claims."""
+
+    rows: OwnRows = field(default_factory=OwnRows)
+    family: Path | None = None
+
+
+NOTHING = Brought()
+
+
 @dataclass(slots=True)
 class Stages:
     """Seconds per stage, in the order in which they ran."""
@@ -121,7 +132,7 @@ def port(
     numerics: str = DEFAULT_NUMERICS,
     plan_only: bool = False,
     validated: bool = True,
-    rows: OwnRows | None = None,
+    own: Brought = NOTHING,
     force: bool = False,
     progress: Progress = silent,
 ) -> tuple[Report, Path]:
@@ -135,7 +146,7 @@ def port(
     folder = out or default_out(model, opened.origin.kind)
     _check_out(folder)
     with stages.stage("plan"):
-        planned = plan(opened.origin, opened.config, opened.checkpoint)
+        planned = plan(opened.origin, opened.config, opened.checkpoint, own.family)
     if not force:
         keep_edits(folder, planned.spec)
     placed = place(planned.graph, device, mesh, numerics)
@@ -143,7 +154,7 @@ def port(
     validation, verdict = Validation(text=notes), Verdict.PLANNED
     if validated and not plan_only:
         validation, verdict = _validated(
-            planned.graph, planned.spec, opened, notes, stages, progress, own=rows
+            planned.graph, planned.spec, opened, notes, stages, progress, own=own
         )
     if not placed.fits:
         verdict = Verdict.FAIL
@@ -173,7 +184,7 @@ def _validated(
     progress: Progress,
     numerics: Sequence[str] = (),
     on: Device | None = None,
-    own: OwnRows | None = None,
+    own: Brought = NOTHING,
 ) -> tuple[Validation, Verdict]:
     from porting.verdict.kept import Kept
     from porting.verdict.twin import twin_of
@@ -182,8 +193,8 @@ def _validated(
     chosen = numerics or NUMERICS
     compared = validate(
         graph, opened.checkpoint, opened.origin.original, progress, stages.stage, chosen, on=on,
-        wanted=wanted_rows(opened.origin.directory, own or OwnRows()),
-        twin=partial(twin_of, text, opened.origin.directory),
+        wanted=wanted_rows(opened.origin.directory, own.rows),
+        twin=partial(twin_of, text, opened.origin.directory, family=own.family),
         kept=Kept.of(opened.origin.original, cache_folder("originals")),
     )  # fmt: skip
     validation = replace(compared, text=(*notes, *compared.text))
@@ -266,7 +277,7 @@ def validate_port(
     *,
     numerics: Sequence[str] = (),
     device_name: str | None = None,
-    rows: OwnRows | None = None,
+    own: Brought = NOTHING,
 ) -> Report:
     """Validate an existing port again, as its text now stands, in the rule's numerics or in those given.
 
@@ -289,7 +300,7 @@ def validate_port(
     if not any(d.code in ("S560", "S562", "S563") for d in diagnostics):
         notes = (EDITED, *accounted.notes) if existing.edited else accounted.notes
         validation, verdict = _validated(
-            existing.graph, existing.spec, opened, notes, stages, progress, numerics, on, rows
+            existing.graph, existing.spec, opened, notes, stages, progress, numerics, on, own
         )
     if accounted.diagnostics:
         verdict = Verdict.FAIL

@@ -70,6 +70,8 @@ LONG_FUNCTIONS = {
     "device_model/machine/lanes.py dots": 69,
 }
 MAX_PARAMETERS = 12
+# The public face has every option of its command.
+WIDE_FUNCTIONS = {"sohu/api/port.py port": 14}
 # Compiled code takes positions only; its widest function may only become narrower.
 MAX_COMPILED_PARAMETERS = 35
 # Two wings may each have their own `Plan`; a third meaning of a word is one too many.
@@ -412,7 +414,11 @@ def test_functions_take_few_parameters():
         f"{name} takes {count}"
         for name, function in functions()
         if (count := parameters(function))
-        > (MAX_COMPILED_PARAMETERS if is_compiled(function) else MAX_PARAMETERS)
+        > (
+            MAX_COMPILED_PARAMETERS
+            if is_compiled(function)
+            else WIDE_FUNCTIONS.get(name, MAX_PARAMETERS)
+        )
     ] == []
 
 

@@ -1,10 +1,12 @@
-"""The model zoo as a library: find, read and link `.sohu` files.
+"""Texts as a library: find, read and link `.sohu` files, of the zoo and of other folders.
 
-A `use` is looked up beside the file that names it, then in the zoo; never outside of either.
+A `use` is looked up beside the file that names it, then in the zoo; never outside of either. Which family ports a model
+is `shelves`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -18,6 +20,8 @@ from porting.files.atomic import replace_file
 
 ZOO = Path(model_zoo.__file__).parent
 SUFFIX = ".sohu"
+FAMILIES = "families"
+"""The folder of families, in the zoo and on other shelves; what they use lies beside it."""
 
 
 def read_source(path: Path, name: str) -> Source:
@@ -55,13 +59,26 @@ def load_program(path: Path) -> Program:
     return _linked(path, _parsed(path))
 
 
+def load_family(path: Path, file: sx.File | None = None) -> tuple[Program, tuple[str, ...]]:
+    """Return the program in a file, and what it uses of its own folder although the zoo has a file of that name."""
+    own: list[str] = []
+    return _linked(path, file or _parsed(path), own), tuple(own)
+
+
 def text_program(text: str, name: str) -> Program:
     """Return the program of a text that is in no file: what it uses is looked up in the zoo alone."""
-    return link(parse(Source(name, text)), lambda use: _used(use, ZOO))
+    return link(parse(Source(name, text)), lambda use: _used(use, (ZOO,)))
 
 
-def _linked(path: Path, file: sx.File) -> Program:
-    return link(file, lambda use: _used(use, path.parent))
+def _linked(path: Path, file: sx.File, own: list[str] | None = None) -> Program:
+    return link(file, lambda use: _used(use, _roots(path), own))
+
+
+def _roots(path: Path) -> tuple[Path, ...]:
+    """Return where a file's `use` is looked up: its folder, the one above where that is `families`, the zoo."""
+    beside = path.parent
+    named = beside if beside.name else beside.absolute()
+    return (beside, *((named.parent,) if named.name == FAMILIES else ()), ZOO)
 
 
 def _shown(path: Path) -> str:
@@ -71,14 +88,16 @@ def _shown(path: Path) -> str:
         return str(path)
 
 
-def _used(use: sx.String, beside: Path) -> sx.File:
+def _used(use: sx.String, roots: Sequence[Path], own: list[str] | None = None) -> sx.File:
     relative = PurePosixPath(use.value)
     if relative.is_absolute() or ".." in relative.parts or relative.suffix != SUFFIX:
         message = f"`{use.value}` is no plain relative path of a {SUFFIX} file"
         raise Refused((Diagnostic("S227", message, use.span),))
-    for root in (beside, ZOO):
+    for root in roots:
         path = root / relative
         if path.is_file() and path.resolve().is_relative_to(root.resolve()):
+            if own is not None and root != ZOO and (ZOO / relative).is_file():
+                own.append(use.value)
             return _parsed(path)
     known = [str(p.relative_to(ZOO)) for p in ZOO.glob(f"blocks/*{SUFFIX}")]
     message = f"there is no file `{use.value}` beside this one or in the zoo"
@@ -91,33 +110,38 @@ def _parsed(path: Path) -> sx.File:
 
 def families() -> dict[str, Path]:
     """Return the zoo's families by the architecture they claim; raises `Refused` where two claim one."""
-    return {architecture: path for architecture, (path, _) in _claimed("").items()}
+    return {architecture: path for architecture, (path, _) in claimed(ZOO, "").items()}
 
 
-def _claimed(mentioned: str) -> dict[str, tuple[Path, sx.File]]:
-    """Return families by architecture; only texts with the word `mentioned` are parsed: a port needs one of many."""
-    claimed: dict[str, tuple[Path, sx.File]] = {}
-    for path in sorted((ZOO / "families").glob(f"*{SUFFIX}")):
+def claimed(folder: Path, mentioned: str) -> dict[str, tuple[Path, sx.File]]:
+    """Return a folder's families by the architecture they claim; raises `Refused` where two claim one.
+
+    They lie in its `families`, or in the folder itself where it has none. Only texts with the word `mentioned` are
+    parsed: a port needs one of many.
+    """
+    claims: dict[str, tuple[Path, sx.File]] = {}
+    inner = folder / FAMILIES
+    for path in sorted((inner if inner.is_dir() else folder).glob(f"*{SUFFIX}")):
         source = read_source(path, _shown(path))
         if mentioned not in source.text:
             continue
         file = parse(source)
         for architecture in (a for f in file.families for a in f.architectures):
-            if architecture.value in claimed:
+            if architecture.value in claims:
                 message = f"two families claim {architecture.value}"
                 raise Refused((Diagnostic("S228", message, architecture.span),))
-            claimed[architecture.value] = path, file
-    return claimed
+            claims[architecture.value] = path, file
+    return claims
 
 
 def find_family(architecture: str) -> Program | None:
-    """Return the program of the family that claims an architecture, None where none does."""
-    claimed = _claimed(architecture).get(architecture)
-    return None if claimed is None else _linked(*claimed)
+    """Return the program of the zoo's family that claims an architecture, None where none does."""
+    claim = claimed(ZOO, architecture).get(architecture)
+    return None if claim is None else _linked(*claim)
 
 
 def family_for(architecture: str) -> Program:
-    """Return the program of the family that claims an architecture; raises `Refused` where none does."""
+    """Return the program of the zoo's family that claims an architecture; raises `Refused` where none does."""
     program = find_family(architecture)
     if program is None:
         known = families()
@@ -129,7 +153,7 @@ def family_for(architecture: str) -> Program:
 
 def parsed_families() -> tuple[sx.File, ...]:
     """Return every family's own file."""
-    return tuple(_parsed(path) for path in sorted((ZOO / "families").glob(f"*{SUFFIX}")))
+    return tuple(_parsed(path) for path in sorted((ZOO / FAMILIES).glob(f"*{SUFFIX}")))
 
 
 def parsed_blocks() -> tuple[sx.File, ...]:

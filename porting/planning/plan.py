@@ -9,6 +9,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from dsl.counting.footprint import footprint
 from dsl.counting.growth import growth
@@ -34,8 +35,8 @@ from porting.config.text_part import text_part
 from porting.origin.resolve import Origin, OriginKind
 from porting.planning import missing_family
 from porting.planning.config_alone import DTYPE_NAMES, assumed_tensors, dtype_of
-from porting.planning.library import find_family
 from porting.planning.placement import Placement
+from porting.planning.shelves import search
 from porting.report.model import (
     ConfigKeys,
     Formula,
@@ -80,11 +81,14 @@ class Plan:
     notes: tuple[str, ...]
 
 
-def plan(origin: Origin, config: ModelConfig, checkpoint: Checkpoint) -> Plan:
-    """Return the plan of a port; raises `Refused` with everything that is wrong."""
-    program = find_family(config.architecture)
-    if program is None:
-        raise missing_family.refusal(config)
+def plan(
+    origin: Origin, config: ModelConfig, checkpoint: Checkpoint, family: Path | None = None
+) -> Plan:
+    """Return the plan of a port; raises `Refused` with everything that is wrong. `family` is a file of the user's."""
+    shelved = search(config.architecture, family)
+    if shelved.chosen is None:
+        raise Refused((*missing_family.refusal(config).diagnostics, *shelved.warnings))
+    program = shelved.chosen.program
     part = text_part(config)
     dtype, assumed = _dtype(origin, (part, config), checkpoint)
     tensors = checkpoint.tensors
@@ -119,8 +123,14 @@ def plan(origin: Origin, config: ModelConfig, checkpoint: Checkpoint) -> Plan:
         graph,
         _config_keys(config, checked, keys),
         accounted.account,
-        tuple(d for d in checked.diagnostics if d.severity is Severity.WARNING),
-        (*origin.notes, *AT_HAND[checkpoint.extent], *assumed, *accounted.notes),
+        (*shelved.warnings, *(d for d in checked.diagnostics if d.severity is Severity.WARNING)),
+        (
+            *shelved.chosen.notes,
+            *origin.notes,
+            *AT_HAND[checkpoint.extent],
+            *assumed,
+            *accounted.notes,
+        ),
     )
 
 

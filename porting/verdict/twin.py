@@ -24,8 +24,8 @@ from porting.config.text_part import text_part
 from porting.files.files import find_file
 from porting.files.strict_json import parse_object
 from porting.original.reference import write_smaller
-from porting.planning.library import find_family
 from porting.planning.plan import STORED_DTYPE, stored_dtype
+from porting.planning.shelves import search
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +37,19 @@ class Twin:
     checkpoint: Checkpoint
 
 
-def twin_of(text: str, directory: Path, folder: Path) -> Twin:
-    """Make the twin of a port's text in a folder; raises `Refused` where the model has none that is small."""
+def twin_of(text: str, directory: Path, folder: Path, family: Path | None = None) -> Twin:
+    """Make the twin of a port's text in a folder; raises `Refused` where the model has none that is small.
+
+    `family` is the file that the port was made from, where the user named one.
+    """
     file = find_file(directory, NAME)
     if file is None:
         raise refuse("S511", f"there is no {NAME} in the model folder")
     raw = file.read(MAX_BYTES)
     write_smaller(parse_object(raw, name=NAME, code="S421"), folder)
     checkpoint = Checkpoint.open(folder)
-    before = _constants(parse_config(raw), "bf16")
-    after = _constants(read_config(folder), stored_dtype(checkpoint))
+    before = _constants(parse_config(raw), "bf16", family)
+    after = _constants(read_config(folder), stored_dtype(checkpoint), family)
     changed = {name: value for name, value in after.items() if before.get(name) != value}
     resized = parse(Source("model.sohu, smaller", _with(text, changed)))
     checked = infer(resized.families[0], {b.name.id: b for b in resized.blocks}, None)
@@ -58,11 +61,12 @@ def twin_of(text: str, directory: Path, folder: Path) -> Twin:
     return Twin(checked.graph, folder, checkpoint)
 
 
-def _constants(config: ModelConfig, dtype: str) -> dict[str, Static]:
+def _constants(config: ModelConfig, dtype: str, family: Path | None) -> dict[str, Static]:
     """Return the constants that the family takes from a config, by the names that a port gives them."""
-    program = find_family(config.architecture)
-    if program is None:
+    chosen = search(config.architecture, family).chosen
+    if chosen is None:
         raise refuse("S404", f"no family claims {config.architecture}")
+    program = chosen.program
     values = dict(text_part(config).values) | {STORED_DTYPE: dtype}
     return {use.name: use.value for use in infer(program.family(), program.blocks, values).uses}
 

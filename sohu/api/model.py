@@ -132,11 +132,11 @@ class Model:
         something else. Raises `Refused` for what is no port.
         """
         require(*VALIDATION)
-        from porting.pipeline import validate_port
+        from porting.pipeline import Brought, validate_port
         from porting.verdict.asked import own_rows
 
-        rows = own_rows(prompts, tokens)
-        return validate_port(self.path, progress, numerics=numerics, device_name=device, rows=rows)
+        own = Brought(own_rows(prompts, tokens))
+        return validate_port(self.path, progress, numerics=numerics, device_name=device, own=own)
 
     def cost(
         self,

@@ -9,6 +9,7 @@ from typing import Any
 
 from dsl.extras import naming_extras, require
 from porting.files.progress import Progress, silent
+from porting.pipeline import Brought
 from porting.pipeline import port as run_stages
 from porting.report.model import Report, Verdict
 from porting.verdict.asked import own_rows
@@ -45,6 +46,7 @@ def port(
     validate: bool = True,
     prompts: Sequence[str] = (),
     tokens: Sequence[Any] = (),
+    family: str | Path | None = None,
     force: bool = False,
     progress: Progress = silent,
 ) -> PortResult:
@@ -55,7 +57,8 @@ def port(
     stops before weights are read; without `validate` the port is written without a verdict. A faulty port is a verdict;
     what cannot be ported raises `Refused`. `prompts` and `tokens`, arrays [S] or [B, S] of ids, are judged beside the
     rows that every model is judged on. A text in `out` that was edited since it was ported, or that no report knows, is
-    refused; `force` writes over it.
+    refused; `force` writes over it. The family of the file `family` is used in place of the one that claims the model's
+    architecture.
     """
     validated = validate and not plan
     if validated:
@@ -69,7 +72,7 @@ def port(
         numerics=numerics,
         plan_only=plan,
         validated=validated,
-        rows=own_rows(prompts, tokens),
+        own=Brought(own_rows(prompts, tokens), None if family is None else Path(family)),
         force=force,
         progress=progress,
     )

@@ -94,6 +94,9 @@ def _port(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write the port")
     parser.add_argument("--revision", metavar="R", help="branch, tag or commit of a hub id")
+    parser.add_argument(
+        "--family", type=Path, metavar="FILE", help="use the family of this .sohu file"
+    )
     parser.add_argument("--device", metavar="D", help="also tell whether it fits, as sohu fit")
     parser.add_argument("--mesh", default="", metavar="tp=8", help="chips along each mesh axis")
     _products(parser)

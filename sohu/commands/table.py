@@ -34,6 +34,7 @@ def port(options: argparse.Namespace) -> int:
             validate=not options.no_validate,
             prompts=options.prompt,
             tokens=_token_rows(options.tokens),
+            family=options.family,
             force=options.force,
             progress=progress,
         )

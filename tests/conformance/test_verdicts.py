@@ -10,7 +10,7 @@ import pytest
 
 from dsl.diagnostics import Refused
 from farm.oracles.tiny import tiny
-from porting.pipeline import port, validate_port
+from porting.pipeline import Brought, port, validate_port
 from porting.report.model import Report, Verdict
 from porting.verdict import validate as judge
 from porting.verdict.asked import own_rows
@@ -104,7 +104,7 @@ def test_close_choices_are_counted_and_few_in_f32(tmp_path: Path) -> None:
 def test_rows_of_the_users_own_are_judged(tmp_path: Path) -> None:
     out, _ = made(tmp_path, "llama")
     own = own_rows((), [np.arange(3, 40), [[5, 6, 7], [8, 9, 10]]])
-    judged = validate_port(out, numerics=("f32",), rows=own)
+    judged = validate_port(out, numerics=("f32",), own=Brought(own))
     names = {row.name: row.tokens for row in judged.validation.rows}
     assert {n: k for n, k in names.items() if n.startswith("own")} == {
         "own tokens 1": 37, "own tokens 2": 3, "own tokens 3": 3,
@@ -119,6 +119,8 @@ def test_rows_that_the_model_cannot_be_judged_on_are_refused(
 ) -> None:
     with pytest.raises(Refused) as caught:
         port(
-            str(tiny(tmp_path / "model", "llama")), out=tmp_path / "port", rows=own_rows((), [row])
+            str(tiny(tmp_path / "model", "llama")),
+            out=tmp_path / "port",
+            own=Brought(own_rows((), [row])),
         )
     assert [d.code for d in caught.value.diagnostics] == [code]

@@ -8,7 +8,7 @@ from dsl.inference.inference import check
 from dsl.source import Source
 from dsl.text.formatter import format_file
 from dsl.text.parser import parse
-from porting.planning.library import _used
+from porting.planning.library import ZOO, _used
 from tests.conftest import TESTS, Golden
 from tests.dsl.language_page import with_sections
 
@@ -27,5 +27,5 @@ def test_the_example_is_a_sound_canonical_program() -> None:
     source = Source("LANGUAGE.md", text.group(1))
     file = parse(source)
     assert format_file(file) == source.text
-    blocks = {b.name.id: b for u in file.uses for b in _used(u.path, ROOT).blocks}
+    blocks = {b.name.id: b for u in file.uses for b in _used(u.path, (ZOO,)).blocks}
     assert check(file.families[0], blocks).diagnostics == ()
