@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dsl.diagnostics import Refused
 from farm.matrix.cells import Result
-from farm.matrix.matrix import QUICK, cells, run
+from farm.matrix.matrix import ORACLES, QUICK, cells, run
 from farm.matrix.registry import family_types
 from farm.matrix.store import DEFAULT, Store
 from farm.oracles.shrink import causal_types, outside
@@ -58,6 +58,7 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--families", nargs="+", default=[], metavar="FAMILY")
     parser.add_argument("--numerics", nargs="+", default=list(NUMERICS), choices=NUMERICS)
     parser.add_argument("--modes", nargs="+", default=list(MODE_NAMES), choices=list(MODE_NAMES))
+    parser.add_argument("--oracles", nargs="+", default=list(ORACLES), choices=ORACLES)
     parser.add_argument("--quick", action="store_true", help="f32, in one go and as a ragged batch")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="worker processes")
     parser.add_argument("--store", type=Path, default=DEFAULT, metavar="FILE")
@@ -68,7 +69,7 @@ def _run(options: argparse.Namespace) -> int:
         return 2
     modes = QUICK if options.quick else [MODE_NAMES[name] for name in options.modes]
     numerics = ("f32",) if options.quick else options.numerics
-    wanted = cells(options.types, numerics, modes, options.families)
+    wanted = cells(options.types, numerics, modes, options.families, options.oracles)
     if not wanted:
         print("there is nothing to run", file=sys.stderr)
         return 2
@@ -80,15 +81,15 @@ def _run(options: argparse.Namespace) -> int:
 
         results = run(wanted, Store(options.store), max(1, options.jobs), told)
     failed = [result for result in results if not result.passed]
-    print(f"{len(results) - len(failed)} of {len(results)} types pass")
+    print(f"{len(results) - len(failed)} of {len(results)} oracles pass")
     for result in failed:
-        print(f"\n{result.model_type}: {result.verdict}\n{result.problem}".rstrip())
+        print(f"\n{result.name}: {result.verdict}\n{result.problem}".rstrip())
     return 1 if failed else 0
 
 
 def line(result: Result) -> str:
     """Return a result in one line: the worst error of each numerics, with its mode and limit."""
-    parts = [f"{result.verdict:<8}{result.model_type:<24}{result.seconds:6.1f} s"]
+    parts = [f"{result.verdict:<8}{result.name:<24}{result.seconds:6.1f} s"]
     for numerics in dict.fromkeys(case["numerics"] for case in result.cases):
         cases = [case for case in result.cases if case["numerics"] == numerics]
         worst = max(cases, key=lambda case: case["error"] / case["limit"])
@@ -185,13 +186,17 @@ def _describe(options: argparse.Namespace) -> int:
 
 
 def _oracle_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("type", metavar="TYPE")
+    parser.add_argument("type", metavar="TYPE", help="a type, or the name of a published config")
     parser.add_argument("directory", type=Path, metavar="DIR")
 
 
 def _oracle(options: argparse.Namespace) -> int:
+    from farm.oracles.published_models import published, tiny_published
     from farm.oracles.tiny import tiny
 
+    if options.type in published():
+        print(tiny_published(options.directory, options.type))
+        return 0
     if _unknown(options.type):
         return 2
     print(tiny(options.directory, options.type))

@@ -14,6 +14,7 @@ from typing import Any
 import dsl
 from dsl.diagnostics import Refused, render
 from farm.matrix.registry import family_types, texts
+from farm.oracles.published_models import published, tiny_published
 from farm.oracles.tiny import tiny
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import read_config
@@ -41,11 +42,15 @@ COUNTED_VERSIONS = ("torch", "transformers", "numpy", "numba")
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One type of model with the numerics and modes to judge it in."""
+    """One type of model with the numerics and modes to judge it in.
+
+    Its oracle is made of the defaults of the type's class, or of a published config of this name.
+    """
 
     model_type: str
     numerics: tuple[str, ...] = NUMERICS
     modes: tuple[str, ...] = tuple(mode.name for mode in MODES)
+    published: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +70,17 @@ class Result:
     state_bytes_per_token: int = 0
     seconds: float = 0.0
     versions: Mapping[str, str] = field(default_factory=dict)
+    published: str = ""
 
     @property
     def passed(self) -> bool:
         """Tell whether every case holds."""
         return self.verdict == "pass"
+
+    @property
+    def name(self) -> str:
+        """Return the type, with the published config that its oracle was made of."""
+        return f"{self.model_type} {self.published}".rstrip()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the result as JSON data."""
@@ -90,6 +101,8 @@ def key_of(cell: Cell) -> str:
     digest = hashlib.sha256(repr(cell).encode())
     for text in texts(family_types()[cell.model_type]):
         digest.update(text.encode())
+    if cell.published:
+        digest.update(published()[cell.published].read_bytes())
     digest.update(code_digest().encode())
     return digest.hexdigest()[:32]
 
@@ -117,6 +130,7 @@ def judge(cell: Cell) -> Result:
         "key": key_of(cell),
         "model_type": cell.model_type,
         "family": family,
+        "published": cell.published,
     }
     with tempfile.TemporaryDirectory(prefix="farm-") as name:
         try:
@@ -130,7 +144,10 @@ def judge(cell: Cell) -> Result:
 
 def _validated(cell: Cell, directory: Path) -> dict[str, Any]:
     with refusing("S551", "build this model"):
-        tiny(directory, cell.model_type)
+        if cell.published:
+            tiny_published(directory, cell.published)
+        else:
+            tiny(directory, cell.model_type)
     checkpoint = Checkpoint.open(directory)
     planned = plan(resolve(str(directory)), read_config(directory), checkpoint)
     modes = tuple(mode for mode in MODES if mode.name in cell.modes)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from farm.matrix.cells import Cell, Result, judge, key_of
-from farm.matrix.registry import family_types
+from farm.matrix.registry import family_types, published_of
 from farm.matrix.store import Store
 from farm.matrix.workers import outcomes
 from farm.oracles.shrink import runs_in
@@ -17,6 +17,8 @@ from porting.verdict.feeding import MODES
 from porting.verdict.validate import NUMERICS
 
 ALL_MODES = tuple(mode.name for mode in MODES)
+DEFAULTS, PUBLISHED = ORACLES = ("defaults", "published")
+"""What an oracle is made of: the defaults of a type's class, or a published config of it."""
 QUICK = (MODES[0].name, MODES[-1].name)
 
 
@@ -25,21 +27,36 @@ def cells(
     numerics: Sequence[str],
     modes: Sequence[str],
     families: Sequence[str] = (),
+    oracles: Sequence[str] = ORACLES,
 ) -> list[Cell]:
-    """Return a cell for each covered type asked for; nothing asked for means all."""
+    """Return the cells of each covered type asked for; nothing asked for means all.
+
+    A type has one of its class's defaults, and one of each published config.
+    """
     covered = family_types()
     wanted = [name for name in covered if not types or name in types]
     if families:
         wanted = [name for name in wanted if covered[name].stem in families]
-    made = [whole(name, numerics, modes) for name in wanted]
+    named = published_of(wanted)
+    made = [whole(name, numerics, modes) for name in wanted if DEFAULTS in oracles]
+    made += [
+        whole(kind, numerics, modes, name)
+        for kind, names in named.items()
+        for name in names
+        if PUBLISHED in oracles
+    ]
     return [cell for cell in made if cell.numerics]
 
 
 def whole(
-    model_type: str, numerics: Sequence[str] = NUMERICS, modes: Sequence[str] = ALL_MODES
+    model_type: str,
+    numerics: Sequence[str] = NUMERICS,
+    modes: Sequence[str] = ALL_MODES,
+    published: str = "",
 ) -> Cell:
-    """Return the cell of a type, without the numerics in which the original does not run."""
-    return Cell(model_type, tuple(n for n in numerics if runs_in(model_type, n)), tuple(modes))
+    """Return a cell of a type, without the numerics in which the original does not run."""
+    runs = tuple(n for n in numerics if runs_in(model_type, n))
+    return Cell(model_type, runs, tuple(modes), published)
 
 
 def run(
@@ -65,4 +82,5 @@ def _broken(cell: Cell, error: BaseException) -> Result:
     """Return what a worker raised as a result: a mistake of ours, which must not end the run."""
     family = family_types()[cell.model_type].stem
     problem = f"{type(error).__name__}: {error}"
-    return Result(key_of(cell), cell.model_type, family, "broken", problem)
+    key = key_of(cell)
+    return Result(key, cell.model_type, family, "broken", problem, published=cell.published)

@@ -5,11 +5,12 @@ Nothing is kept by hand: a family counts from the moment its file is there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
 from dsl.linking.program import Program
+from farm.oracles.published_models import oracles, type_of
 from farm.oracles.shrink import causal_types
 from porting.planning.library import families, load_program
 
@@ -23,6 +24,14 @@ def family_types() -> Mapping[str, Path]:
         for model_type, architecture in causal_types().items()
         if architecture in covered
     }
+
+
+def published_of(types: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return the names of the published configs of each type that has some."""
+    named: dict[str, list[str]] = {model_type: [] for model_type in types}
+    for name in oracles():
+        named.get(type_of(name), []).append(name)
+    return {model_type: tuple(names) for model_type, names in named.items() if names}
 
 
 def uncovered_types() -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from farm.matrix.cells import Result, key_of
 from farm.matrix.markdown import table
 from farm.matrix.matrix import whole
-from farm.matrix.registry import family_types, spec_lines, uncovered_types
+from farm.matrix.registry import family_types, published_of, spec_lines, uncovered_types
 from farm.matrix.store import Store, newest
 from farm.oracles.shrink import causal_types
 from porting.planning.library import families, write_text
@@ -24,17 +24,21 @@ from porting.verdict.rule import SENTENCE
 HERE = Path(__file__).parent
 STYLE = HERE.parents[1] / "porting" / "pages" / "templates" / "page.css"
 HEADS = (
-    "type", "family", "verdict", "f32 error", "bf16 error", "÷ reference's", "PCC f32", "PCC bf16", "modes",
-    "tokens", "lengths", "close choices", "weights", "a token of context", "lines",
+    "type", "oracle of", "family", "verdict", "f32 error", "bf16 error", "÷ reference's", "PCC f32", "PCC bf16",
+    "modes", "tokens", "lengths", "close choices", "weights", "a token of context", "lines",
 )  # fmt: skip
 RULE = (
-    "A tiny random checkpoint of each type, with every kind of layer in it, against transformers in float64, in every "
-    f"mode. {SENTENCE} The figures are the worst of all modes. Lengths are those at which something switches, and that "
-    "rows cross, in brackets where none does; close choices are those of experts near a tie, judged as the truth "
-    "chooses. PCC decides nothing: it is what others judge by. Lines are those of the family's own file, without "
-    "comments."
+    "Tiny random checkpoints of each type, with every kind of layer in them, against transformers in float64, in every "
+    "mode: one of the defaults of the type's class, and one of each published config at hand, made smaller; a type "
+    f"passes where all of them do. {SENTENCE} The figures are the worst of all modes. Lengths are those at which "
+    "something switches, and that rows cross, in brackets where none does; close choices are those of experts near a "
+    "tie, judged as the truth chooses. PCC decides nothing: it is what others judge by. Lines are those of the "
+    "family's own file, without comments."
 )
+PASS = "pass"  # noqa: S105 - a verdict, not a password
 NOT_RUN = "not run"
+OF_DEFAULTS = "defaults"
+VERDICT = HEADS.index("verdict")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +60,8 @@ class Status:
 
 def write_status(store: Store, directory: Path) -> tuple[Path, Path]:
     """Write `status.md` and `status.html` from the current results of whole cells."""
-    covered = family_types()
-    results = newest(store.load(), [key_of(whole(model_type)) for model_type in covered])
+    known = store.load()
+    results = newest(known, [key_of(whole(kind, published=name)) for kind, name in _oracles()])
     status = status_of(results)
     markdown, page = directory / "status.md", directory / "status.html"
     write_text(markdown, as_markdown(status))
@@ -66,22 +70,27 @@ def write_status(store: Store, directory: Path) -> tuple[Path, Path]:
 
 
 def status_of(results: Mapping[str, Result]) -> Status:
-    """Return the status of every type, given the results by type."""
+    """Return the status of every type, given the results by their names."""
     covered = family_types()
+    named = published_of(covered)
     lines = {path: spec_lines(path) for path in families().values()}
-    passing = sum(result.passed for result in results.values())
+    rows = tuple(
+        _row(kind, name, covered[kind].stem, lines[covered[kind]], results.get(f"{kind} {name}".rstrip()))
+        for kind, name in _oracles()
+    )  # fmt: skip
+    passing = len(set(covered) - {row[0] for row in rows if row[VERDICT] != PASS})
     longest = max(lines, key=lambda path: lines[path])
+    of_published = [row for row in rows if row[1] != OF_DEFAULTS]
     facts = (
         ("covered", f"{len(covered)}"),
         ("pass", f"{passing}"),
+        ("with a published config", f"{len(named)}"),
+        ("published configs", f"{len(of_published)}"),
+        ("of them pass", f"{sum(row[VERDICT] == PASS for row in of_published)}"),
         ("families", f"{len(lines)}"),
         ("median family", f"{statistics.median(lines.values()):.0f} lines"),
         ("longest family", f"{lines[longest]} lines ({longest.stem})"),
         ("transformers", _version(results)),
-    )
-    rows = tuple(
-        _row(name, path.stem, lines[path], results.get(name))
-        for name, path in sorted(covered.items())
     )
     problems = tuple(
         (name, result.problem or "outside of the limit")
@@ -91,11 +100,18 @@ def status_of(results: Mapping[str, Result]) -> Status:
     return Status(len(causal_types()), passing, facts, rows, problems, _missing())
 
 
+def _oracles() -> list[tuple[str, str]]:
+    """Return each type with nothing, for the oracle of its class's defaults, and with its published configs."""
+    covered = sorted(family_types())
+    named = published_of(covered)
+    return [(kind, name) for kind in covered for name in ("", *named.get(kind, ()))]
+
+
 def as_markdown(status: Status) -> str:
     """Return the page as Markdown."""
     facts = "; ".join(f"{name}: {value}" for name, value in status.facts)
     parts = [f"# {status.passing} of {status.types} causal types pass", RULE, f"{facts}."]
-    parts += ["## Covered", table(HEADS, status.rows, left=3)]
+    parts += ["## Covered", table(HEADS, status.rows, left=VERDICT + 1)]
     if status.problems:
         parts.append("## What does not pass")
         parts += [f"### {name}\n\n```\n{text}\n```" for name, text in status.problems]
@@ -112,14 +128,17 @@ def as_html(status: Status) -> str:
     return template.render(status=status, heads=HEADS, rule=RULE, style=style)
 
 
-def _row(name: str, family: str, lines: int, result: Result | None) -> tuple[str, ...]:
+def _row(
+    name: str, published: str, family: str, lines: int, result: Result | None
+) -> tuple[str, ...]:
+    of = published or OF_DEFAULTS
     if result is None:
-        return (name, family, NOT_RUN, *("",) * 11, str(lines))
+        return (name, of, family, NOT_RUN, *("",) * 11, str(lines))
     f32, bf16 = (_of(result.cases, numerics) for numerics in ("f32", "bf16"))
     ratios = [c["error"] / c["reference"] for c in bf16 if c["reference"]]
     modes = {case["mode"] for case in result.cases}
     return (
-        name, family, result.verdict, _worst(f32, "error", max, ".1e"), _worst(bf16, "error", max, ".1e"),
+        name, of, family, result.verdict, _worst(f32, "error", max, ".1e"), _worst(bf16, "error", max, ".1e"),
         f"{max(ratios):.2f}" if ratios else "", _worst(f32, "pcc", min, ".7f"), _worst(bf16, "pcc", min, ".5f"),
         str(len(modes)), f"{result.tokens:,}", _lengths(result), _close(result), f"{result.weights_bytes:,}",
         f"{result.state_bytes_per_token:,}",

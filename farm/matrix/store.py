@@ -39,9 +39,9 @@ class Store:
 
 
 def newest(results: Mapping[str, Result], keys: Iterable[str]) -> dict[str, Result]:
-    """Return those results whose key is still current, by model type."""
+    """Return those results whose key is still current, by their names."""
     current = [results[key] for key in keys if key in results]
-    return {result.model_type: result for result in current}
+    return {result.name: result for result in current}
 
 
 def _read(line: str) -> Result | None:

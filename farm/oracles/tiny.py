@@ -28,16 +28,11 @@ def tiny(
     config = tiny_config(model_type, **overrides)
     with torch.device("meta"):
         empty = transformers.AutoModelForCausalLM.from_config(config)
-    size = sum(parameter.numel() for parameter in empty.parameters())
-    if size > MAX_PARAMETERS:
-        raise ValueError(f"{model_type} is not tiny: {size:,} parameters")
+    check_tiny(empty)
     torch.manual_seed(seed)
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     randomize(model, model_type, seed)
-    model.to(getattr(torch, dtype))
-    for name, buffer in model.named_buffers():
-        if name.endswith(CORRECTION):
-            buffer.data = buffer.data.float()
+    store_in(model, dtype)
     model.save_pretrained(directory)
     if type(config) is not type(model.config):
         # The text part of a composite model; on its own its config names no causal model.
@@ -45,6 +40,22 @@ def tiny(
         config.dtype = dtype
         config.save_pretrained(directory)
     return directory
+
+
+def check_tiny(model: Any) -> None:
+    """Raise `ValueError` for a model that is not tiny."""
+    size = sum(parameter.numel() for parameter in model.parameters())
+    if size > MAX_PARAMETERS:
+        raise ValueError(f"{type(model).__name__} is not tiny: {size:,} parameters")
+
+
+def store_in(model: Any, dtype: str) -> None:
+    """Give a model's weights the data type that they are stored in; a router's corrections stay float32."""
+    torch, _ = libraries()
+    model.to(getattr(torch, dtype))
+    for name, buffer in model.named_buffers():
+        if name.endswith(CORRECTION):
+            buffer.data = buffer.data.float()
 
 
 def tiny_config(model_type: str, **overrides: Any) -> Any:

@@ -11,7 +11,7 @@ from farm.__main__ import line, main
 from farm.matrix import cells as farm_cells
 from farm.matrix.cells import Cell, Result, key_of
 from farm.matrix.matrix import QUICK, cells, run, whole
-from farm.matrix.registry import family_types, spec_lines, uncovered_types
+from farm.matrix.registry import family_types, published_of, spec_lines, uncovered_types
 from farm.matrix.status import as_html, as_markdown, status_of
 from farm.matrix.store import Store, newest
 from farm.oracles.shrink import causal_types
@@ -45,7 +45,7 @@ def test_the_quick_tier_is_a_part_of_the_matrix() -> None:
 
 def test_a_run_keeps_results_and_skips_what_is_known(tmp_path: Path) -> None:
     store, told = Store(tmp_path / "results.jsonl"), []
-    wanted = cells(["llama"], ["f32"], QUICK)
+    wanted = cells(["llama"], ["f32"], QUICK, oracles=["defaults"])
     first = run(wanted, store, 1, lambda found, _done, _total: told.append(found))
     assert [found.verdict for found in first] == ["pass"]
     assert [case["mode"] for case in first[0].cases] == list(QUICK)
@@ -115,7 +115,10 @@ def test_a_line_shows_the_worst_case() -> None:
 
 
 def test_the_page_shows_passing_failing_and_missing_types() -> None:
-    status = status_of({"llama": result("llama"), "qwen2": result("qwen2", "fail")})
+    # Of a type that has them the published configs count as well.
+    assert "helium" not in published_of(family_types())
+    results = [result("helium"), result("llama"), result("qwen2", "fail")]
+    status = status_of({found.name: found for found in results})
     assert status.passing == 1
     text, page = as_markdown(status), as_html(status)
     for shown in (text, page):
@@ -124,7 +127,7 @@ def test_the_page_shows_passing_failing_and_missing_types() -> None:
         assert "why" in shown
         assert "reformer" in shown
     assert "prefers-color-scheme: dark" in page
-    assert {len(row) for row in status.rows} == {15}
+    assert {len(row) for row in status.rows} == {16}
 
 
 def test_lines_of_a_family_are_those_that_say_something(tmp_path: Path) -> None:
