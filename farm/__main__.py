@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dsl.diagnostics import Refused
 from farm.matrix.cells import Result
-from farm.matrix.matrix import ORACLES, QUICK, cells, run
+from farm.matrix.matrix import ORACLES, QUICK, QUICK_ORACLES, cells, run
 from farm.matrix.registry import family_types
 from farm.matrix.store import DEFAULT, Store
 from farm.oracles.shrink import causal_types, outside
@@ -58,7 +58,7 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--families", nargs="+", default=[], metavar="FAMILY")
     parser.add_argument("--numerics", nargs="+", default=list(NUMERICS), choices=NUMERICS)
     parser.add_argument("--modes", nargs="+", default=list(MODE_NAMES), choices=list(MODE_NAMES))
-    parser.add_argument("--oracles", nargs="+", default=list(ORACLES), choices=ORACLES)
+    parser.add_argument("--oracles", nargs="+", default=[], choices=ORACLES)
     parser.add_argument("--quick", action="store_true", help="f32, in one go and as a ragged batch")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="worker processes")
     parser.add_argument("--store", type=Path, default=DEFAULT, metavar="FILE")
@@ -69,7 +69,8 @@ def _run(options: argparse.Namespace) -> int:
         return 2
     modes = QUICK if options.quick else [MODE_NAMES[name] for name in options.modes]
     numerics = ("f32",) if options.quick else options.numerics
-    wanted = cells(options.types, numerics, modes, options.families, options.oracles)
+    oracles = options.oracles or (QUICK_ORACLES if options.quick else ORACLES)
+    wanted = cells(options.types, numerics, modes, options.families, oracles)
     if not wanted:
         print("there is nothing to run", file=sys.stderr)
         return 2

@@ -38,8 +38,9 @@ def is_smaller(was: object, now: object) -> bool:
         return isinstance(now, list) and (len(now) < len(was) or all(map(is_smaller, was, now)))
     if isinstance(was, str):
         return isinstance(now, str) and len(now) < len(was)
-    numbers = isinstance(was, int) and isinstance(now, int) and not isinstance(was, bool)
-    return numbers and (now < was or was <= 4)
+    if isinstance(was, bool) or not (isinstance(was, int) and isinstance(now, int)):
+        return False
+    return now < was or was <= 4
 
 
 @pytest.mark.parametrize("name", published())
