@@ -174,6 +174,17 @@ _CHECKPOINT: dict[str, Code] = {
         "Files of this format also hold adapters, vocabularies, what a quantiser measured, or the part of a model "
         "that sees or hears.",
     ),
+    "S545": Code(
+        "An adapter cannot be merged",
+        "A PEFT adapter of the method LORA is added to its base in float64: scales, patterns of ranks and alphas, "
+        "rslora, DoRA, embeddings, biases and whole modules. Other methods, and tensors or settings with another "
+        "effect, are refused by name.",
+    ),
+    "S546": Code(
+        "The base model of an adapter is not at hand",
+        "An adapter names its base, which is used where it is a folder or in the hub's cache. Nothing is fetched "
+        "because a file says so: name the base with --base.",
+    ),
     "S550": Code(
         "The reference cannot run here",
         "Validation compares with the original model in torch and transformers; they are installed, and cannot be "

@@ -24,8 +24,8 @@ from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import ModelConfig, read_config
 from porting.files.progress import Progress, silent
 from porting.files.strict_json import shown
-from porting.origin.gguf_cache import cache_folder
-from porting.origin.resolve import CONFIG, Origin, OriginKind, resolve
+from porting.origin.conversions import cache_folder
+from porting.origin.resolve import CONFIG, DEMO, Origin, OriginKind, resolve
 from porting.planning.library import load_program
 from porting.planning.opening import open_to_plan
 from porting.planning.placement import Placement, place
@@ -50,10 +50,11 @@ EDITED = "the text was edited since it was ported"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Brought:
-    """What the user brings: rows to judge a port on, and the file of a family that ports it whatever it claims."""
+    """What the user brings: rows to judge a port on, the file of a family that ports it anyhow, and an adapter."""
 
     rows: OwnRows = field(default_factory=OwnRows)
     family: Path | None = None
+    adapter: str | None = None
 
 
 NOTHING = Brought()
@@ -89,12 +90,13 @@ def open_model(
     revision: str | None,
     stages: Stages,
     progress: Progress,
+    adapter: str | None = None,
     *,
     plan_only: bool = False,
 ) -> Opened:
-    """Resolve MODEL and read its config and headers; only planning makes do without weights."""
+    """Resolve MODEL, with its adapter if there is one, and read config and headers; only planning needs no weights."""
     with stages.stage("resolve"):
-        origin = resolve(model, revision, progress)
+        origin = resolve(model, revision, progress, adapter)
     if origin.kind is OriginKind.CONFIG and not plan_only:
         message = (
             f"`{shown(model, 240)}` is a config alone: there are no weights beside what it says"
@@ -110,8 +112,10 @@ def open_model(
     return Opened(origin, config, checkpoint)
 
 
-def default_out(model: str, kind: OriginKind) -> Path:
-    """Return the folder of a port: ports/<org>--<name>/."""
+def default_out(model: str, kind: OriginKind, adapter: str | None = None) -> Path:
+    """Return the folder of a port: ports/<org>--<name>/, an adapter's name where there is one."""
+    if adapter is not None:
+        return Path("ports") / Path(adapter).resolve().name
     if kind is OriginKind.HUB:
         return Path("ports") / model.split("@", maxsplit=1)[0].replace("/", "--")
     if kind is OriginKind.DEMO:
@@ -142,8 +146,9 @@ def port(
     is that it fails. A text in the folder that `port` did not write stays there unless `force` says otherwise.
     """
     stages = Stages()
-    opened = open_model(model, revision, stages, progress, plan_only=plan_only)
-    folder = out or default_out(model, opened.origin.kind)
+    adapter = own.adapter
+    opened = open_model(model, revision, stages, progress, adapter, plan_only=plan_only)
+    folder = out or default_out(model, opened.origin.kind, adapter)
     _check_out(folder)
     with stages.stage("plan"):
         planned = plan(opened.origin, opened.config, opened.checkpoint, own.family)
@@ -210,7 +215,8 @@ def _report(
     stages: Stages,
 ) -> Report:
     info = planned.model
-    if opened.origin.kind in (OriginKind.DIRECTORY, OriginKind.GGUF, OriginKind.CONFIG):
+    is_path = Path(info.source).expanduser().exists() and info.source != DEMO
+    if opened.origin.kind is not OriginKind.HUB and is_path:
         # Not resolved: a link in the hub's cache has the name, what it leads to has none.
         info = replace(info, source=str(Path(info.source).expanduser().absolute()))
     return Report(
@@ -254,7 +260,15 @@ def read_port(folder: Path) -> Port:
     info = ModelInfo(
         **{
             name: str(model.get(name) or "")
-            for name in ("source", "architecture", "model_type", "revision", "name", "family")
+            for name in (
+                "source",
+                "architecture",
+                "model_type",
+                "revision",
+                "name",
+                "family",
+                "adapter",
+            )
         }
     )
     spec = program.file.span.source.text
@@ -268,7 +282,8 @@ def open_checkpoint(existing: Port, stages: Stages, progress: Progress) -> Opene
     if not source:
         raise refuse("S531", "report.json does not name the model's source")
     is_hub = "/" in source and not Path(source).exists()
-    return open_model(source, revision if is_hub and revision else None, stages, progress)
+    at = revision if is_hub and revision else None
+    return open_model(source, at, stages, progress, existing.model.adapter or None)
 
 
 def validate_port(

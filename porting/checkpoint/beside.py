@@ -9,16 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from dsl.diagnostics import Diagnostic, Refused
 from porting.checkpoint.tensors import Checkpoint
 from porting.files.files import list_names
 
-MERGE = (
-    'merge it: python -c "from peft import PeftModel as P; from transformers import AutoModelForCausalLM as M; '
-    "P.from_pretrained(M.from_pretrained('BASE'), 'ADAPTER').merge_and_unload().save_pretrained('OUT')\" with the "
-    "model's files in BASE and the adapter's in ADAPTER; or remove the file to port the model alone"
+ATTACH = (
+    "to port the model with the adapter, name both: port MODEL --adapter FOLDER, where both may be "
+    "this folder; to port the model alone, remove the file"
 )
+ADAPTER = "adapter_config.json"
 INTO_CONFIG = "write what it says into config.json as `quantization_config`"
 PACKED = (".qweight", ".weight_scale", ".weight_scale_inv", ".weight_packed", ".weight_scale_2")
 """What the names of tensors of a quantised checkpoint end with."""
@@ -39,7 +40,7 @@ class Beside:
 
 _STORED = Beside("says how the weights are stored, and config.json does not", INTO_CONFIG, True)
 FILES: Mapping[str, Beside] = {
-    "adapter_config.json": Beside("makes loaders add an adapter's weights to the model's", MERGE),
+    ADAPTER: Beside("makes loaders add an adapter's weights to the model's", ATTACH),
     "hf_quant_config.json": _STORED,
     "quant_config.json": _STORED,
     "quantize_config.json": _STORED,
@@ -50,14 +51,19 @@ DISTRIBUTED = Beside(
 )
 
 
-def check_beside(checkpoint: Checkpoint, *, is_quantised: bool) -> None:
-    """Refuse a folder with a file that changes its model (S529).
+def check_beside(
+    checkpoint: Checkpoint, *, is_quantised: bool, adapter: Path | None = None
+) -> None:
+    """Refuse a folder with a file that changes its model (S529), but for the adapter that is asked for.
 
     `is_quantised` tells whether config.json says how the weights are stored.
     """
+    is_own = adapter is not None and adapter.resolve() == checkpoint.directory.resolve()
     packed = not is_quantised and any(name.endswith(PACKED) for name in checkpoint.tensors)
     refused = []
     for name in list_names(checkpoint.directory):
+        if is_own and name == ADAPTER:
+            continue
         row = DISTRIBUTED if SHARD.fullmatch(name) else FILES.get(name)
         if row is not None and (packed or not row.packed):
             message = f"{name} beside the weights {row.does}"

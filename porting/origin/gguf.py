@@ -1,7 +1,7 @@
 """Turn a .gguf model, one file or split, into an ordinary checkpoint folder with Hugging Face names, once per content.
 
 The folder lies in the cache under the content's sha256. What is written is `gguf_model`'s affair, how it is kept
-`gguf_cache`'s.
+`conversions`'s.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from pathlib import Path
 from dsl.diagnostics import refuse
 from porting.checkpoint.gguf_parts import GgufModel, Identity, open_gguf
 from porting.files.progress import Progress, silent
-from porting.origin.gguf_cache import build, cache_folder, recorded
+from porting.origin.conversions import build, cache_folder, recorded
 
+ROOM = "gguf"
 CHUNK = 4 * 2**20
 
 
@@ -32,7 +33,7 @@ def convert(path: Path, progress: Progress = silent) -> Converted:
     with open_gguf(path) as model:
         before = model.identities()
         sha256 = _sha256(model, progress)
-        target = cache_folder() / sha256
+        target = cache_folder(ROOM) / sha256
         notes = recorded(target)
         if notes is None:
             notes = _build(model, before, target, progress)

@@ -29,6 +29,7 @@ SMALL = (
     *BESIDE,
 )
 STAGE = "fetch"
+ADAPTER = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +55,32 @@ def fetch(repository: str, revision: str | None, progress: Progress) -> Snapshot
     commit = directory.name
     progress(STAGE, 1, 2)
     index = find_file(directory, INDEX)
-    weights = {SINGLE} if index is None else set(read_weight_map(index).values())
+    alone = {SINGLE} if find_file(directory, "config.json") is not None else {ADAPTER}
+    weights = alone if index is None else set(read_weight_map(index).values())
     patterns = tuple(re.sub(r"([*?\[])", r"[\1]", name) for name in sorted(weights))
     directory = _download(repository, commit, patterns)
     progress(STAGE, 2, 2)
     return Snapshot(directory, commit)
 
 
-def _download(repository: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
+def cached(repository: str, revision: str | None) -> Snapshot:
+    """Return what the hub's cache has of a repository; nothing is fetched."""
+    directory = _download(repository, revision, ("*",), only_cached=True)
+    return Snapshot(directory, directory.name)
+
+
+def _download(
+    repository: str, revision: str | None, patterns: tuple[str, ...], *, only_cached: bool = False
+) -> Path:
     from huggingface_hub import errors, snapshot_download  # noqa: PLC0415 - slow, and needed for hub ids alone
 
     try:
-        path = snapshot_download(repository, revision=revision, allow_patterns=list(patterns))
+        path = snapshot_download(
+            repository,
+            revision=revision,
+            allow_patterns=list(patterns),
+            local_files_only=only_cached,
+        )
     except errors.GatedRepoError as error:
         hint = "accept its terms on its page, then log in with `hf auth login`"
         raise Unavailable("is gated: access must be granted first", hint) from error

@@ -1,5 +1,8 @@
 """Resolve MODEL: a folder, a hub id, a .gguf file or `demo`, each to a folder with config.json and safetensors.
 
+An adapter makes another model of it; a folder that holds an adapter alone stands for the base that it names, where
+that is at hand: nothing is fetched because a file says so.
+
 Fetches and converts; reads no config and no weights.
 """
 
@@ -17,6 +20,10 @@ from porting.files.files import find_file, list_names
 from porting.files.progress import Progress, silent
 from porting.files.strict_json import shown
 from porting.origin import gguf, hub
+from porting.origin.adapter import is_adapter, merge
+from porting.origin.lora_settings import NAME as ADAPTER_NAME
+from porting.origin.lora_settings import read_settings
+from porting.original.adapted import Adapted
 
 CONFIG = "config.json"
 CONFIG_SUFFIX = ".json"
@@ -42,18 +49,20 @@ class OriginKind(StrEnum):
     GGUF = "gguf"
     CONFIG = "config"
     DEMO = "demo"
+    ADAPTED = "adapted"
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where a model came from, and the folder that now holds it.
 
-    `original` is what the reference loads: that folder, or the .gguf file that it was made from. `revision` is the
-    hub's commit, or the sha256 of a .gguf file. `config_name` is the config's file in the folder.
+    `original` is what the reference loads: that folder, or the .gguf file, or base and adapter, that it was made from.
+    `revision` is the hub's commit, or the sha256 of a .gguf file. `source` and `revision` are those of a base.
+    `config_name` is the config's file in the folder.
     """
 
     directory: Path
-    original: Path
+    original: Path | Adapted
     source: str
     revision: str | None
     kind: OriginKind
@@ -61,8 +70,25 @@ class Origin:
     config_name: str = CONFIG
 
 
-def resolve(model: str, revision: str | None = None, progress: Progress = silent) -> Origin:
-    """Return the folder of a model, fetching or converting it first where needed."""
+def resolve(
+    model: str,
+    revision: str | None = None,
+    progress: Progress = silent,
+    adapter: str | None = None,
+) -> Origin:
+    """Return the folder of a model, with an adapter if one is given, fetched, converted or merged where needed."""
+    origin = _resolve(model, revision, progress)
+    if adapter is not None:
+        if is_adapter(origin.directory):
+            message = f"`{shown(model, 240)}` is an adapter itself"
+            raise refuse("S545", message, help="--adapter goes with a whole model")
+        return _adapted(origin, _adapter_folder(adapter, progress), progress)
+    if origin.kind in (OriginKind.DIRECTORY, OriginKind.HUB) and is_adapter(origin.directory):
+        return _adapted(_base_of(origin.directory), origin.directory, progress)
+    return origin
+
+
+def _resolve(model: str, revision: str | None, progress: Progress) -> Origin:
     path = Path(os.path.expanduser(model))  # noqa: PTH111 - unlike pathlib's, it never raises
     exists = os.path.exists(path)  # noqa: PTH110 - likewise, however odd the name
     hub_id = _HUB_ID.fullmatch(model)
@@ -92,7 +118,7 @@ def resolve(model: str, revision: str | None = None, progress: Progress = silent
 def _directory(model: str, path: Path) -> Origin:
     if not list_names(path):
         raise refuse("S511", f"the folder `{shown(model, 240)}` is empty", help=FORMS)
-    if find_file(path, CONFIG) is None:
+    if find_file(path, CONFIG) is None and not is_adapter(path):
         message = f"there is no config.json in the folder `{shown(model, 240)}`"
         raise refuse("S511", message, help="MODEL is a folder as written by save_pretrained")
     return Origin(path, path, model, None, OriginKind.DIRECTORY)
@@ -107,6 +133,57 @@ def _gguf(model: str, path: Path | None, progress: Progress) -> Origin:
 def _converted(path: Path, source: str, kind: OriginKind, progress: Progress) -> Origin:
     made = gguf.convert(path, progress)
     return Origin(made.directory, path.absolute(), source, made.sha256, kind, made.notes)
+
+
+def _adapter_folder(adapter: str, progress: Progress) -> Path:
+    """Return the folder of an adapter, which may have a whole model beside it."""
+    origin = _resolve(adapter, None, progress)
+    if ADAPTER_NAME not in list_names(origin.directory):
+        message = f"there is no {ADAPTER_NAME} in `{shown(adapter, 240)}`"
+        raise refuse("S545", message, help="--adapter names a folder as PEFT writes it")
+    return origin.directory
+
+
+def _base_of(folder: Path) -> Origin:
+    """Return the base that an adapter names: a folder, or what the hub's cache has."""
+    settings = read_settings(folder)
+    name = settings.base or ""
+    path = Path(name)
+    if name and path.is_dir() and path.resolve() != folder.resolve():
+        return _directory(name, path)
+    repository = _HUB_ID.fullmatch(name)
+    if repository is not None and repository["revision"] is None:
+        try:
+            snapshot = hub.cached(name, settings.revision)
+        except hub.Unavailable as error:
+            raise _no_base(name) from error
+        return Origin(snapshot.directory, snapshot.directory, name, snapshot.commit, OriginKind.HUB)
+    raise _no_base(name)
+
+
+def _no_base(name: str) -> Refused:
+    what = (
+        f"`{shown(name, 240)}`, is neither a folder nor in the hub's cache" if name else "unknown"
+    )
+    message = (
+        f"the base model of the adapter, {what}" if name else "the adapter names no base model"
+    )
+    return refuse("S546", message, help="name it: port ADAPTER --base MODEL")
+
+
+def _adapted(base: Origin, folder: Path, progress: Progress) -> Origin:
+    converted = base.kind in (OriginKind.GGUF, OriginKind.DEMO)
+    merged = merge(folder, base.directory, keeps_dtype=converted, progress=progress)
+    whole = base.original if isinstance(base.original, Path) else base.original.base
+    original = Adapted(whole, folder.absolute())
+    return Origin(
+        merged.directory,
+        original,
+        base.source,
+        base.revision,
+        OriginKind.ADAPTED,
+        (*base.notes, *merged.notes),
+    )
 
 
 def demo_file() -> Path:

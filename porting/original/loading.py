@@ -34,14 +34,18 @@ OWN_METHODS = frozenset({"mxfp4"})
 """Stored forms that transformers writes out exactly."""
 
 
-def checked_config(checkpoint: Checkpoint) -> dict[str, object]:
-    """Return the folder's config as plain JSON, checked for what transformers must not be let loose on."""
+def checked_config(checkpoint: Checkpoint, adapter: Path | None = None) -> dict[str, object]:
+    """Return the folder's config as plain JSON, checked for what transformers must not be let loose on.
+
+    An adapter in the folder is refused unless it is the one that is asked for.
+    """
     file = find_file(checkpoint.directory, NAME)
     if file is None:
         raise refuse("S511", f"there is no {NAME} in the model folder")
     raw = parse_object(file.read(MAX_BYTES), name=NAME, code="S421")
     check_keys(raw, name=NAME)
-    check_beside(checkpoint, is_quantised=bool(raw.get("quantization_config")))
+    is_quantised = bool(raw.get("quantization_config"))
+    check_beside(checkpoint, is_quantised=is_quantised, adapter=adapter)
     inner = raw.get("text_config")
     for part in (raw, inner if isinstance(inner, dict) else {}):
         for key in LAYERS:

@@ -23,7 +23,8 @@ from dsl.extras import require
 from porting.checkpoint.tensors import Checkpoint
 from porting.files.progress import Progress, silent
 from porting.files.strict_json import shown
-from porting.original import float64, gguf_file, loading, low_precision, random_model
+from porting.original import adapted, float64, gguf_file, loading, low_precision, random_model
+from porting.original.adapted import Adapted
 from porting.original.choices import Choice, Decide, Picked, decider
 from porting.original.lengths import config_lengths, config_tokens, length_counts
 
@@ -82,17 +83,16 @@ class Reference:
     @classmethod
     def load(
         cls,
-        original: Path,
+        original: Path | Adapted,
         precision: Precision,
         progress: Progress = silent,
         product: Product | None = None,
     ) -> Reference:
-        """Load a model folder or .gguf file; the float64 one is checked to compute in float64 throughout."""
+        """Load a model folder or .gguf file, or one with an adapter; a float64 one is checked to compute in float64."""
         torch, _ = libraries()
         stage = f"load {precision} reference"
         progress(stage, 0, 2)
-        load = _from_file if original.is_file() else _from_folder
-        model = load(original, precision)
+        model = _loaded(original, precision)
         if precision == "float64":
             _widen(torch, model)
         progress(stage, 1, 2)
@@ -254,6 +254,22 @@ class Reference:
             raise refuse("S552", message)
 
 
+def _loaded(original: Path | Adapted, precision: Precision) -> Any:
+    if isinstance(original, Path):
+        return (
+            _from_file(original, precision)
+            if original.is_file()
+            else _from_folder(original, precision)
+        )
+    base, adapter = original.base, original.adapter
+    is_file = base.is_file()
+    model = _from_file(base, precision) if is_file else _from_folder(base, precision, adapter)
+    torch, transformers = libraries()
+    with refusing("S551", "attach this adapter"):
+        adapted.attach(torch, transformers, stores(), model, adapter)
+    return model
+
+
 def _from_file(path: Path, precision: Precision) -> Any:
     torch, transformers = libraries()
     reader, _, _ = gguf_reader()
@@ -265,14 +281,15 @@ def _from_file(path: Path, precision: Precision) -> Any:
     return model.eval()
 
 
-def _from_folder(directory: Path, precision: Precision) -> Any:
+def _from_folder(directory: Path, precision: Precision, adapter: Path | None = None) -> Any:
     torch, transformers = libraries()
     checkpoint = Checkpoint.open(directory)
-    raw = loading.checked_config(checkpoint)
+    raw = loading.checked_config(checkpoint, adapter)
     with refusing("S551", "load this model"):
         config = loading.open_config(transformers, directory, raw)
         with (
-            loading.readable(torch, transformers, stores(), checkpoint, config) as folder,
+            loading.readable(torch, transformers, stores(), checkpoint, config) as whole,
+            adapted.alone(whole) as folder,
             _as(torch, precision),
         ):
             return loading.load_model(transformers, folder, config, getattr(torch, precision))

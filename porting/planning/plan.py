@@ -32,7 +32,9 @@ from porting.checkpoint.tensors import Checkpoint, Extent
 from porting.config import ignored_keys
 from porting.config.reader import ModelConfig
 from porting.config.text_part import text_part
+from porting.files.strict_json import shown
 from porting.origin.resolve import Origin, OriginKind
+from porting.original.adapted import Adapted
 from porting.planning import missing_family
 from porting.planning.config_alone import DTYPE_NAMES, assumed_tensors, dtype_of
 from porting.planning.placement import Placement
@@ -50,7 +52,7 @@ from porting.report.model import (
 
 STORED_DTYPE = "dtype"
 SURPLUS = "S561"
-CONVERTED = frozenset({OriginKind.GGUF, OriginKind.DEMO})
+CONVERTED = frozenset({OriginKind.ADAPTED, OriginKind.DEMO, OriginKind.GGUF})
 HEADERS_ALONE = "planned from the headers of the weights, whose values are not at hand"
 CONFIG_ALONE = (
     "planned from the config alone: there are no weights, so that none was missed or left; names, shapes and data "
@@ -116,6 +118,7 @@ def plan(
         revision=origin.revision or "",
         name=origin.source,
         family=program.family().name.id,
+        adapter=str(origin.original.adapter) if isinstance(origin.original, Adapted) else "",
     )
     return Plan(
         model,
@@ -199,8 +202,10 @@ def _again(spec: str) -> Graph:
 def _header(origin: Origin, config: ModelConfig, program: Program) -> tuple[str, ...]:
     digest = hashlib.sha256("".join(f.span.source.text for f in program.files).encode())
     revision = f" at revision {origin.revision}" if origin.revision else ""
+    adapter = origin.original.adapter.name if isinstance(origin.original, Adapted) else ""
+    with_adapter = f" with the adapter {shown(adapter)}" if adapter else ""
     return (
-        f"Port of {origin.source}{revision}.",
+        f"Port of {origin.source}{revision}{with_adapter}.",
         f"Family {program.family().name.id}, sha256 {digest.hexdigest()[:16]}.",
         f"config.json, sha256 {hashlib.sha256(config.source.text.encode()).hexdigest()[:16]}.",
     )

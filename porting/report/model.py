@@ -44,6 +44,7 @@ class ModelInfo:
     revision: str = ""
     name: str = ""
     family: str = ""
+    adapter: str = ""
 
     def to_dict(self) -> dict[str, object]:
         """Return the model as JSON data; what is not known is null."""
@@ -54,6 +55,7 @@ class ModelInfo:
             "architecture": self.architecture or None,
             "model_type": self.model_type or None,
             "family": self.family or None,
+            "adapter": self.adapter or None,
         }
 
 

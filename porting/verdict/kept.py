@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from porting.checkpoint.gguf_parts import part_paths
 from porting.files.atomic import replace_file
+from porting.original.adapted import Adapted
 from porting.original.choices import Choice
 from porting.original.reference import RowOutput
 from porting.report.model import versions
@@ -58,7 +59,7 @@ class Kept:
     folder: Path
 
     @classmethod
-    def of(cls, original: Path, cache: Path) -> Kept | None:
+    def of(cls, original: Path | Adapted, cache: Path) -> Kept | None:
         """Return the records of an original, None where it is too small or too large to keep any."""
         with suppress(OSError):  # what cannot be read is no one's to vouch for
             files = _files(original)
@@ -144,7 +145,9 @@ class Kept:
             _make_room(self.folder)
 
 
-def _files(original: Path) -> list[Path]:
+def _files(original: Path | Adapted) -> list[Path]:
+    if isinstance(original, Adapted):
+        return [*_files(original.base), *original.files()]
     if original.is_file():
         return [path.resolve() for path in part_paths(original) if path.is_file()]
     return sorted(path for path in original.iterdir() if path.is_file())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from device_model.numbers.precision import Product
 from porting.files.progress import Progress
+from porting.original.adapted import Adapted
 from porting.original.reference import Precision, Reference
 from porting.verdict.feeding import Feeding
 from porting.verdict.kept import Facts, Kept
@@ -19,12 +20,17 @@ from porting.verdict.truth import Own, Truth, cache_note, own_of, truth_of
 
 
 class Original:
-    """The model in a folder or .gguf file, with what is kept of it."""
+    """The model in a folder or .gguf file, or with an adapter, with what is kept of it."""
 
     def __init__(
-        self, path: Path, kept: Kept | None, progress: Progress, *, stays: bool = False
+        self,
+        path: Path | Adapted,
+        kept: Kept | None,
+        progress: Progress,
+        *,
+        stays: bool = False,
     ) -> None:
-        """Take the model at a path; with `stays` what is loaded stays loaded, for many questions."""
+        """Take a model; with `stays` what is loaded stays loaded, for many questions."""
         self._path, self._kept, self._progress, self._stays = path, kept, progress, stays
         self._lower: dict[tuple[Precision, Product | None], Reference] = {}
 

@@ -24,6 +24,7 @@ from dsl.counting.longest import position_tables
 from dsl.diagnostics import Refused, refuse
 from dsl.graph import Graph
 from porting.files.progress import Progress, silent
+from porting.original.adapted import Adapted
 from porting.original.reference import Precision
 from porting.report.model import Case, CrossedLength, JudgedRow, LayerError, Pins, Validation
 from porting.verdict.compiling import COMPILING, compile_kernels
@@ -89,7 +90,7 @@ class Judging:
 def validate(
     graph: Graph,
     reader: TensorReader,
-    original: Path,
+    original: Path | Adapted,
     progress: Progress = silent,
     stage: Stage = nullcontext,
     numerics: Sequence[str] = NUMERICS,

@@ -39,6 +39,7 @@ def port(
     *,
     out: str | Path | None = None,
     revision: str | None = None,
+    adapter: str | Path | None = None,
     device: str | None = None,
     mesh: str | Mapping[str, int] = "",
     numerics: str = "bf16",
@@ -52,13 +53,16 @@ def port(
 ) -> PortResult:
     """Port a model and write the result into `out`, by default `ports/<org>--<name>/`.
 
-    `model` is a folder, a hub id (`org/name` or `org/name@revision`), a `.gguf` file, or `demo`. A device must hold on
-    one chip of the mesh what `Model.fit` asks by default, with products in `numerics`, or the verdict is `FAIL`. `plan`
-    stops before weights are read; without `validate` the port is written without a verdict. A faulty port is a verdict;
-    what cannot be ported raises `Refused`. `prompts` and `tokens`, arrays [S] or [B, S] of ids, are judged beside the
-    rows that every model is judged on. A text in `out` that was edited since it was ported, or that no report knows, is
-    refused; `force` writes over it. The family of the file `family` is used in place of the one that claims the model's
-    architecture.
+    `model` is a folder, a hub id (`org/name` or `org/name@revision`), a `.gguf` file, or `demo`; `adapter` a PEFT
+    adapter's folder or hub id. A folder of an adapter alone stands for the base that it names, with it.
+
+    A device must hold on one chip of the mesh what `Model.fit` asks by default, with products in `numerics`, or the
+    verdict is `FAIL`. `plan` stops before weights are read; without `validate` the port is written without a verdict. A
+    faulty port is a verdict; what cannot be ported raises `Refused`. `prompts` and `tokens`, arrays [S] or [B, S] of
+    ids, are judged beside the rows that every model is judged on.
+
+    A text in `out` that was edited since it was ported, or that no report knows, is refused; `force` writes over it.
+    The family of the file `family` is used in place of the one that claims the model's architecture.
     """
     validated = validate and not plan
     if validated:
@@ -72,7 +76,11 @@ def port(
         numerics=numerics,
         plan_only=plan,
         validated=validated,
-        own=Brought(own_rows(prompts, tokens), None if family is None else Path(family)),
+        own=Brought(
+            own_rows(prompts, tokens),
+            None if family is None else Path(family),
+            None if adapter is None else str(adapter),
+        ),
         force=force,
         progress=progress,
     )

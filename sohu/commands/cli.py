@@ -90,8 +90,11 @@ def _port(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model",
         metavar="MODEL",
-        help="folder, hub id, .gguf file, config.json (with --plan), or demo",
+        help="folder, hub id, .gguf file, config.json (with --plan), or demo; or an adapter's folder",
     )
+    pair = parser.add_mutually_exclusive_group()
+    pair.add_argument("--adapter", metavar="FOLDER", help="port MODEL with this PEFT adapter")
+    pair.add_argument("--base", metavar="BASE", help="port this model with the adapter MODEL")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write the port")
     parser.add_argument("--revision", metavar="R", help="branch, tag or commit of a hub id")
     parser.add_argument(

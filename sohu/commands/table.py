@@ -22,11 +22,16 @@ def port(options: argparse.Namespace) -> int:
     from porting.report.model import FILES, Verdict
     from sohu.api.port import port as run
 
+    # A base with an adapter, from whichever side they are named.
+    model, adapter = options.model, options.adapter
+    if options.base is not None:
+        model, adapter = options.base, options.model
     with console.bars(quiet=options.json) as progress:
         result = run(
-            options.model,
+            model,
             out=options.out,
             revision=options.revision,
+            adapter=adapter,
             device=options.device,
             mesh=options.mesh,
             numerics=options.numerics,

@@ -30,14 +30,14 @@ def with_packed_tensor(folder):
     save_file(load_file(file) | more, file, metadata={"format": "pt"})
 
 
-def test_an_adapter_beside_the_model_is_refused_with_the_way_to_merge_it(tmp_path):
+def test_an_adapter_beside_the_model_is_refused_with_the_way_to_port_both(tmp_path):
     folder = tiny_llama(tmp_path, dtype="float32")
     check_beside(Checkpoint.open(folder), is_quantised=False)
     (folder / "adapter_config.json").write_text(json.dumps(ADAPTER))
     diagnostic = refusal(folder)
     assert diagnostic.code == "S529"
     assert diagnostic.place == "adapter_config.json"
-    assert "merge_and_unload" in diagnostic.help
+    assert "--adapter FOLDER" in diagnostic.help
 
 
 def test_it_is_refused_by_every_command_that_opens_a_model_and_by_the_judge(tmp_path):

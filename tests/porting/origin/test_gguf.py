@@ -9,7 +9,7 @@ import pytest
 from dsl.diagnostics import Refused
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import read_config
-from porting.origin import gguf, gguf_cache
+from porting.origin import conversions, gguf
 from porting.origin.gguf_rope import llama3_scaling
 from tests.checkpoints import gguf_bytes, gguf_string, tiny_llama
 
@@ -128,7 +128,7 @@ def test_a_second_conversion_comes_from_the_cache(original, tmp_path, monkeypatc
 def test_an_unfinished_conversion_is_done_again(original, tmp_path):
     path = write_gguf(original, tmp_path / "m.gguf")
     first = gguf.convert(path)
-    (first.directory / gguf_cache.RECORD).unlink()
+    (first.directory / conversions.RECORD).unlink()
     (first.directory / "model.safetensors").write_bytes(b"")
     assert gguf.convert(path) == first
     assert Checkpoint.open(first.directory).tensors
@@ -251,4 +251,4 @@ def test_a_cache_that_cannot_be_written_is_refused(original, tmp_path, monkeypat
 def test_the_cache_is_in_the_users_cache_folder_by_default(monkeypatch, tmp_path):
     monkeypatch.delenv("SOHU_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert gguf_cache.cache_folder() == tmp_path / "sohu" / "gguf"
+    assert conversions.cache_folder("gguf") == tmp_path / "sohu" / "gguf"

@@ -12,7 +12,7 @@ import pytest
 from dsl.diagnostics import Refused
 from porting.checkpoint.gguf_parts import open_gguf, part_paths
 from porting.checkpoint.tensors import Checkpoint
-from porting.origin import gguf, gguf_cache
+from porting.origin import conversions, gguf
 from porting.original.reference import Reference
 from porting.verdict.kept import Kept
 from tests.checkpoints import gguf_bytes, gguf_string
@@ -195,18 +195,18 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, whole, monkey
 
 
 def spoil_notes(folder: Path) -> None:
-    record = folder / gguf_cache.RECORD
+    record = folder / conversions.RECORD
     record.write_text(record.read_text().replace('"notes": [', '"notes": 5, "n": ['))
 
 
 def spoil_sha(folder: Path) -> None:
-    record = folder / gguf_cache.RECORD
+    record = folder / conversions.RECORD
     record.write_text(record.read_text().replace(folder.name, "0" * 64))
 
 
 def make_fifo(folder: Path) -> None:
-    (folder / gguf_cache.RECORD).unlink()
-    os.mkfifo(folder / gguf_cache.RECORD)
+    (folder / conversions.RECORD).unlink()
+    os.mkfifo(folder / conversions.RECORD)
 
 
 def open_to_all(folder: Path) -> None:
@@ -229,18 +229,18 @@ def link_elsewhere(folder: Path) -> None:
 def test_a_conversion_that_another_could_have_made_is_not_believed(tmp_path, whole, spoil):
     folder = gguf.convert(whole).directory
     (folder / "config.json").write_text("{}")
-    assert gguf_cache.recorded(folder) is not None
+    assert conversions.recorded(folder) is not None
     spoil(folder)
-    assert gguf_cache.recorded(folder) is None
+    assert conversions.recorded(folder) is None
     again = gguf.convert(whole)
     assert (again.directory / "config.json").read_text() != "{}"
-    assert gguf_cache.recorded(again.directory) == again.notes
+    assert conversions.recorded(again.directory) == again.notes
 
 
 def test_a_conversion_of_another_user_is_not_believed(tmp_path, whole, monkeypatch):
     folder = gguf.convert(whole).directory
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    assert (gguf_cache.recorded(folder) is None) == (folder.stat().st_uid != 0)
+    assert (conversions.recorded(folder) is None) == (folder.stat().st_uid != 0)
 
 
 def test_a_cache_that_is_a_link_is_refused(tmp_path, whole):

@@ -1,7 +1,7 @@
-"""Keep converted .gguf models in the user's cache, and believe only what nobody else can have put there.
+"""Keep converted models in the user's cache, and believe only what nobody else can have put there.
 
-A conversion is a folder under its content's sha256 with a record, appears at once, and is this user's own, as is the
-folder that it lies in. Knows nothing of what is converted.
+A conversion is a folder with a record, under the sha256 of what it was made from; it appears at once and is this user's
+own, as is the folder that it lies in. Knows nothing of what is converted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_RECORD = 2**20
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-def cache_folder(room: str = "gguf") -> Path:
+def cache_folder(room: str) -> Path:
     """Return where something is kept: a room of $SOHU_CACHE or of the user's cache folder."""
     if own := os.environ.get("SOHU_CACHE"):
         return Path(own) / room
