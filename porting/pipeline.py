@@ -96,7 +96,7 @@ def open_model(
 ) -> Opened:
     """Resolve MODEL, with its adapter if there is one, and read config and headers; only planning needs no weights."""
     with stages.stage("resolve"):
-        origin = resolve(model, revision, progress, adapter)
+        origin = resolve(model, revision, progress, adapter, plan_only=plan_only)
     if origin.kind is OriginKind.CONFIG and not plan_only:
         message = (
             f"`{shown(model, 240)}` is a config alone: there are no weights beside what it says"
@@ -104,7 +104,7 @@ def open_model(
         raise refuse("S566", message, help=WITHOUT_WEIGHTS)
     with stages.stage("read headers"):
         if plan_only:
-            return Opened(origin, *open_to_plan(origin))
+            return Opened(origin, *open_to_plan(origin, progress))
         config = read_config(origin.directory)
         checkpoint = Checkpoint.open(origin.directory)
         is_quantised = any(key.startswith("quantization_config") for key in config.values)

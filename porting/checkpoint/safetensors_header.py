@@ -72,7 +72,16 @@ class Header:
 
 def read_header(file: ModelFile) -> Header:
     """Read and check the header of one safetensors file."""
-    raw = _raw_header(file)
+    with file.open() as stream:
+        raw = stream.read(header_length(file, stream.read(LENGTH_BYTES)))
+    return parse_header(file, raw)
+
+
+def parse_header(file: ModelFile, raw: bytes) -> Header:
+    """Check the header of a file, given as its bytes; the file need not be here."""
+    if not raw.startswith(b"{"):
+        message = f"the header of {file.name} does not begin with {{"
+        raise refuse("S522", message, place=file.name, help="is it a safetensors file?")
     data = parse_object(raw, name=f"header of {file.name}", code="S522")
     _check_metadata(file, data.pop(METADATA, {}))
     start = LENGTH_BYTES + len(raw)
@@ -90,23 +99,19 @@ def read_header(file: ModelFile) -> Header:
     return Header(file, raw, tuple(tensors))
 
 
-def _raw_header(file: ModelFile) -> bytes:
+def header_length(file: ModelFile, first: bytes) -> int:
+    """Return the length of a file's header, as its first bytes give it and its size allows."""
     if file.size < LENGTH_BYTES:
         message = f"{file.name} has {file.size} bytes: too few for the length of a header"
         raise refuse("S523", message, place=file.name, help="fetch or copy the file again")
-    with file.open() as stream:
-        length = int.from_bytes(stream.read(LENGTH_BYTES), "little")
-        if length > MAX_HEADER_BYTES:
-            message = f"{file.name} says its header has {length:,} bytes; at most {MAX_HEADER_BYTES:,} are read"
-            raise refuse("S522", message, place=file.name, help="is it a safetensors file?")
-        if length > file.size - LENGTH_BYTES:
-            expected = LENGTH_BYTES + length
-            raise _truncated(file, f"its header alone ends at byte {expected:,}")
-        raw = stream.read(length)
-    if not raw.startswith(b"{"):
-        message = f"the header of {file.name} does not begin with {{"
+    length = int.from_bytes(first[:LENGTH_BYTES], "little")
+    if length > MAX_HEADER_BYTES:
+        message = f"{file.name} says its header has {length:,} bytes; at most {MAX_HEADER_BYTES:,} are read"
         raise refuse("S522", message, place=file.name, help="is it a safetensors file?")
-    return raw
+    if length > file.size - LENGTH_BYTES:
+        expected = LENGTH_BYTES + length
+        raise _truncated(file, f"its header alone ends at byte {expected:,}")
+    return length
 
 
 def _truncated(file: ModelFile, fact: str) -> Refused:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -36,6 +37,7 @@ FORMS = (
     "with --plan also a config.json alone"
 )
 
+Fetch = Callable[[str, str | None, Progress], hub.Snapshot]
 _HUB_ID = re.compile(
     r"(?P<id>[\w][\w.-]{0,95}/[\w][\w.-]{0,95})(?:@(?P<revision>[\w][\w./-]{0,255}))?", re.ASCII
 )
@@ -75,20 +77,27 @@ def resolve(
     revision: str | None = None,
     progress: Progress = silent,
     adapter: str | None = None,
+    *,
+    plan_only: bool = False,
 ) -> Origin:
-    """Return the folder of a model, with an adapter if one is given, fetched, converted or merged where needed."""
-    origin = _resolve(model, revision, progress)
+    """Return the folder of a model, with an adapter if one is given, fetched, converted or merged where needed.
+
+    With `plan_only` no weights of a hub id are fetched, unless there is an adapter to be merged with them.
+    """
+    light = plan_only and adapter is None
+    origin = _resolve(model, revision, progress, hub.fetch_small if light else hub.fetch)
     if adapter is not None:
         if is_adapter(origin.directory):
             message = f"`{shown(model, 240)}` is an adapter itself"
             raise refuse("S545", message, help="--adapter goes with a whole model")
         return _adapted(origin, _adapter_folder(adapter, progress), progress)
     if origin.kind in (OriginKind.DIRECTORY, OriginKind.HUB) and is_adapter(origin.directory):
+        origin = _resolve(model, revision, progress, hub.fetch) if light else origin
         return _adapted(_base_of(origin.directory), origin.directory, progress)
     return origin
 
 
-def _resolve(model: str, revision: str | None, progress: Progress) -> Origin:
+def _resolve(model: str, revision: str | None, progress: Progress, fetch: Fetch) -> Origin:
     path = Path(os.path.expanduser(model))  # noqa: PTH111 - unlike pathlib's, it never raises
     exists = os.path.exists(path)  # noqa: PTH110 - likewise, however odd the name
     hub_id = _HUB_ID.fullmatch(model)
@@ -112,7 +121,7 @@ def _resolve(model: str, revision: str | None, progress: Progress) -> Origin:
         raise refuse("S510", message, help=FORMS)
     if hub_id is None:
         raise refuse("S510", f"there is no folder `{shown(model, 240)}`", help=FORMS)
-    return _hub(hub_id["id"], _one_revision(hub_id["revision"], revision), progress)
+    return _hub(hub_id["id"], _one_revision(hub_id["revision"], revision), progress, fetch)
 
 
 def _directory(model: str, path: Path) -> Origin:
@@ -200,9 +209,9 @@ def _demo(progress: Progress) -> Origin:
     return _converted(demo_file(), DEMO, OriginKind.DEMO, progress)
 
 
-def _hub(repository: str, revision: str | None, progress: Progress) -> Origin:
+def _hub(repository: str, revision: str | None, progress: Progress, fetch: Fetch) -> Origin:
     try:
-        snapshot = hub.fetch(repository, revision, progress)
+        snapshot = fetch(repository, revision, progress)
     except hub.Unavailable as error:
         raise _unavailable(repository, revision, error) from error
     folder = snapshot.directory
