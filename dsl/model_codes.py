@@ -103,8 +103,8 @@ _CHECKPOINT: dict[str, Code] = {
     ),
     "S520": Code(
         "The folder holds no weights",
-        "Weights are one model.safetensors, or the files that model.safetensors.index.json names; not "
-        "both, and not none.",
+        "Weights are one model.safetensors, or the files that model.safetensors.index.json names. Where there "
+        "are both, the one file is read, as transformers does.",
     ),
     "S521": Code(
         "The weights are pickled",
@@ -140,13 +140,23 @@ _CHECKPOINT: dict[str, Code] = {
         "tensor.",
     ),
     "S528": Code(
-        "The index and the shards disagree",
-        "Every tensor of the index must be in the file that it names, in no other, and every tensor of "
-        "the files in the index. A missing shard is the usual cause.",
+        "A file of the index is missing",
+        "The index names a file that is not in the folder. Where it is inexact about tensors alone, the files count, "
+        "as for transformers, and the report says so.",
     ),
     "S529": Code(
         "A file beside the weights changes the model",
         "An adapter, or another description of the weights, that loaders use and no port does; see the help.",
+    ),
+    "S534": Code(
+        "A tensor is in several files",
+        "Files of one checkpoint hold a tensor of one name with different values. Which of them is read depends on "
+        "the order of reading, so the model is not settled.",
+    ),
+    "S535": Code(
+        "Too large to look at",
+        "Whether a tensor that nothing reads may be left depends on its values, and before a model runs only so many "
+        "bytes are looked at. A file may claim more than it holds.",
     ),
     "S540": Code(
         "There is no tokenizer",

@@ -15,7 +15,8 @@ from porting.files.files import ModelFile
 from porting.files.strict_json import kind, parse_object, shown
 
 LENGTH_BYTES = 8
-MAX_HEADER_BYTES = 100_000_000
+MAX_HEADER_BYTES = 16 * 2**20
+"""Of one file; the format allows 100 MB, which a reader in Python turns into more than a gigabyte."""
 MAX_RANK = 8
 MAX_TENSOR_NAME = 512
 MAX_DIAGNOSTICS = 8

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -16,15 +16,17 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from dsl.diagnostics import Diagnostic, Refused, refuse
+from dsl.diagnostics import Refused, refuse
+from porting.checkpoint.index import INDEX, Indexed, few, read_indexed
 from porting.checkpoint.safetensors_header import Header, TensorInfo, digest_parts, read_header
-from porting.files.files import ModelFile, find_file, is_plain_name, list_names
-from porting.files.strict_json import kind, parse_object, shown
+from porting.files.files import ModelFile, find_file, list_names
+from porting.files.strict_json import shown
 
 SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-MAX_INDEX_BYTES = 64 * 2**20
-MAX_DIAGNOSTICS = 8
+PIECE = 8 * 2**20
+FIRST_PIECE = 64 * 2**10
+"""Bytes that are read at once where values are looked at; little at first, since most that differ do so at once."""
+MAX_LOOKED = 16 * 2**30
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 CONVERT = (
     "pickled weights can run code when read; where you trust them, convert them once: python -c "
@@ -56,11 +58,28 @@ class Extent(Enum):
     NOTHING = "nothing"
 
 
+class Allowance:
+    """The bytes whose values may still be looked at before anything runs; headers claim what they like."""
+
+    def __init__(self, left: int = MAX_LOOKED) -> None:
+        """Allow so many bytes."""
+        self.left = left
+
+    def spend(self, info: TensorInfo) -> None:
+        """Take a tensor's bytes; raises `Refused` (S535) where they are too many."""
+        self.left -= info.nbytes
+        if self.left < 0:
+            message = f"`{shown(info.name)}` has {info.nbytes:,} bytes: too many to see whether it may be left"
+            hint = f"at most {MAX_LOOKED:,} bytes of what no weight needs are compared; take it out of the file"
+            raise refuse("S535", message, place=info.file, help=hint)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
     """The tensors of a model folder; `digest` identifies their headers, not their values.
 
     Only of an `extent` of `VALUES` are tensors read; where there is nothing, only planning makes do with it.
+    `notes` say which files were read where there was a choice.
     """
 
     directory: Path
@@ -68,18 +87,24 @@ class Checkpoint:
     files: Mapping[str, ModelFile]
     digest: str
     extent: Extent = Extent.VALUES
+    notes: tuple[str, ...] = ()
     _maps: dict[str, mmap.mmap] = field(default_factory=dict, repr=False)
+    _allowance: Allowance = field(default_factory=Allowance, repr=False)
 
     @classmethod
     def open(cls, directory: Path) -> Checkpoint:
         """Read and check the headers of the folder's weights."""
-        headers = _headers(directory)
+        indexed = _headers(directory)
+        headers = indexed.headers
         tensors = {tensor.name: tensor for header in headers.values() for tensor in header.tensors}
         digest = hashlib.sha256()
         for part in digest_parts(headers):
             digest.update(part)
         files = {name: header.file for name, header in headers.items()}
-        return cls(directory, dict(sorted(tensors.items())), files, digest.hexdigest())
+        allowance = Allowance()
+        notes = (*indexed.notes, *_doubled(files, indexed, allowance))
+        known = dict(sorted(tensors.items()))
+        return cls(directory, known, files, digest.hexdigest(), notes=notes, _allowance=allowance)
 
     @classmethod
     def absent(cls, directory: Path) -> Checkpoint:
@@ -99,14 +124,25 @@ class Checkpoint:
             self._map(info.file), dtype, info.nbytes // dtype.itemsize, info.offset
         )
         if not flat.flags.aligned:
-            flat = flat.copy()
+            try:
+                flat = flat.copy()
+            except MemoryError as error:
+                message = f"`{shown(name)}` must be copied, since it is not aligned: {info.nbytes:,} bytes"
+                raise refuse("S535", message, place=info.file) from error
             flat.flags.writeable = False
         return flat.reshape(shape)
 
+    def pieces(self, name: str) -> Iterator[npt.NDArray[np.generic]]:
+        """Yield a tensor's values, flat, some at a time; no more than one piece is held."""
+        info = self.tensors[name]
+        self._allowance.spend(info)
+        dtype = np.dtype(NUMPY[info.dtype.name])
+        for piece in _pieces(self.files[info.file], info):
+            yield np.frombuffer(piece, dtype)
+
     def same_bits(self, one: str, other: str) -> bool:
         """Tell whether two tensors hold the same bytes."""
-        first, second = (self.read(name).reshape(-1).view(np.uint8) for name in (one, other))
-        return bool(first.data == second.data)
+        return _same_bits(self.files, self.tensors[one], self.tensors[other], self._allowance)
 
     def _map(self, file: str) -> mmap.mmap:
         if file not in self._maps:
@@ -115,16 +151,61 @@ class Checkpoint:
         return self._maps[file]
 
 
-def _headers(directory: Path) -> dict[str, Header]:
+def _headers(directory: Path) -> Indexed:
     single, index = find_file(directory, SINGLE), find_file(directory, INDEX)
-    if single is not None and index is not None:
-        message = f"the folder has both {SINGLE} and {INDEX}; one checkpoint is expected"
-        raise refuse("S520", message, help="remove the one that is not meant")
     if single is not None:
-        return {SINGLE: _one(read_header(single))}
+        beside = f"{SINGLE} is read, as transformers does; {INDEX} beside it is not"
+        notes = () if index is None else (beside,)
+        return Indexed({SINGLE: _one(read_header(single))}, {}, notes)
     if index is not None:
-        return _sharded(directory, index)
+        return read_indexed(directory, index)
     raise _no_weights(directory)
+
+
+def _pieces(file: ModelFile, info: TensorInfo) -> Iterator[bytes]:
+    size, done = FIRST_PIECE, 0
+    with file.open() as stream:
+        stream.seek(info.offset)
+        while done < info.nbytes:
+            piece = stream.read(min(size, info.nbytes - done))
+            if not piece:
+                message = (
+                    f"{file.name} ends within `{shown(info.name)}`: it changed while it was read"
+                )
+                raise refuse("S523", message, place=file.name)
+            yield piece
+            done, size = done + len(piece), PIECE
+
+
+def _same_bits(
+    files: Mapping[str, ModelFile], one: TensorInfo, other: TensorInfo, allowance: Allowance
+) -> bool:
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    pairs = zip(_pieces(files[one.file], one), _pieces(files[other.file], other), strict=False)
+    for number, (a, b) in enumerate(pairs):
+        if a != b:
+            return False
+        if number == 0:
+            # Those that differ do so at once, and cost nothing.
+            allowance.spend(one)
+            allowance.spend(other)
+    return True
+
+
+def _doubled(
+    files: Mapping[str, ModelFile], indexed: Indexed, allowance: Allowance
+) -> Iterator[str]:
+    """Yield a note on tensors that several files have, all alike; refuse what depends on the order of reading."""
+    for name, infos in indexed.doubled.items():
+        first, *others = infos
+        if all(_same_bits(files, first, other, allowance) for other in others):
+            continue
+        places = ", ".join(shown(info.file) for info in infos)
+        message = f"`{shown(name)}` is in {places}, and not the same: which is meant depends on the order of reading"
+        raise refuse("S534", message, place=INDEX, help="remove all but one of them")
+    if indexed.doubled:
+        yield f"several files hold the same bits of {few(list(indexed.doubled))}"
 
 
 def _one(header: Header) -> Header:
@@ -137,84 +218,10 @@ def _no_weights(directory: Path) -> Refused:
     names = list_names(directory)
     pickles = [name for name in names if name.endswith(PICKLES)]
     if pickles:
-        message = f"the folder has no safetensors, only pickled weights: {_few(pickles)}"
+        message = f"the folder has no safetensors, only pickled weights: {few(pickles)}"
         return refuse("S521", message, help=CONVERT)
     others = [name for name in names if name.endswith(".safetensors")]
     message = f"the folder has neither {SINGLE} nor {INDEX}"
     if others:
-        message = f"{message}, only {_few(others)}"
+        message = f"{message}, only {few(others)}"
     return refuse("S520", message, help="MODEL is a folder as written by save_pretrained")
-
-
-def _sharded(directory: Path, index: ModelFile) -> dict[str, Header]:
-    weight_map = read_weight_map(index)
-    headers: dict[str, Header] = {}
-    diagnostics: list[Diagnostic] = []
-    for shard in sorted(set(weight_map.values())):
-        file = find_file(directory, shard)
-        if file is None:
-            message = f"{INDEX} names {shown(shard)}, which is not in the folder"
-            diagnostics.append(
-                Diagnostic("S528", message, place=INDEX, help="fetch the missing file")
-            )
-            continue
-        try:
-            headers[shard] = read_header(file)
-        except Refused as refused:
-            diagnostics += refused.diagnostics
-    if not diagnostics:
-        diagnostics += _disagreements(weight_map, headers)
-    if diagnostics:
-        raise Refused(diagnostics[:MAX_DIAGNOSTICS])
-    return headers
-
-
-def read_weight_map(index: ModelFile) -> dict[str, str]:
-    """Return the shard of every tensor as an index file gives it, all of them plain file names."""
-    data = parse_object(index.read(MAX_INDEX_BYTES), name=index.name, code="S527")
-    weight_map = data.get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        has = kind(weight_map) if "weight_map" in data else "missing"
-        message = f"`weight_map` of {index.name} must name a file for each tensor; it is {has}"
-        raise refuse(
-            "S527", message if weight_map != {} else f"{message} without any", place=index.name
-        )
-    for tensor, shard in weight_map.items():
-        if (
-            not isinstance(shard, str)
-            or not shard.endswith(".safetensors")
-            or not is_plain_name(shard)
-        ):
-            message = f"`weight_map` puts tensor `{shown(tensor)}` into {shown(shard)!r}"
-            hint = "each value is the name of a .safetensors file in the same folder"
-            raise refuse("S512", message, place=index.name, help=hint)
-    return weight_map
-
-
-def _disagreements(
-    weight_map: Mapping[str, str], headers: Mapping[str, Header]
-) -> list[Diagnostic]:
-    shards: dict[str, list[str]] = {}
-    for shard, header in headers.items():
-        for tensor in header.tensors:
-            shards.setdefault(tensor.name, []).append(shard)
-    twice = [name for name, files in shards.items() if len(files) > 1]
-    missing = [name for name in weight_map if name not in shards]
-    unlisted = [name for name in shards if name not in weight_map]
-    moved = [n for n, files in shards.items() if weight_map.get(n, files[0]) not in files]
-    problems = (
-        (twice, "more than one file has"),
-        (missing, f"{INDEX} lists, but no file has"),
-        (unlisted, f"a file has, but {INDEX} does not list"),
-        (moved, f"{INDEX} puts into another file"),
-    )
-    return [
-        Diagnostic("S528", f"{words} {_few(names)}", place=INDEX)
-        for names, words in problems
-        if names
-    ]
-
-
-def _few(names: list[str], limit: int = 3) -> str:
-    text = ", ".join(shown(name) for name in names[:limit])
-    return text if len(names) <= limit else f"{text} and {len(names) - limit:,} more"

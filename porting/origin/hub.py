@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from porting.checkpoint.beside import FILES as BESIDE
+from porting.checkpoint.index import INDEX, read_weight_map
 from porting.checkpoint.remote import open_remote
-from porting.checkpoint.tensors import INDEX, SINGLE, Checkpoint, read_weight_map
+from porting.checkpoint.tensors import SINGLE, Checkpoint
 from porting.files.files import find_file
 from porting.files.progress import Progress
 

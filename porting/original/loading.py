@@ -16,7 +16,8 @@ from typing import Any
 
 from dsl.diagnostics import refuse
 from porting.checkpoint.beside import check_beside
-from porting.checkpoint.tensors import INDEX, Checkpoint
+from porting.checkpoint.index import INDEX
+from porting.checkpoint.tensors import Checkpoint
 from porting.config.forbidden_keys import check_keys
 from porting.config.reader import MAX_BYTES, NAME
 from porting.files.files import find_file

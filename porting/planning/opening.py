@@ -6,7 +6,8 @@ Reads no weights. That something must be there to run or to validate a model is 
 from __future__ import annotations
 
 from porting.checkpoint.beside import check_beside
-from porting.checkpoint.tensors import INDEX, SINGLE, Checkpoint, read_weight_map
+from porting.checkpoint.index import INDEX, read_weight_map
+from porting.checkpoint.tensors import SINGLE, Checkpoint
 from porting.config.reader import ModelConfig, read_config
 from porting.files.files import find_file
 from porting.files.progress import Progress, silent
