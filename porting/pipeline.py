@@ -307,9 +307,7 @@ def validate_port(
     base = Report(Verdict.FAIL, existing.model, existing.diagnostics, created_with=versions())
     if existing.graph is None:
         return replace(base, timing=stages.seconds)
-    accounted = accounting.account(
-        existing.graph, opened.checkpoint.tensors, opened.checkpoint.same_bits
-    )
+    accounted = accounting.account(existing.graph, opened.checkpoint.tensors, opened.checkpoint)
     diagnostics = (*existing.diagnostics, *accounted.diagnostics)
     validation, verdict = Validation(), Verdict.FAIL
     if not any(d.code in ("S560", "S562", "S563") for d in diagnostics):

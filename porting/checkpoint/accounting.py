@@ -1,29 +1,29 @@
 """Account for every tensor of a checkpoint: consumed exactly once, in the declared shape, or named as a problem.
 
-Works on headers alone, except where a surplus tensor may be a copy of one that is read.
+Works on headers alone, except where a surplus tensor may be one that nothing depends on (`surplus`).
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from dsl.diagnostics import Diagnostic, did_you_mean
 from dsl.graph import Graph, Region, TensorRef, Weight
 from dsl.stored_tensors import tensors as tensors_of
 from dsl.symbolic import text
 from dsl.types import DType, Kind
+from porting.checkpoint.coverage import read_once
 from porting.checkpoint.safetensors_header import TensorInfo
+from porting.checkpoint.surplus import Read, Stored, looks_like, reason_to_leave
 from porting.report.model import TensorAccount
 
 MAX_SHOWN = 6
-
-# Tensors that files carry although nothing needs them: what their names end with, and why they may be left.
-IGNORABLE: Mapping[str, str] = {
-    ".rotary_emb.inv_freq": "rotary frequencies are computed from the config",
-}
+MAX_MISSING = 2**16
+"""Missing tensors that are counted; a config may ask for as many layers and experts as it likes."""
 
 Shape = tuple[int, ...]
 Matcher = Callable[[str], re.Match[str] | None]
@@ -47,37 +47,50 @@ class Accounted:
     notes: tuple[str, ...]
 
 
-def account(
-    graph: Graph, tensors: Mapping[str, TensorInfo], equal: Callable[[str, str], bool]
-) -> Accounted:
+def account(graph: Graph, tensors: Mapping[str, TensorInfo], stored: Stored | None) -> Accounted:
     """Compare a bound graph's weights with the headers of a checkpoint.
 
-    `equal` tells whether two tensors of one shape hold the same bits; it is asked about surplus tensors alone.
+    `stored` gives values, where they are at hand; it is asked about surplus tensors alone.
     """
     problems: list[Diagnostic] = []
     uses: list[TensorUse] = []
-    missing: dict[str, Diagnostic] = {}
+    missing: dict[str, TensorUse] = {}
     casts: Counter[str] = Counter()
     for weight, layer in _weights(graph):
-        reads = [TensorUse(name, weight, ref) for name, ref in tensors_of(weight.source, layer)]
+        reads, absent = _reads(weight, layer, tensors)
         uses += reads
-        absent = [use for use in reads if use.name not in tensors]
-        for use in absent:
-            missing.setdefault(use.name, _missing(use, tensors))
-        problems += _compare([use for use in reads if use.name in tensors], tensors)
+        missing |= {use.name: use for use in absent if use.name not in missing}
+        if len(missing) > MAX_MISSING:
+            break
+        problems += _compare(reads, tensors)
         casts.update(_casts(reads, tensors))
-    consumed = tuple(sorted({u.name for u in uses} & set(tensors)))
-    left = _left(graph, tensors, consumed, equal)
+    consumed = tuple(sorted({use.name for use in uses}))
+    problems += _few(missing, lambda name: _missing(missing[name], tensors), "missing")
+    if len(missing) > MAX_MISSING:
+        return Accounted(TensorAccount(consumed, (), tuple(missing)), tuple(problems), ())
+    left = _left(Read(graph, tensors, consumed, stored))
     accounted = {*consumed, *(name for names in left.values() for name in names)}
     rest = tuple(sorted(set(tensors) - accounted))
-    unused = [_unused(name, tensors[name]) for name in rest]
-    problems += [*_few(list(missing.values()), "missing"), *_few(unused, "unused")]
+    problems += _few(rest, lambda name: _unused(name, tensors[name]), "unused")
     problems += _repeated(uses, tensors, [_matcher(rule.pattern) for rule in graph.unneeded])
     notes = (
         *(f"{len(names)} tensors left: {reason}" for reason, names in left.items()),
         *(f"{count} weights are converted from {cast}" for cast, count in casts.items()),
     )
     return Accounted(TensorAccount(consumed, rest, tuple(missing), left), tuple(problems), notes)
+
+
+def _reads(
+    weight: Weight, layer: int, tensors: Mapping[str, TensorInfo]
+) -> tuple[list[TensorUse], list[TensorUse]]:
+    """Return the readings of a weight whose tensors are there, and the first of those that are not."""
+    there: list[TensorUse] = []
+    absent: list[TensorUse] = []
+    for name, ref in tensors_of(weight.source, layer):
+        (there if name in tensors else absent).append(TensorUse(name, weight, ref))
+        if len(absent) > MAX_MISSING:
+            break
+    return there, absent
 
 
 def _weights(graph: Graph) -> Iterator[tuple[Weight, int]]:
@@ -89,12 +102,14 @@ def _weights(graph: Graph) -> Iterator[tuple[Weight, int]]:
 
 def _missing(use: TensorUse, tensors: Mapping[str, TensorInfo]) -> Diagnostic:
     message = f"the checkpoint has no tensor `{use.name}`"
+    numbers = _NUMBER.findall(use.name)
+    near = (name for name in tensors if _NUMBER.findall(name) == numbers)
     return Diagnostic(
         "S560",
         message,
         use.ref.span,
         f"weight {use.weight.name}",
-        help=did_you_mean(use.name, tensors),
+        help=did_you_mean(use.name, near),
     )
 
 
@@ -133,7 +148,7 @@ def _covers(size: int, region: Region) -> bool:
 def _casts(uses: Sequence[TensorUse], tensors: Mapping[str, TensorInfo]) -> set[str]:
     """Return which conversions a weight needs when it is read."""
     own = {use.weight.type.dtype for use in uses}
-    stored = {tensors[u.name].dtype for u in uses if u.name in tensors and u.ref.dtype is None}
+    stored = {tensors[use.name].dtype for use in uses if use.ref.dtype is None}
     return {f"{a} to {b}" for a in stored for b in own if a != b}
 
 
@@ -141,28 +156,19 @@ def _convertible(stored: DType, wanted: DType) -> bool:
     return {stored.kind, wanted.kind} == {Kind.FLOAT} and min(stored.bits, wanted.bits) >= 16
 
 
-def _left(
-    graph: Graph,
-    tensors: Mapping[str, TensorInfo],
-    consumed: Sequence[str],
-    equal: Callable[[str, str], bool],
-) -> dict[str, tuple[str, ...]]:
-    """Return the tensors that need not be read, by the reason: the program's, or that they are copies."""
-    rules = [(_matcher(rule.pattern), rule.reason) for rule in graph.unneeded]
-    read = set(consumed)
+def _left(read: Read) -> dict[str, tuple[str, ...]]:
+    """Return the tensors that need not be read, by the reason: the program's, or what their values are."""
+    rules = [(_matcher(rule.pattern), rule.reason) for rule in read.graph.unneeded]
     left: dict[str, list[str]] = {}
-    for name in sorted(set(tensors) - read):
-        reason = next((why for matches, why in rules if matches(name)), None)
-        twin = next((c for c in consumed if _alike(c, name, tensors, equal)), None)
-        if reason is None and twin is not None:
-            reason = f"`{name}` holds the same bits as `{twin}`"
-        if reason is None:
-            reason = next((r for end, r in IGNORABLE.items() if name.endswith(end)), None)
-        if reason is not None:
+    for name in sorted(set(read.tensors) - set(read.consumed)):
+        stated = next((why for matches, why in rules if matches(name)), "")
+        reason = stated or reason_to_leave(name, read)
+        if reason:
             left.setdefault(reason, []).append(name)
     return {reason: tuple(names) for reason, names in left.items()}
 
 
+_NUMBER = re.compile(r"\d+")
 _WILD = re.compile(r"\*|\{[^{}]*\}")
 
 
@@ -175,18 +181,11 @@ def _matcher(pattern: str) -> Matcher:
 
 
 def _unused(name: str, info: TensorInfo) -> Diagnostic:
+    looks = looks_like(name)
     message = f"nothing reads the tensor `{name}` {info.dtype}{list(info.shape)}"
     help_ = "the family would have to use it: a model without it computes something else"
-    return Diagnostic("S561", message, place=info.file, help=help_)
-
-
-def _alike(
-    one: str, other: str, tensors: Mapping[str, TensorInfo], equal: Callable[[str, str], bool]
-) -> bool:
-    """Tell whether a tensor is a copy of another, as files have them of tied weights."""
-    a, b = tensors.get(one), tensors[other]
-    same = a is not None and (a.dtype, a.shape) == (b.dtype, b.shape)
-    return same and len(b.shape) > 1 and equal(one, other)
+    facts = f"{message}; it looks like {looks}" if looks else message
+    return Diagnostic("S561", facts, place=info.file, help=help_)
 
 
 def _repeated(
@@ -200,7 +199,8 @@ def _repeated(
         if name not in tensors or all(use.ref.shared for use in group):
             continue
         partly = any(matches(name) for matches in spare)
-        if _once(tensors[name].shape, [use.ref.region for use in group], partly):
+        regions = [use.ref.region for use in group]
+        if read_once(tensors[name].shape, regions, partly=partly):
             continue
         names = ", ".join(f"`{use.weight.name}`" for use in group)
         how = f"{len(group)} times, by {names}" if len(group) > 1 else f"in part, by {names}"
@@ -208,33 +208,13 @@ def _repeated(
         yield Diagnostic("S564", message, group[-1].ref.span)
 
 
-def _once(shape: Shape, regions: Sequence[Region | None], partly: bool) -> bool:
-    """Tell whether regions of one axis cover it, unless a part will do, without overlap."""
-    if len(regions) == 1 and regions[0] is None:
-        return True
-    if len({r.axis if r else None for r in regions}) != 1 or regions[0] is None:
-        return False
-    counts: Counter[int] = Counter()
-    size = shape[regions[0].axis]
-    for region in regions:
-        if region is not None:
-            counts.update(_indices(region, size))
-    return (partly or len(counts) == size) and set(counts.values()) == {1}
-
-
-def _indices(region: Region, size: int) -> Iterator[int]:
-    """Yield the indices of an axis of some size that a bound region reads."""
-    start, stop, groups = region.start, region.stop, region.groups
-    if not (isinstance(start, int) and isinstance(stop, int) and isinstance(groups, int)):
-        return
-    if size % groups:
-        return
-    for first in range(0, size, size // groups):
-        yield from range(first + start, first + stop, region.step)
-
-
-def _few(problems: list[Diagnostic], what: str) -> list[Diagnostic]:
-    if len(problems) <= MAX_SHOWN:
-        return problems
-    message = f"{len(problems) - MAX_SHOWN} more tensors are {what}"
-    return [*problems[:MAX_SHOWN], Diagnostic(problems[0].code, message, place="checkpoint")]
+def _few(
+    names: Iterable[str], describe: Callable[[str], Diagnostic], what: str
+) -> Iterator[Diagnostic]:
+    """Yield the first few problems, each made only now, and how many more there are."""
+    total = list(names)
+    yield from (shown := [describe(name) for name in islice(total, MAX_SHOWN)])
+    if len(total) > MAX_SHOWN:
+        more = "at least " if len(total) > MAX_MISSING else ""
+        message = f"{more}{len(total) - MAX_SHOWN} more tensors are {what}"
+        yield Diagnostic(shown[0].code, message, place="checkpoint")

@@ -131,6 +131,7 @@ def plan(
             *shelved.chosen.notes,
             *origin.notes,
             *AT_HAND[checkpoint.extent],
+            *checkpoint.notes,
             *assumed,
             *accounted.notes,
         ),
@@ -170,8 +171,8 @@ def _accounted(graph: Graph, checkpoint: Checkpoint) -> accounting.Accounted:
     if checkpoint.extent is Extent.NOTHING:
         return accounting.Accounted(TensorAccount(), (), ())
     if checkpoint.extent is Extent.VALUES:
-        return accounting.account(graph, checkpoint.tensors, checkpoint.same_bits)
-    whole = accounting.account(graph, checkpoint.tensors, lambda _one, _other: False)
+        return accounting.account(graph, checkpoint.tensors, checkpoint)
+    whole = accounting.account(graph, checkpoint.tensors, None)
     problems = tuple(d for d in whole.diagnostics if d.code != SURPLUS)
     note = f"{len(whole.account.unused)} tensors are not read: whether they matter is seen in their values"
     notes = (*whole.notes, note) if whole.account.unused else whole.notes

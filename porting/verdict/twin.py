@@ -55,7 +55,7 @@ def twin_of(text: str, directory: Path, folder: Path, family: Path | None = None
     checked = infer(resized.families[0], {b.name.id: b for b in resized.blocks}, None)
     if checked.graph is None:
         raise Refused(checked.diagnostics)
-    accounted = accounting.account(checked.graph, checkpoint.tensors, checkpoint.same_bits)
+    accounted = accounting.account(checked.graph, checkpoint.tensors, checkpoint)
     if accounted.diagnostics:
         raise Refused(accounted.diagnostics)
     return Twin(checked.graph, folder, checkpoint)

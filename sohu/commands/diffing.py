@@ -24,7 +24,7 @@ def diff(folder: Path, progress: Progress) -> Departure:
         raise Refused(existing.diagnostics)
     opened = open_checkpoint(existing, Stages(), progress)
     checkpoint = opened.checkpoint
-    found = accounting.account(existing.graph, checkpoint.tensors, checkpoint.same_bits)
+    found = accounting.account(existing.graph, checkpoint.tensors, checkpoint)
     unreadable = [d for d in found.diagnostics if d.code in UNREADABLE]
     if unreadable:
         raise Refused(unreadable)

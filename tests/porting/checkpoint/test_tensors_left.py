@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import numpy as np
 import pytest
 
 from dsl.types import DTYPES
@@ -21,10 +24,20 @@ CONFIG = "D = hidden\nL = layers"
 READ = ("h.0.w", "h.1.w")
 
 
+class Unlike:
+    """Tensors of which no two hold the same bits, and whose values show nothing."""
+
+    def same_bits(self, one: str, other: str) -> bool:
+        return False
+
+    def pieces(self, name: str) -> Iterator[np.ndarray]:
+        yield np.full(16, 7.0)
+
+
 def accounted(names: tuple[str, ...], inner: str = "", outer: str = "") -> Accounted:
     made = graph(family(BODY.format(inner=inner, outer=outer), config=CONFIG), hidden=4, layers=2)
     tensors = {n: TensorInfo(n, DTYPES["bf16"], (4, 4), "f", 0, 32) for n in (*READ, *names)}
-    return account(made, tensors, lambda a, b: False)
+    return account(made, tensors, Unlike())
 
 
 def test_named_tensors_are_left_with_their_reason() -> None:
