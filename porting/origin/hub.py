@@ -89,9 +89,17 @@ def headers(repository: str, snapshot: Snapshot, progress: Progress) -> Checkpoi
         return open_remote(snapshot.directory, _weights(snapshot.directory), part, progress)
 
 
+def cached(repository: str, revision: str | None) -> Snapshot:
+    """Return what the hub's cache has of a repository; nothing is fetched."""
+    directory = _download(repository, revision, ("*",), only_cached=True)
+    return Snapshot(directory, directory.name)
+
+
 def _weights(directory: Path) -> list[str]:
     index = find_file(directory, INDEX)
-    return [SINGLE] if index is None else sorted(set(read_weight_map(index).values()))
+    if index is not None:
+        return sorted(set(read_weight_map(index).values()))
+    return [SINGLE if find_file(directory, "config.json") is not None else ADAPTER]
 
 
 def _part(url: str, start: int, stop: int) -> tuple[bytes, int]:
@@ -125,7 +133,13 @@ def _download(
     from huggingface_hub import snapshot_download  # noqa: PLC0415 - slow, and needed for hub ids alone
 
     with _explained():
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(patterns)))
+        path = snapshot_download(
+            repository,
+            revision=revision,
+            allow_patterns=list(patterns),
+            local_files_only=only_cached,
+        )
+        return Path(path)
 
 
 @contextmanager
@@ -133,6 +147,8 @@ def _explained() -> Iterator[None]:
     """Turn what the hub's library raises into `Unavailable`."""
     from huggingface_hub import errors  # noqa: PLC0415 - slow, and needed for hub ids alone
 
+    # OSError, and the base class of its HTTP client, whichever that is: a lost connection is none of the hub's own.
+    network: tuple[type, ...] = errors.HfHubHTTPError.__bases__
     try:
         yield
     except errors.GatedRepoError as error:
@@ -150,5 +166,5 @@ def _explained() -> Iterator[None]:
             "check the connection and HF_HUB_OFFLINE, or fetch the model with `hf download` first"
         )
         raise Unavailable("is not in the cache and cannot be reached", hint) from error
-    except OSError as error:
+    except network as error:
         raise Unavailable(f"cannot be fetched: {str(error)[:160]}") from error

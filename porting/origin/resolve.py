@@ -146,7 +146,7 @@ def _converted(path: Path, source: str, kind: OriginKind, progress: Progress) ->
 
 def _adapter_folder(adapter: str, progress: Progress) -> Path:
     """Return the folder of an adapter, which may have a whole model beside it."""
-    origin = _resolve(adapter, None, progress)
+    origin = _resolve(adapter, None, progress, hub.fetch)
     if ADAPTER_NAME not in list_names(origin.directory):
         message = f"there is no {ADAPTER_NAME} in `{shown(adapter, 240)}`"
         raise refuse("S545", message, help="--adapter names a folder as PEFT writes it")

@@ -20,6 +20,8 @@ from dsl.diagnostics import Refused
 from farm.oracles.tiny import tiny
 from porting.checkpoint.remote import FIRST, open_remote
 from porting.checkpoint.tensors import Checkpoint, Extent
+from porting.origin.resolve import Origin, OriginKind
+from porting.planning.opening import open_to_plan
 from tests.checkpoints import safetensors_bytes, tensor_entry
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -142,6 +144,18 @@ def test_a_hub_id_without_safetensors_is_planned_by_its_config(served: Hub, tmp_
     report = planned(served, tmp_path)
     assert any("config alone" in note for note in report["validation"]["text"])
     assert "pytorch_model.bin" not in served.sent
+
+
+def test_a_hub_that_is_lost_leaves_the_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tiny(tmp_path / "model", "llama")
+    (folder / "model.safetensors").unlink()
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    origin = Origin(folder, folder, "org/name", COMMIT, OriginKind.HUB)
+    _, checkpoint = open_to_plan(origin)
+    assert checkpoint.extent is Extent.NOTHING
 
 
 def fetched(files: dict[str, bytes]) -> Checkpoint:
