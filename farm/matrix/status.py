@@ -17,6 +17,7 @@ from farm.matrix.matrix import whole
 from farm.matrix.registry import family_types, published_of, spec_lines, uncovered_types
 from farm.matrix.store import Store, newest
 from farm.oracles.shrink import causal_types
+from farm.oracles.shrink import table as table_of_oracles
 from porting.planning.library import families, write_text
 from porting.planning.missing_family import lacking
 from porting.verdict.rule import SENTENCE
@@ -43,7 +44,7 @@ VERDICT = HEADS.index("verdict")
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What the page shows; `rows` are in the order of `HEADS`."""
+    """What the page shows; `rows` are in the order of `HEADS`, `apart` are published configs without an oracle."""
 
     types: int
     passing: int
@@ -51,6 +52,7 @@ class Status:
     rows: tuple[tuple[str, ...], ...]
     problems: tuple[tuple[str, str], ...]
     missing: tuple[tuple[str, tuple[str, ...]], ...]
+    apart: tuple[tuple[str, str], ...] = ()
 
     @property
     def share(self) -> int:
@@ -92,12 +94,13 @@ def status_of(results: Mapping[str, Result]) -> Status:
         ("longest family", f"{lines[longest]} lines ({longest.stem})"),
         ("transformers", _version(results)),
     )
+    apart = tuple(table_of_oracles()["not_published"].items())
     problems = tuple(
         (name, result.problem or "outside of the limit")
         for name, result in sorted(results.items())
         if not result.passed
     )
-    return Status(len(causal_types()), passing, facts, rows, problems, _missing())
+    return Status(len(causal_types()), passing, facts, rows, problems, _missing(), apart)
 
 
 def _oracles() -> list[tuple[str, str]]:
@@ -116,6 +119,10 @@ def as_markdown(status: Status) -> str:
         parts.append("## What does not pass")
         parts += [f"### {name}\n\n```\n{text}\n```" for name, text in status.problems]
     missing = [(reason, ", ".join(names)) for reason, names in status.missing]
+    parts += [
+        "## Published configs without an oracle",
+        table(("config", "because"), status.apart, left=2),
+    ]
     parts += ["## Not covered", table(("lacks", "types"), missing, left=2)]
     return "\n\n".join(parts) + "\n"
 

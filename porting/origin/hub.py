@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from porting.checkpoint.beside import FILES as BESIDE
 from porting.checkpoint.index import INDEX, read_weight_map
@@ -148,7 +149,7 @@ def _explained() -> Iterator[None]:
     from huggingface_hub import errors  # noqa: PLC0415 - slow, and needed for hub ids alone
 
     # OSError, and the base class of its HTTP client, whichever that is: a lost connection is none of the hub's own.
-    network: tuple[type, ...] = errors.HfHubHTTPError.__bases__
+    network = cast("tuple[type[Exception], ...]", errors.HfHubHTTPError.__bases__)
     try:
         yield
     except errors.GatedRepoError as error:

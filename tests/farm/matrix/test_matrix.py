@@ -126,6 +126,7 @@ def test_the_page_shows_passing_failing_and_missing_types() -> None:
         assert "1.25" in shown
         assert "why" in shown
         assert "reformer" in shown
+        assert "microsoft--phi-2" in shown
     assert "prefers-color-scheme: dark" in page
     assert {len(row) for row in status.rows} == {16}
 

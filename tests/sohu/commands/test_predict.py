@@ -157,6 +157,12 @@ def test_hub_ids_name_programs_of_the_zoo() -> None:
         assert program_of(name).family
 
 
+def test_a_config_that_was_published_names_its_program() -> None:
+    published = TESTS.parent / "farm" / "oracles" / "published"
+    program = program_of(str(published / "Qwen--Qwen3-0.6B.json"))
+    assert program.family == "qwen3"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
