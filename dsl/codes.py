@@ -42,7 +42,11 @@ _SYNTAX: dict[str, Code] = {
         "the message lists.",
     ),
     "S108": Code("File cannot be read", "The file does not exist, is no file, or is not UTF-8."),
-    "S109": Code("Unknown code", "`sohu explain` knows the codes that this release can print."),
+    "S109": Code(
+        "Nothing of this name to explain",
+        "`sohu explain` knows the codes that this release can print, the pages `language`, `own-architecture` and "
+        "`new-architecture`, and the texts of the zoo.",
+    ),
 }
 
 _NAMES: dict[str, Code] = {

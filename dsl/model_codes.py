@@ -18,8 +18,9 @@ _CONFIG: dict[str, Code] = {
     ),
     "S404": Code(
         "Architecture without a family",
-        "No family of the zoo claims the class that config.json names. A new family is a text file in "
-        "model_zoo/families.",
+        "No family of yours, of an installed distribution or of the zoo claims the class that config.json names. "
+        "A family is a text file: `--family mine.sohu` gives one, and `sohu explain own-architecture` shows how to "
+        "write it.",
     ),
     "S405": Code(
         "Generic family without a config",
@@ -213,6 +214,20 @@ _CHECKPOINT: dict[str, Code] = {
     "S553": Code(
         "The original cannot run with its cache",
         "The model's code in transformers raises, or hands no cache on; its whole rows are the truth all the same.",
+    ),
+    "S554": Code(
+        "No such reference or weights",
+        "--reference is logits in a .npy file for the rows of --tokens, or a function of yours: `module:function` or "
+        "`path/to/file.py:function`, never one in the folder of a model or a port. --weights is a .safetensors file or "
+        "a folder of them, and what runs on them is judged by a reference of yours.",
+    ),
+    "S555": Code(
+        "The reference's logits do not fit",
+        "Logits are finite, in float64 or float32, [B, S, V] for tokens [B, S], as wide as the program's vocabulary.",
+    ),
+    "S556": Code(
+        "The reference's own code raised",
+        "The function that --reference names is yours, and so is what it raises; the notes show its lines.",
     ),
     "S557": Code(
         "An edited text would be lost",

@@ -9,23 +9,26 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from device_model.chips.chip import Device, device
+from device_model.chips.chip import device
 from device_model.memory.use import DEFAULT_NUMERICS
 from device_model.numbers.catalogue import numerics_named
 from dsl.diagnostics import Diagnostic, Refused, refuse
 from dsl.graph import Graph
 from dsl.inference.inference import infer
+from dsl.regular_file import is_folder
 from porting.checkpoint import accounting
 from porting.checkpoint.beside import check_beside
+from porting.checkpoint.own_weights import FORMS, open_weights
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import ModelConfig, read_config
 from porting.files.progress import Progress, silent
 from porting.files.strict_json import shown
-from porting.origin.conversions import cache_folder
 from porting.origin.resolve import CONFIG, DEMO, Origin, OriginKind, resolve
+from porting.original.adapted import Adapted
+from porting.planning.bound import bound_graph, bound_program
 from porting.planning.library import load_program
 from porting.planning.opening import open_to_plan
 from porting.planning.placement import Placement, place
@@ -42,22 +45,13 @@ from porting.report.model import (
     versions,
 )
 from porting.report.reading import is_edited, keep_edits, read_report
-from porting.verdict.asked import OwnRows, wanted_rows
+from porting.verdict.brought import NOTHING, Brought
+
+if TYPE_CHECKING:
+    from porting.judging import Court
 
 WITHOUT_WEIGHTS = "--plan plans from the config; what runs needs the folder with the weights"
 EDITED = "the text was edited since it was ported"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Brought:
-    """What the user brings: rows to judge a port on, the file of a family that ports it anyhow, and an adapter."""
-
-    rows: OwnRows = field(default_factory=OwnRows)
-    family: Path | None = None
-    adapter: str | None = None
-
-
-NOTHING = Brought()
 
 
 @dataclass(slots=True)
@@ -158,9 +152,14 @@ def port(
     notes = (*planned.notes, *placed.notes)
     validation, verdict = Validation(text=notes), Verdict.PLANNED
     if validated and not plan_only:
-        validation, verdict = _validated(
-            planned.graph, planned.spec, opened, notes, stages, progress, own=own
+        from porting.judging import Court, Judged, judge
+
+        origin = opened.origin
+        judged = Judged(
+            planned.graph, planned.spec, opened.checkpoint, origin.directory, origin.original
         )
+        court = Court(own=own, foreign=(origin.directory, folder))
+        validation, verdict = judge(judged, court, notes, stages.stage, progress)
     if not placed.fits:
         verdict = Verdict.FAIL
     report = _report(planned, placed, opened, validation, verdict, stages)
@@ -178,32 +177,6 @@ def port(
 def _check_out(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise refuse("S530", f"`{folder}` is not a folder", help="--out names a folder")
-
-
-def _validated(
-    graph: Graph,
-    text: str,
-    opened: Opened,
-    notes: tuple[str, ...],
-    stages: Stages,
-    progress: Progress,
-    numerics: Sequence[str] = (),
-    on: Device | None = None,
-    own: Brought = NOTHING,
-) -> tuple[Validation, Verdict]:
-    from porting.verdict.kept import Kept
-    from porting.verdict.twin import twin_of
-    from porting.verdict.validate import NUMERICS, passed, validate
-
-    chosen = numerics or NUMERICS
-    compared = validate(
-        graph, opened.checkpoint, opened.origin.original, progress, stages.stage, chosen, on=on,
-        wanted=wanted_rows(opened.origin.directory, own.rows),
-        twin=partial(twin_of, text, opened.origin.directory, family=own.family),
-        kept=Kept.of(opened.origin.original, cache_folder("originals")),
-    )  # fmt: skip
-    validation = replace(compared, text=(*notes, *compared.text))
-    return validation, Verdict.PASS if passed(validation) else Verdict.FAIL
 
 
 def _report(
@@ -304,17 +277,67 @@ def validate_port(
         numerics_named(name, on)
     existing = read_port(folder)
     opened = open_checkpoint(existing, stages, progress)
+    from porting.judging import Court
+
+    court = Court(numerics, on, own, (opened.origin.directory, folder))
+    origin = opened.origin
+    return _judged_again(
+        existing, opened.checkpoint, (origin.directory, origin.original), court, stages, progress
+    )
+
+
+def validate_text(
+    path: Path,
+    weights: Path | None,
+    progress: Progress = silent,
+    *,
+    numerics: Sequence[str] = (),
+    device_name: str | None = None,
+    own: Brought = NOTHING,
+) -> Report:
+    """Validate the text of a file, or of a port, on weights of the user's, by a reference of the user's.
+
+    Raises `Refused` for a text that is generic or faulty: nothing was ported that could have failed.
+    """
+    stages = Stages()
+    on = None if device_name is None else device(device_name)
+    for name in numerics:
+        numerics_named(name, on)
+    program, graph = bound_program(path), bound_graph(path)
+    if weights is None:
+        raise refuse("S533", f"`{path}` is a text without a checkpoint", help=FORMS)
+    checkpoint = open_weights(weights)
+    info = ModelInfo(str(weights), name=str(path), family=program.family().name.id)
+    existing = Port(path, program.file.span.source.text, graph, (), info, ConfigKeys())
+    from porting.judging import Court
+
+    court = Court(numerics, on, own, tuple(x for x in (path, weights) if is_folder(x)))
+    return _judged_again(
+        existing, checkpoint, (checkpoint.directory, None), court, stages, progress
+    )
+
+
+def _judged_again(
+    existing: Port,
+    checkpoint: Checkpoint,
+    places: tuple[Path, Path | Adapted | None],
+    court: Court,
+    stages: Stages,
+    progress: Progress,
+) -> Report:
+    """Return the report of a text on weights; `places` are the folder of its tokenizer, and what transformers loads."""
     base = Report(Verdict.FAIL, existing.model, existing.diagnostics, created_with=versions())
     if existing.graph is None:
         return replace(base, timing=stages.seconds)
-    accounted = accounting.account(existing.graph, opened.checkpoint.tensors, opened.checkpoint)
+    accounted = accounting.account(existing.graph, checkpoint.tensors, checkpoint)
     diagnostics = (*existing.diagnostics, *accounted.diagnostics)
     validation, verdict = Validation(), Verdict.FAIL
     if not any(d.code in ("S560", "S562", "S563") for d in diagnostics):
-        notes = (EDITED, *accounted.notes) if existing.edited else accounted.notes
-        validation, verdict = _validated(
-            existing.graph, existing.spec, opened, notes, stages, progress, numerics, on, own
-        )
+        from porting.judging import Judged, judge
+
+        notes = (*((EDITED,) if existing.edited else ()), *checkpoint.notes, *accounted.notes)
+        judged = Judged(existing.graph, existing.spec, checkpoint, *places)
+        validation, verdict = judge(judged, court, notes, stages.stage, progress)
     if accounted.diagnostics:
         verdict = Verdict.FAIL
     return replace(

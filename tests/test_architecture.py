@@ -71,7 +71,7 @@ LONG_FUNCTIONS = {
 }
 MAX_PARAMETERS = 12
 # The public face has every option of its command.
-WIDE_FUNCTIONS = {"sohu/api/port.py port": 14}
+WIDE_FUNCTIONS = {"sohu/api/port.py port": 15}
 # Compiled code takes positions only; its widest function may only become narrower.
 MAX_COMPILED_PARAMETERS = 35
 # Two wings may each have their own `Plan`; a third meaning of a word is one too many.
@@ -112,6 +112,7 @@ BANNED_CALLS = frozenset(
 BANNED_METHODS = frozenset({"simplify", "subs", "sympify", "equals", "parse_expr"})
 # Where a library may raise anything about a hostile file; the handler must end by raising a diagnostic.
 BROAD_CATCHES = {
+    "porting/original/own_reference.py": "a reference of the user's own may raise anything",
     REFERENCE: "transformers raises whatever its parsers raise",
     "porting/text/tokenizer.py": "a panic in tokenizers is a BaseException",
 }

@@ -94,7 +94,18 @@ class Checkpoint:
     @classmethod
     def open(cls, directory: Path) -> Checkpoint:
         """Read and check the headers of the folder's weights."""
-        indexed = _headers(directory)
+        return cls._of(directory, _headers(directory))
+
+    @classmethod
+    def open_file(cls, directory: Path, name: str) -> Checkpoint:
+        """Read and check the header of one file of a folder, whatever it is called."""
+        file = find_file(directory, name)
+        if file is None:
+            raise refuse("S520", f"there is no file {shown(name)}")
+        return cls._of(directory, Indexed({file.name: _one(read_header(file))}, {}, ()))
+
+    @classmethod
+    def _of(cls, directory: Path, indexed: Indexed) -> Checkpoint:
         headers = indexed.headers
         tensors = {tensor.name: tensor for header in headers.values() for tensor in header.tensors}
         digest = hashlib.sha256()

@@ -25,6 +25,7 @@ from porting.files.strict_json import parse_object, shown
 from porting.original import dequantise
 from porting.original.lengths import LAYERS
 
+OWN = "--reference judges by a reference of your own; `sohu explain own-architecture` shows how"
 EAGER: Mapping[str, object] = {
     "attn_implementation": "eager",
     "experts_implementation": "eager",
@@ -72,7 +73,7 @@ def open_config(transformers: Any, folder: Path, raw: Mapping[str, object]) -> A
     causal = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     if not isinstance(name, str) or name not in causal.values():
         message = f"transformers knows neither the type {shown(raw.get('model_type'))} nor a causal model {shown(name)}"
-        raise refuse("S551", message, place=NAME)
+        raise refuse("S551", message, place=NAME, help=OWN)
     named = getattr(transformers, name).config_class.model_type
     return transformers.AutoConfig.from_pretrained(folder, model_type=named, **EAGER)
 

@@ -6,6 +6,7 @@ the one that leaves and asks for least. It judges keys alone: where to start fro
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,10 +18,13 @@ from dsl.text import syntax as sx
 from porting.config import ignored_keys
 from porting.config.reader import ModelConfig
 from porting.config.text_part import text_part
-from porting.planning.library import ZOO, parsed_blocks, parsed_families
+from porting.planning.library import FAMILIES, SUFFIX, ZOO, parsed_blocks, parsed_families
 
 MAX_KEYS = 8
 GUIDE = "docs/port-a-new-architecture.md"
+"""Only a checkout has it."""
+PLAIN = re.compile(r"\w[\w-]{0,63}", re.ASCII)
+"""A model type that may name a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +49,6 @@ def refusal(config: ModelConfig) -> Refused:
     closest = nearest(text)
     reason = lacking().get(config.model_type)
     notes = [f"what is missing: {reason}"] if reason else []
-    file = f"model_zoo/families/{config.model_type}.sohu"
-    written = (ZOO.parent / file).exists()
-    help_ = f"{'extend' if written else 'write'} {file}; {GUIDE} shows how"
     if closest is not None:
         total = len(closest.read) + len(closest.unread)
         unread = f"; nothing there reads {_listed(closest.unread)}" if closest.unread else ""
@@ -55,16 +56,27 @@ def refusal(config: ModelConfig) -> Refused:
             f"the nearest family is {closest.family}: it reads {len(closest.read)} of the {total} keys that matter"
             f"{unread}"
         )
-        if not written:
-            help_ = (
-                f"write {file} after model_zoo/families/{closest.family}.sohu; {GUIDE} shows how"
-            )
     message = f"no family claims {config.architecture}"
     place = "config.json: architectures"
+    help_ = _remedy(config.model_type, None if closest is None else closest.family)
     span = config.span_of("architectures")
     return Refused(
         (Diagnostic("S404", message, span, place=place, notes=tuple(notes), help=help_),)
     )
+
+
+def _remedy(model_type: str, closest: str | None) -> str:
+    """Return where to write a family: a file of the user's, in a checkout one of the zoo."""
+    name = model_type if PLAIN.fullmatch(model_type) else "mine"
+    file = f"{name}{SUFFIX}"
+    known = (ZOO / FAMILIES / file).is_file()
+    start = name if known else closest
+    if (ZOO.parent / GUIDE).is_file():
+        after = "" if known or closest is None else f" after model_zoo/families/{closest}.sohu"
+        verb = "extend" if known else "write"
+        return f"{verb} model_zoo/families/{file}{after}, or a file of yours for --family; {GUIDE} shows how"
+    copy = "" if start is None else f", from `sohu explain {start}`"
+    return f"write {file}{copy}, and give it: --family {file}; `sohu explain own-architecture` shows how"
 
 
 def nearest(config: ModelConfig) -> Nearest | None:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import stat
 from pathlib import Path
 
 from dsl.diagnostics import Refused, refuse
+from dsl.regular_file import TooLarge, is_there, open_regular, read_at_most, read_regular
 from porting.report.model import JSON_NAME, SPEC_NAME
 
 MAX_REPORT_BYTES = 64 * 2**20
@@ -32,9 +31,9 @@ def read_report(folder: Path) -> dict[str, object]:
     """Return the report of a port as JSON data; raises `Refused` (S531) where it cannot be read."""
     path = folder / JSON_NAME
     try:
-        if path.stat().st_size > MAX_REPORT_BYTES:
-            raise refuse("S531", f"{JSON_NAME} is larger than {MAX_REPORT_BYTES} bytes")
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_regular(path, MAX_REPORT_BYTES))
+    except TooLarge as error:
+        raise refuse("S531", f"{JSON_NAME} is {error.strerror}") from error
     except (OSError, ValueError, RecursionError) as error:
         message = f"{JSON_NAME} of the port cannot be read: {type(error).__name__}"
         raise refuse("S531", message, help="port the model again") from error
@@ -53,12 +52,13 @@ def keep_edits(folder: Path, text: str) -> None:
     What would be written anyway may always be written.
     """
     path = folder / SPEC_NAME
-    if not os.path.lexists(path):
+    if not is_there(path):
         return
-    status = path.lstat()
-    if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_TEXT_BYTES:
-        raise refuse("S557", f"`{path}` is no file that port wrote", help=CHOICE)
-    there = digest_of(path.read_bytes())
+    try:
+        with open_regular(path, follow=False) as stream:
+            there = digest_of(read_at_most(stream, MAX_TEXT_BYTES))
+    except OSError as error:
+        raise refuse("S557", f"`{path}` is no file that port wrote", help=CHOICE) from error
     if there == digest_of(text.encode()):
         return
     try:

@@ -89,7 +89,8 @@ def _ragged(lengths: Sequence[int], switches: Sequence[int]) -> list[Feeding]:
     for step in RAGGED_STEPS:
         taken = [min(n, here) for n, here in zip(step, left, strict=False)]
         left = [here - n for n, here in zip(taken, left, strict=True)]
-        steps.append(tuple(taken))
+        if any(taken):
+            steps.append(tuple(taken))
     return [Feeding(tuple(range(len(left))), tuple(steps))]
 
 

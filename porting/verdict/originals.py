@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 from device_model.numbers.precision import Product
 from porting.files.progress import Progress
@@ -19,8 +20,35 @@ from porting.verdict.rows import Row
 from porting.verdict.truth import Own, Truth, cache_note, own_of, truth_of
 
 
+class Judge(Protocol):
+    """What a port is judged by: the original of transformers, or a reference of the user's own."""
+
+    knows_own_error: bool
+    """Whether it tells what itself makes of a low precision: nothing lower than f32 is judged without."""
+
+    def facts(self) -> Facts:
+        """Return what rows are chosen by."""
+        ...
+
+    def truth(
+        self, rows: Sequence[Row], start: int, feedings: Iterable[Feeding]
+    ) -> tuple[Truth, str]:
+        """Return the float64 results of rows, and what there is to say of them."""
+        ...
+
+    def own(self, precision: Precision, product: Product | None, truth: Truth) -> Own | None:
+        """Return its own errors at a precision, where it knows them."""
+        ...
+
+    def forget(self) -> None:
+        """Give up what only the truth needs."""
+        ...
+
+
 class Original:
     """The model in a folder or .gguf file, or with an adapter, with what is kept of it."""
+
+    knows_own_error = True
 
     def __init__(
         self,

@@ -86,12 +86,16 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the caller adds or changes: rows of its own by name, and the draw of the random ones."""
+    """What the caller adds or changes: rows of its own by name, and the draw of the random ones.
+
+    With `alone` no others are judged: nobody knows what the original makes of them.
+    """
 
     own: tuple[Row, ...] = ()
     texts: tuple[Sequence[int], ...] = ()
     seed: int = SEED
     special: frozenset[int] = field(default_factory=frozenset)
+    alone: bool = False
 
 
 class Draw:
@@ -138,6 +142,15 @@ def lengths_of(graph: Graph, named: Mapping[int, str]) -> tuple[Length, ...]:
 def select(size: Size, lengths: Sequence[Length], longest: int | None, wanted: Wanted) -> Selection:
     """Return the rows to judge a model of some size on; none is longer than `longest`."""
     most = longest or 2**31
+    rows = list(wanted.own) if wanted.alone else _drawn(size, lengths, most, wanted)
+    reached = max(map(len, rows))
+    crossed = tuple(x for x in lengths if x.reach <= reached)
+    dear = tuple(x for x in lengths if x.reach > reached)
+    return Selection(tuple(rows), crossed, dear)
+
+
+def _drawn(size: Size, lengths: Sequence[Length], most: int, wanted: Wanted) -> list[Row]:
+    """Return random rows and text beside the caller's own, and one that crosses what one row can."""
     draw = Draw(size.vocabulary, wanted.special, wanted.seed, most)
     rows = [draw.row(f"random {n}", n) for n in RAGGED_LENGTHS]
     rows += wanted.own
@@ -150,11 +163,7 @@ def select(size: Size, lengths: Sequence[Length], longest: int | None, wanted: W
     number = max(0, -(-room // ROW)) if room >= ROW // 2 else 0
     # No more than it takes: tokens of large models are dear.
     each = -(-room // number) if number else 0
-    rows += [draw.row(f"random {each}, {n}", each) for n in range(1, number + 1)]
-    reached = max(map(len, rows))
-    crossed = tuple(x for x in lengths if x.reach <= reached)
-    dear = tuple(x for x in lengths if x.reach > reached)
-    return Selection(tuple(rows), crossed, dear)
+    return rows + [draw.row(f"random {each}, {n}", each) for n in range(1, number + 1)]
 
 
 def _text(name: str, ids: Sequence[int], size: Size, most: int) -> Row:

@@ -13,6 +13,7 @@ import numpy as np
 from dsl.diagnostics import Refused
 from porting.files.progress import Progress
 from porting.original.choices import Choice, Picked
+from porting.original.own_reference import OwnReference
 from porting.original.reference import Reference, RowOutput
 from porting.verdict.errors import Flags, Floating, PositionErrors, compared
 from porting.verdict.feeding import Feeding, longest_row
@@ -51,7 +52,7 @@ class Truth:
 
 
 def truth_of(
-    model: Reference,
+    model: Reference | OwnReference,
     rows: Sequence[Row],
     start: int,
     feedings: Iterable[Feeding],

@@ -31,7 +31,7 @@ from porting.verdict.compiling import COMPILING, compile_kernels
 from porting.verdict.errors import PositionErrors, compared, joined
 from porting.verdict.feeding import MODES, PREFILL, Feeding, Mode
 from porting.verdict.kept import Facts, Kept
-from porting.verdict.originals import Original
+from porting.verdict.originals import Judge, Original
 from porting.verdict.pinning import pinning
 from porting.verdict.rows import (
     Length,
@@ -81,7 +81,7 @@ class Judging:
 
     graph: Graph
     reader: TensorReader
-    original: Original
+    original: Judge
     known: Known
     progress: Progress
     stage: Stage
@@ -90,7 +90,7 @@ class Judging:
 def validate(
     graph: Graph,
     reader: TensorReader,
-    original: Path | Adapted,
+    original: Path | Adapted | Judge,
     progress: Progress = silent,
     stage: Stage = nullcontext,
     numerics: Sequence[str] = NUMERICS,
@@ -100,14 +100,14 @@ def validate(
     twin: Callable[[Path], Twin] | None = None,
     kept: Kept | None = None,
 ) -> Validation:
-    """Return every case of the rule for a port of the model that lies at `original`; `stage` times the parts.
+    """Return every case of the rule for a port of the model that lies at `original`, or is it; `stage` times the parts.
 
     A device computes with its own accumulators. `wanted` has rows of the caller's and the draw of the others; `twin`
     makes a smaller one of the port in a folder, for lengths that are too dear; `kept` is what earlier runs left.
     """
     chosen = [numerics_named(name, on) for name in numerics]
     with stage("reference float64"):
-        source = Original(original, kept, progress)
+        source = _judge(original, kept, progress)
         known = prepare(graph, source, modes, wanted or Wanted())
     with stage(COMPILING):
         compile_kernels(progress)
@@ -138,12 +138,18 @@ def validate(
     )
 
 
+def _judge(original: Path | Adapted | Judge, kept: Kept | None, progress: Progress) -> Judge:
+    if isinstance(original, Path | Adapted):
+        return Original(original, kept, progress)
+    return original
+
+
 def passed(validation: Validation) -> bool:
     """Tell whether every case holds, and that there are cases."""
     return bool(validation.cases) and all(case.passed for case in validation.cases)
 
 
-def prepare(graph: Graph, original: Original, modes: Sequence[Mode], wanted: Wanted) -> Known:
+def prepare(graph: Graph, original: Judge, modes: Sequence[Mode], wanted: Wanted) -> Known:
     """Choose the rows for a program and its original, and have the original's results on them in float64."""
     facts = original.facts()
     selection = _selected(graph, facts, wanted)
@@ -162,8 +168,7 @@ def _selected(graph: Graph, facts: Facts, wanted: Wanted) -> Selection:
     lengths = lengths_of(graph, facts.lengths)
     longest = min(position_tables(graph), default=None)
     _check_own(wanted.own, size, longest)
-    drawn = Wanted(wanted.own, wanted.texts, wanted.seed, special)
-    return select(size, lengths, longest, drawn)
+    return select(size, lengths, longest, replace(wanted, special=special))
 
 
 def _check_own(rows: Sequence[Row], size: Size, longest: int | None) -> None:
@@ -212,6 +217,8 @@ def _numerics(judging: Judging, numerics: Numerics, modes: Sequence[Mode]) -> _O
         engine = Engine(judging.graph, judging.reader, numerics)
         device = PortRun(engine, truth, pinning(engine.plan, truth, own))
         errors = device.prefill(known.feedings[PREFILL])
+        if own is None and needs_own(numerics) and not judging.original.knows_own_error:
+            return _Outcome(name, [], [], [_unjudged(name, errors)], None, errors, None)
         cases, apart = [], []
         for number, mode in enumerate(modes):
             progress(f"device {name}", number, len(modes))
@@ -223,6 +230,18 @@ def _numerics(judging: Judging, numerics: Numerics, modes: Sequence[Mode]) -> _O
     told = f"differ from prefill: {', '.join(apart)}" if apart else "give the bits of prefill"
     pins = None if device.pinning is None else device.pinning.result(name)
     return _Outcome(name, cases, layers, [f"{name}: all modes {told}"], pins, errors, own)
+
+
+def needs_own(numerics: Numerics) -> bool:
+    """Tell whether these numerics are judged by what the original itself makes of their precision."""
+    return numerics.activation.name in REFERENCE_PRECISION
+
+
+def _unjudged(name: str, errors: Sequence[PositionErrors]) -> str:
+    return (
+        f"{name}: {joined(errors).typical:.2e} from the reference, which is not judged: nobody knows what the original "
+        f"itself makes of {name}"
+    )
 
 
 def _own(judging: Judging, numerics: Numerics) -> Own | None:
@@ -266,7 +285,9 @@ def _layer_errors(engine: Engine, numerics: str, truth: Truth, own: Own | None) 
 
 def _judged_rows(selection: Selection, outcomes: Sequence[_Outcome]) -> tuple[JudgedRow, ...]:
     return tuple(
-        JudgedRow(row.name, len(row), {o.numerics: _row_error(o, number) for o in outcomes})
+        JudgedRow(
+            row.name, len(row), {o.numerics: _row_error(o, number) for o in outcomes if o.cases}
+        )
         for number, row in enumerate(selection.rows)
     )
 

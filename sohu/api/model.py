@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from device_model.memory.capacity import Fit
     from device_model.memory.use import Logits
     from porting.report.model import Report
+    from sohu.api.reference import Reference
     from sohu.performance.costing import Cost
     from sohu.performance.profile.model import Profile
     from sohu.performance.question import Asked
@@ -42,9 +43,10 @@ def load(path: str | Path) -> Model:
 class Model:
     """A bound program, of a port's folder or of a `.sohu` file alone.
 
-    A folder runs on its checkpoint. A file has none: it runs on `weights="random:7"`, or another seed. Weights and
-    kernels stay loaded from one call to the next, for one choice of numerics, device and weights at a time. `mesh` is
-    written as `tp=8,ep=2` or as a mapping; `numerics` and `device` are names as on the command line.
+    A folder runs on its checkpoint. A file has none: it runs on `weights="mine.safetensors"`, or on random ones of a
+    seed, `weights="random:7"`. Weights and kernels stay loaded from one call to the next, for one choice of numerics,
+    device and weights at a time. `mesh` is written as `tp=8,ep=2` or as a mapping; `numerics` and `device` are names as
+    on the command line.
     """
 
     def __init__(self, path: Path) -> None:
@@ -75,11 +77,12 @@ class Model:
         numerics: str = "bf16",
         device: str | None = None,
         chunk: int | None = None,
-        weights: str | None = None,
+        weights: str | Path | None = None,
         progress: Progress = silent,
     ) -> npt.NDArray[np.float32]:
         """Return the logits, float32 [B, S, V], of token ids, int [B, S].
 
+        `weights` in place of the port's own are a safetensors file, a folder of them, or `random:7`.
         All are fed at once, or `chunk` a step; the bits are the same. Raises `Refused` for ids that are not in the
         vocabulary, for a file without weights, and for positions that the model does not have.
         """
@@ -123,20 +126,33 @@ class Model:
         device: str | None = None,
         prompts: Sequence[str] = (),
         tokens: Sequence[npt.ArrayLike] = (),
+        weights: str | Path | None = None,
+        reference: Reference | None = None,
         progress: Progress = silent,
     ) -> Report:
         """Return the report of a port validated again, in f32 and bf16 or in the numerics that are given.
+
+        A file's text is validated on `weights` (a safetensors file or a folder of them), by a `reference`: logits
+        [B, S, V] or [S, V] of the rows of `tokens`, as an array or in a .npy file, or a function from tokens [B, S] to
+        logits, as such or as `module:function`. It is the truth in place of transformers, in f32 alone.
 
         `prompts` and `tokens`, arrays [S] or [B, S] of ids, are judged beside the rows that every model is judged on.
         A text that no longer checks, or no longer fits its checkpoint, has the verdict `FAIL` like one that computes
         something else. Raises `Refused` for what is no port.
         """
-        require(*VALIDATION)
-        from porting.pipeline import Brought, validate_port
-        from porting.verdict.asked import own_rows
+        require(*(VALIDATION if reference is None else ANSWERING))
+        from porting.pipeline import validate_port, validate_text
+        from sohu.api.reference import brought
 
-        own = Brought(own_rows(prompts, tokens))
-        return validate_port(self.path, progress, numerics=numerics, device_name=device, own=own)
+        own = brought(prompts, tokens, reference)
+        if weights is None and self.path.is_dir():
+            return validate_port(
+                self.path, progress, numerics=numerics, device_name=device, own=own
+            )
+        given = None if weights is None else Path(weights)
+        return validate_text(
+            self.path, given, progress, numerics=numerics, device_name=device, own=own
+        )
 
     def cost(
         self,
@@ -211,19 +227,19 @@ class Model:
         )
 
     def _opened(
-        self, numerics: str, device: str | None, weights: str | None, progress: Progress
+        self, numerics: str, device: str | None, weights: str | Path | None, progress: Progress
     ) -> Engine:
         """Return the engine of these choices, the last one where they are the same."""
         from device_model.chips.chip import device as device_named
         from device_model.numbers.catalogue import numerics_named
         from sohu.api.running import open_engine
 
-        choice = (numerics, device, weights)
+        choice = (numerics, device, None if weights is None else str(weights))
         if self._engine is not None and self._engine[0] == choice:
             return self._engine[1]
         computed = numerics_named(numerics, None if device is None else device_named(device))
         self._engine = None  # its weights go before others come
-        engine = open_engine(self.path, self.graph, computed, weights, progress)
+        engine = open_engine(self.path, self.graph, computed, choice[2], progress)
         self._engine = choice, engine
         return engine
 

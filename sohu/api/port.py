@@ -9,11 +9,10 @@ from typing import Any
 
 from dsl.extras import naming_extras, require
 from porting.files.progress import Progress, silent
-from porting.pipeline import Brought
 from porting.pipeline import port as run_stages
 from porting.report.model import Report, Verdict
-from porting.verdict.asked import own_rows
-from sohu.api.model import VALIDATION, Model, load, written
+from sohu.api.model import ANSWERING, VALIDATION, Model, load, written
+from sohu.api.reference import Reference, brought
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +47,7 @@ def port(
     prompts: Sequence[str] = (),
     tokens: Sequence[Any] = (),
     family: str | Path | None = None,
+    reference: Reference | None = None,
     force: bool = False,
     progress: Progress = silent,
 ) -> PortResult:
@@ -62,11 +62,12 @@ def port(
     ids, are judged beside the rows that every model is judged on.
 
     A text in `out` that was edited since it was ported, or that no report knows, is refused; `force` writes over it.
-    The family of the file `family` is used in place of the one that claims the model's architecture.
+    The family of the file `family` is used in place of the one that claims the model's architecture. A `reference` is
+    judged by in place of transformers, as in `Model.validate`.
     """
     validated = validate and not plan
     if validated:
-        require(*VALIDATION)
+        require(*(VALIDATION if reference is None else ANSWERING))
     report, folder = run_stages(
         str(model),
         revision,
@@ -76,11 +77,7 @@ def port(
         numerics=numerics,
         plan_only=plan,
         validated=validated,
-        own=Brought(
-            own_rows(prompts, tokens),
-            None if family is None else Path(family),
-            None if adapter is None else str(adapter),
-        ),
+        own=brought(prompts, tokens, reference, family, adapter),
         force=force,
         progress=progress,
     )

@@ -16,6 +16,9 @@ from dsl.counting.footprint import footprint
 from dsl.diagnostics import Refused, refuse
 from dsl.graph import Graph
 from dsl.symbolic import evaluate
+from porting.checkpoint import accounting
+from porting.checkpoint.own_weights import open_weights
+from porting.checkpoint.tensors import Checkpoint
 from porting.files.progress import Progress
 from porting.pipeline import Stages, open_checkpoint, read_port
 from porting.text.tokenizer import TextCodec, load_tokenizer
@@ -24,7 +27,7 @@ from sohu.api.tokens import Tokens
 
 RANDOM = "random:"
 MAX_SEED_DIGITS = 9
-ON_RANDOM = 'random weights: --weights random:7, or weights="random:7" in Python'
+ON_RANDOM = "--weights mine.safetensors, or random ones: --weights random:7; in Python weights=…"
 
 
 def open_engine(
@@ -92,10 +95,21 @@ def _reader(path: Path, graph: Graph, weights: str | None, progress: Progress) -
             raise refuse("S533", message, help=ON_RANDOM)
         return open_checkpoint(read_port(path), Stages(), progress).checkpoint
     seed = weights.removeprefix(RANDOM)
-    if not weights.startswith(RANDOM) or not seed.isdigit() or len(seed) > MAX_SEED_DIGITS:
+    if not weights.startswith(RANDOM):
+        return _own_weights(Path(weights), graph)
+    if not seed.isdigit() or len(seed) > MAX_SEED_DIGITS:
         raise refuse("S533", f"`{weights}` names no weights", help=ON_RANDOM)
     _fits_memory(graph)
     return RandomReader(shapes_of(graph), int(seed))
+
+
+def _own_weights(path: Path, graph: Graph) -> Checkpoint:
+    """Return weights that the user names; raises `Refused` with everything that does not fit the program."""
+    checkpoint = open_weights(path)
+    accounted = accounting.account(graph, checkpoint.tensors, checkpoint)
+    if accounted.diagnostics:
+        raise Refused(accounted.diagnostics)
+    return checkpoint
 
 
 def _fits_memory(graph: Graph) -> None:

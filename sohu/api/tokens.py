@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from dsl.diagnostics import refuse
+from dsl.regular_file import open_regular
 from porting.text.token_ids import token_array
 
 MAX_BYTES = 2**30
@@ -18,18 +20,23 @@ Tokens = npt.NDArray[np.int64]
 
 def read_tokens(path: Path) -> npt.NDArray[np.generic]:
     """Return the array in a .npy file; raises `Refused` where there is none, or it is too large."""
+    return read_array(path, MAX_BYTES, "S532")
+
+
+def read_array(path: Path, limit: int, code: str) -> npt.NDArray[np.generic]:
+    """Return the array in a .npy file of at most so many bytes, mapped; refuses anything else with the code."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise refuse("S532", f"more than {MAX_BYTES} bytes", place=str(path))
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
+            if os.fstat(stream.fileno()).st_size > limit:
+                raise refuse(code, f"more than {limit} bytes", place=str(path))
             start = stream.read(len(MAGIC))
         if start != MAGIC:
             # numpy would take anything else for a pickle, and advise to trust it.
-            raise refuse("S532", "no .npy array: it does not begin as one", place=str(path))
+            raise refuse(code, "no .npy array: it does not begin as one", place=str(path))
         array: npt.NDArray[np.generic] = np.load(path, allow_pickle=False, mmap_mode="r")
     except (OSError, ValueError, EOFError, SyntaxError) as error:
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise refuse("S532", f"no .npy array: {reason}", place=str(path)) from error
+        raise refuse(code, f"no .npy array: {reason}", place=str(path)) from error
     return array
 
 

@@ -64,7 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     _sweep(commands.add_parser("sweep", help="what if the device, mesh, batch … were others"))
     _predict(commands.add_parser("predict", help="predicted times for a table of shapes"))
     _calibrate(commands.add_parser("calibrate", help="fit the cost formulas to measured times"))
-    _explain(commands.add_parser("explain", help="explain a diagnostic code"))
+    _explain(
+        commands.add_parser("explain", help="what a code means; the language; texts of the zoo")
+    )
     return parser
 
 
@@ -106,8 +108,16 @@ def _port(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plan", action="store_true", help="stop before weights are read")
     parser.add_argument("--no-validate", action="store_true", help="write without a verdict")
     parser.add_argument("--force", action="store_true", help="write over an edited model.sohu")
+    _reference(parser)
     _rows(parser)
     _json(parser)
+
+
+def _reference(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--reference", metavar="R",
+        help="judge by this, not by transformers: module:function, or L.npy for the rows of --tokens",
+    )  # fmt: skip
 
 
 def _rows(parser: argparse.ArgumentParser) -> None:
@@ -174,12 +184,18 @@ def _run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--logits", type=Path, required=True, metavar="L.npy", help="f32 [B, S, V]")
     _numerics(parser)
     parser.add_argument("--chunk", type=_positive, metavar="N", help="tokens a step")
-    parser.add_argument("--weights", metavar="random:SEED", help="run on random weights")
+    parser.add_argument(
+        "--weights", metavar="W", help="a .safetensors file or a folder of them, or random:SEED"
+    )
     _json(parser)
 
 
 def _validate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument("path", type=Path, metavar="DIR|FILE")
+    parser.add_argument(
+        "--weights", type=Path, metavar="W", help="a .safetensors file or a folder of them"
+    )
+    _reference(parser)
     parser.add_argument(
         "--numerics", action="append", default=[], metavar="NAME", help="instead of f32 and bf16"
     )
@@ -279,7 +295,10 @@ def _calibrate(parser: argparse.ArgumentParser) -> None:
 
 
 def _explain(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("code", metavar="CODE")
+    parser.add_argument(
+        "what", metavar="WHAT",
+        help="a code; language, own-architecture, new-architecture; or a text of the zoo: llama, blocks/norm",
+    )  # fmt: skip
 
 
 def _positive(text: str) -> int:

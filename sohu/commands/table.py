@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dsl.diagnostics import refuse
 from dsl.extras import require
 from sohu.terminal import console
 
@@ -40,6 +39,7 @@ def port(options: argparse.Namespace) -> int:
             prompts=options.prompt,
             tokens=_token_rows(options.tokens),
             family=options.family,
+            reference=options.reference,
             force=options.force,
             progress=progress,
         )
@@ -161,13 +161,15 @@ def validate(options: argparse.Namespace) -> int:
     from sohu.api.model import Model
 
     # Not `load`: a text that no longer checks is a verdict here.
-    model = Model(options.folder)
+    model = Model(options.path)
     with console.bars(quiet=options.json) as progress:
         report = model.validate(
             numerics=options.numerics,
             device=options.device,
             prompts=options.prompt,
             tokens=_token_rows(options.tokens),
+            weights=options.weights,
+            reference=options.reference,
             progress=progress,
         )
     if options.json:
@@ -213,16 +215,10 @@ def generate(options: argparse.Namespace) -> int:
 
 
 def explain(options: argparse.Namespace) -> int:
-    """Explain a diagnostic code."""
-    from dsl.codes import CODES
-    from dsl.diagnostics import did_you_mean
+    """Explain a diagnostic code, or print a page or a text of the zoo."""
+    from sohu.commands.explaining import explained
 
-    code = CODES.get(options.code.upper())
-    if code is None:
-        raise refuse(
-            "S109", f"there is no code `{options.code}`", help=did_you_mean(options.code, CODES)
-        )
-    print(f"{options.code.upper()}: {code.title}\n\n{code.explanation}")
+    print(explained(options.what), end="")
     return OK
 
 
