@@ -105,7 +105,63 @@ KINDS = {
         without=frozenset({"attention.layer_norm_rms_epsilon", "attention.head_count_kv"}),
     ),
 }
-EPSILONS = ("rms_norm_eps", "norm_eps", "norm_epsilon", "layer_norm_epsilon")
+ROPE = {"rope.freq_base": 10000.0}
+LAYER_NORM = {"attention.layer_norm_epsilon": 1e-5}
+NO_RMS = frozenset({"attention.layer_norm_rms_epsilon"})
+HEAD_32 = {"attention.key_length": 32, "attention.value_length": 32}
+KINDS |= {
+    "arcee": Kind("arcee", keys={**ROPE, "rope.dimension_count": 16}),
+    "cohere2": Kind(
+        "cohere2",
+        {"sliding_window": 8, "num_hidden_layers": 4, "tie_word_embeddings": True, "logit_scale": 0.25},
+        {**ROPE, **LAYER_NORM, "logit_scale": 0.25, "attention.sliding_window": 8, "rope.dimension_count": 16},
+        without=NO_RMS,
+    ),
+    "command-r": Kind(
+        "cohere",
+        {"tie_word_embeddings": True, "logit_scale": 0.5},
+        {"rope.freq_base": 500000.0, **LAYER_NORM, "logit_scale": 0.5},
+        "command-r",
+        NO_RMS,
+    ),
+    "ernie4_5": Kind(
+        "ernie4_5", {"head_dim": 32}, {"rope.freq_base": 500000.0, **HEAD_32}
+    ),
+    "exaone4": Kind(
+        "exaone4", {"sliding_window": None, "layer_types": ["full_attention"] * 2}, ROPE
+    ),
+    "gemma": Kind("gemma", {"head_dim": 32, "tie_word_embeddings": True}, {**ROPE, **HEAD_32}),
+    "glm4": Kind("glm4", {"head_dim": 32}, {**ROPE, **HEAD_32, "rope.dimension_count": 16}),
+    "granite": Kind(
+        "granite",
+        {
+            "attention_multiplier": 0.25,
+            "embedding_multiplier": 12.0,
+            "residual_multiplier": 0.5,
+            "logits_scaling": 4.0,
+        },
+        {
+            **ROPE,
+            "rope.dimension_count": 16,
+            "attention.scale": 0.25,
+            "embedding_scale": 12.0,
+            "residual_scale": 0.5,
+            "logit_scale": 4.0,
+        },
+    ),
+    "olmo2": Kind("olmo2", keys=ROPE),
+    "seed_oss": Kind("seed_oss", {"head_dim": 32}, {**ROPE, **HEAD_32}),
+    "smollm3": Kind(
+        "smollm3", {"num_hidden_layers": 5}, {"rope.freq_base": 2000000.0, "rope.dimension_count": 16}
+    ),
+    "stablelm": Kind(
+        "stablelm", {"use_qkv_bias": True}, {**ROPE, **LAYER_NORM, "rope.dimension_count": 4}, without=NO_RMS
+    ),
+}  # fmt: skip
+EPSILONS = ("rms_norm_eps", "norm_eps", "norm_epsilon", "layer_norm_epsilon", "layer_norm_eps")
+
+
+PERMUTED = frozenset({"arcee", "granite", "llama", "smollm3"})
 
 
 def write(
@@ -124,7 +180,7 @@ def write(
 
     torch.manual_seed(7)
     sizes = {} if kind.model_type == "gpt2" else SMALL
-    settings = {**sizes, "tie_word_embeddings": False, **kind.settings}
+    settings = {**sizes, "tie_word_embeddings": False, "pad_token_id": None, **kind.settings}
     config = transformers.AutoConfig.for_model(kind.model_type, **settings)
     for name in EPSILONS:
         if hasattr(config, name):
@@ -162,8 +218,8 @@ def _write_file(
     names = get_tensor_name_map(arch, config.num_hidden_layers)
     writer = GGUFWriter(path, kind.name)
     for key, value in _keys(kind, config).items():
-        add = writer.add_float32 if isinstance(value, float) else writer.add_uint32
-        add(f"{kind.name}.{key}", value)
+        adders = {float: writer.add_float32, int: writer.add_uint32, str: writer.add_string}
+        adders[type(value)](f"{kind.name}.{key}", value)
     held: dict[str, np.ndarray] = {}
     for name, parameter in parameters.items():
         stem, part = name.rsplit(".", 1)
@@ -199,7 +255,7 @@ def _keys(kind: Kind, config: Any) -> dict[str, object]:
 
 def _heads(kind: Kind, config: Any, there: str) -> int:
     """Return the heads whose rows llama.cpp reorders in a tensor, 0 for none."""
-    if kind.name != "llama" or "norm" in there:
+    if kind.name not in PERMUTED or "norm" in there:
         return 0
     counts = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
     return int(next((n for stem, n in counts.items() if f".{stem}." in there), 0))
@@ -213,7 +269,7 @@ def _rows(heads: int, count: int) -> np.ndarray:
 
 
 def _is_raised(kind: Kind, there: str) -> bool:
-    return kind.name in {"gemma2", "gemma3", "nemotron"} and there.endswith("norm.weight")
+    return kind.name in {"gemma", "gemma2", "gemma3", "nemotron"} and there.endswith("norm.weight")
 
 
 def _is_turned(kind: Kind, there: str) -> bool:

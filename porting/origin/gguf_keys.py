@@ -12,6 +12,7 @@ from typing import Any
 from dsl.diagnostics import refuse
 from porting.checkpoint.gguf_header import GgufArray, GgufHeader
 from porting.files.strict_json import shown
+from porting.original.gguf_config import scaling_keys
 
 HELP = "port the original safetensors model"
 BASE = 10000.0
@@ -26,6 +27,7 @@ def check_keys(
     table = tables.get(header.architecture) or tables.get(config.model_type) or {}
     prefix = f"{header.architecture}."
     implied = _implied(config)
+    implied |= {key: header.metadata[prefix + key] for key in scaling_keys(header)}
     stated = {
         key.removeprefix(prefix): value
         for key, value in header.metadata.items()
@@ -68,7 +70,6 @@ def _implied(config: Any) -> dict[str, object]:
         "attention.value_length": width,
         "attn_logit_softcapping": getattr(config, "attn_logit_softcapping", None),
         "final_logit_softcapping": getattr(config, "final_logit_softcapping", None),
-        "rope.scaling.type": "none",
         "vocab_size": config.vocab_size,
     }
     if rotation:

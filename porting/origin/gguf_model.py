@@ -11,6 +11,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,14 +27,17 @@ from porting.files.progress import Progress
 from porting.files.strict_json import shown
 from porting.origin.gguf_keys import HELP, check_keys, head_dim
 from porting.origin.gguf_names import ARCHITECTURES, Names, Piece, piece
-from porting.origin.gguf_rope import ROPE_FACTORS, rope_scaling
+from porting.origin.gguf_rope import ROPE_FACTORS, rope_scaling, small_values
 from porting.origin.gguf_tokenizer import TOKENS, write_tokenizer
 from porting.origin.gguf_values import BLOCKS
 from porting.origin.gguf_weights import STAGE, write_weights
+from porting.original.gguf_config import FACTORS_LONG, FACTORS_SHORT, known, read_config
 from porting.original.reference import gguf_reader, libraries, refusing
 
 LINK = "model.gguf"
 UINT32 = 4
+OF_ROTATION = frozenset({ROPE_FACTORS, FACTORS_LONG, FACTORS_SHORT})
+"""Tensors that the config says."""
 SAID_BY_SHAPES = frozenset({"feed_forward_length"})
 """Keys of llama.cpp that transformers leaves in GPT-2's config, where the shapes of tensors say the same."""
 WHOLE = frozenset({"F32", "F16", "BF16", "F64"})
@@ -50,11 +54,12 @@ def write_model(opened: GgufModel, target: Path, progress: Progress) -> tuple[st
     names = _names(opened.name, header)
     with _alone(opened) as folder, _our_reader(header):
         with refusing("S573", f"convert {opened.name}"):
-            config = transformers.AutoConfig.from_pretrained(
-                folder, gguf_file=LINK, local_files_only=True, trust_remote_code=False
+            loader, tables, _ = gguf_reader()
+            config = read_config(
+                transformers, loader, folder / LINK, header, partial(small_values, opened)
             )
-            _, tables, _ = gguf_reader()
-            check_keys(opened.name, header, config, tables)
+            with known(loader):
+                check_keys(opened.name, header, config, tables)
             _set_rotation(opened, config)
             with torch.device("meta"):
                 model = transformers.AutoModelForCausalLM.from_config(
@@ -159,7 +164,7 @@ def _pieces(file: str, header: GgufHeader, names: Names, model: Any) -> list[Pie
         for key in set(names.rotated.values())
         if hasattr(config, key)
     }
-    tensors = [tensor for tensor in header.tensors if tensor.name != ROPE_FACTORS]
+    tensors = [tensor for tensor in header.tensors if tensor.name not in OF_ROTATION]
     placed = {tensor.name: piece(names, tensor, heads) for tensor in tensors}
     shapes = {name: tuple(x.shape) for name, x in model.state_dict().items()}
     pieces = [x for x in placed.values() if x is not None]
@@ -194,6 +199,8 @@ def _shortest(value: object) -> object:
     """Return a value with the floats that GGUF rounded to 32 bits as their makers wrote them."""
     if isinstance(value, dict):
         return {key: _shortest(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_shortest(item) for item in value]
     if isinstance(value, float) and float(np.float32(value)) == value:
         return float(str(np.float32(value)))
     return value

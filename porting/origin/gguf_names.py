@@ -112,7 +112,41 @@ def _norms(layer: Mapping[str, str]) -> frozenset[str]:
     return frozenset({"output_norm", *(stem for stem in layer if stem.endswith("norm"))})
 
 
+_POST_NORMS = {
+    "post_attention_norm": "post_attention_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
+_OLMO2 = {
+    **{k: v for k, v in _LLAMA.items() if not k.endswith("norm")},
+    **_HEAD_NORMS,
+    **_POST_NORMS,
+}
+_COHERE = {k: v for k, v in _LLAMA.items() if k != "ffn_norm"}
+_GLM4 = {
+    **_ATTENTION,
+    **_UNGATED,
+    "post_attention_norm": "post_self_attn_layernorm",
+    "post_ffw_norm": "post_mlp_layernorm",
+    "ffn_up": "mlp.gate_up_proj",
+}
+_SEED = {
+    **{k: v for k, v in _LLAMA.items() if k != "ffn_norm"},
+    "post_attention_norm": "post_attention_layernorm",
+}
+
 ARCHITECTURES: Mapping[str, Names] = {
+    "arcee": Names(_ENDS, {**_ATTENTION, **_UNGATED}, rotated=_ROTATED),
+    "cohere2": Names(_ENDS, _COHERE),
+    "command-r": Names(_ENDS, _COHERE),
+    "ernie4_5": Names(_ENDS, _LLAMA),
+    "exaone4": Names(_ENDS, _OLMO2),
+    "gemma": Names(_ENDS, _LLAMA, raised=_norms(_LLAMA)),
+    "glm4": Names(_ENDS, _GLM4),
+    "granite": Names(_ENDS, _LLAMA, rotated=_ROTATED),
+    "olmo2": Names(_ENDS, _OLMO2),
+    "seed_oss": Names(_ENDS, _SEED),
+    "smollm3": Names(_ENDS, _LLAMA, rotated=_ROTATED),
+    "stablelm": Names(_ENDS, _LLAMA),
     "llama": Names(_ENDS, _LLAMA, rotated=_ROTATED),
     "qwen2": Names(_ENDS, _LLAMA),
     "qwen3": Names(_ENDS, {**_LLAMA, **_HEAD_NORMS}),

@@ -52,9 +52,15 @@ def rope_scaling(model: GgufModel, theta: float, head_dim: int) -> Mapping[str, 
     return scaling
 
 
+def small_values(model: GgufModel, name: str) -> list[float] | None:
+    """Return the values of a list among a file's tensors, None where there is none of this name."""
+    tensor = next((x for x in model.header.tensors if x.name == name), None)
+    return None if tensor is None else [float(x) for x in _factors(model, tensor)]
+
+
 def _factors(model: GgufModel, tensor: GgufTensor) -> npt.NDArray[np.float32]:
     if tensor.type_name != "F32" or len(tensor.shape) != 1:
-        message = f"`{ROPE_FACTORS}` is {tensor.type_name} {list(tensor.shape)}, not a list of F32"
+        message = f"`{tensor.name}` is {tensor.type_name} {list(tensor.shape)}, not a list of F32"
         raise refuse("S574", message, place=model.name)
     stream = model.streams[tensor.part]
     stream.seek(tensor.offset)

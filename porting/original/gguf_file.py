@@ -11,7 +11,7 @@ import struct
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,6 +23,7 @@ from dsl.extras import require
 from porting.checkpoint.gguf_header import ARRAY, MAX_KEPT_ARRAY, SCALARS, STRING
 from porting.checkpoint.gguf_parts import GgufModel, open_gguf
 from porting.files.strict_json import shown
+from porting.original.gguf_config import FACTORS_LONG, FACTORS_SHORT, known, read_config
 
 TOKENS = "tokenizer.ggml.tokens"
 FREQUENCY_DIVISORS = "rope_freqs.weight"
@@ -40,15 +41,19 @@ def load(
     with open_gguf(path) as opened, tempfile.TemporaryDirectory(prefix="sohu-") as name:
         # The parts alone, so that transformers finds nothing beside them.
         first, *others = _links(opened, Path(name))
-        with _quick(loader, others) as reader:
-            model, info = transformers.AutoModelForCausalLM.from_pretrained(
-                name, gguf_file=first.name, **options
-            )
+        with _quick(loader, others) as reader, known(loader):
             read = reader(str(first))
+            factors = partial(_small_values, read.tensors)
+            config = read_config(transformers, loader, first, opened.header, factors)
+            model, info = transformers.AutoModelForCausalLM.from_pretrained(
+                name, gguf_file=first.name, config=config, **options
+            )
             processor = _processor(loader, opened.header.architecture)
             names = loader.get_gguf_hf_weights_map(model, processor)
         tensors = {tensor.name: tensor for tensor in read.tensors}
         divisors = tensors.pop(FREQUENCY_DIVISORS, None)
+        for name_of_factors in (FACTORS_LONG, FACTORS_SHORT):
+            tensors.pop(name_of_factors, None)
         if dropped := [name for name in tensors if name not in names]:
             few = ", ".join(shown(name) for name in dropped[:3])
             message = f"{opened.name}: transformers' reader drops {len(dropped)} tensors: {few}"
@@ -66,6 +71,11 @@ def _links(opened: GgufModel, folder: Path) -> list[Path]:
         links.append(folder / f"model-{number}.gguf")
         links[-1].symlink_to(itself if itself.exists() else path.resolve())
     return links
+
+
+def _small_values(tensors: Sequence[Any], name: str) -> list[float] | None:
+    values = [tensor.data for tensor in tensors if tensor.name == name]
+    return [float(x) for x in values[0].reshape(-1)] if values else None
 
 
 def _processor(loader: Any, architecture: str) -> Any:

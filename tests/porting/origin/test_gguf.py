@@ -150,7 +150,7 @@ def test_tensors_that_would_be_dropped_are_refused(original, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "keys", [{"llama__rope__scaling__type": "linear"}, {"llama__attention__value_length": 4}]
+    "keys", [{"llama__rope__scaling__type": "ntk"}, {"llama__attention__value_length": 4}]
 )
 def test_settings_that_would_be_dropped_are_refused(original, tmp_path, keys):
     from gguf import GGUFValueType

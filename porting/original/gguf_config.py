@@ -1,0 +1,252 @@
+"""Return transformers' config of the model in a .gguf file; where its reader knows too little, by tables of ours.
+
+The port and its judge share it, and both call it transformers': names of config keys, the type of an architecture that
+the reader does not know, and the scaling of a rotation. Works on whatever libraries it is handed and imports none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dsl.diagnostics import Refused, refuse
+from porting.checkpoint.gguf_header import GgufHeader, GgufValue
+from porting.files.strict_json import shown
+
+HELP = "port the original safetensors model"
+FACTORS_LONG, FACTORS_SHORT = "rope_factors_long.weight", "rope_factors_short.weight"
+SCALING = "rope.scaling."
+LEGACY_FACTOR = "rope.scale_linear"
+ORIGINAL = "original_max_position_embeddings"
+NO_EFFECT = frozenset({f"{SCALING}finetuned"})
+
+Factors = Callable[[str], Sequence[float] | None]
+"""The values of a small tensor by its name, None where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """What transformers' reader is told of an architecture: config keys by llama.cpp's, and the type of the model.
+
+    `fixed` are settings that no key says, `layer_type` that of every layer; `required` are keys whose absence
+    llama.cpp and transformers take otherwise.
+    """
+
+    keys: Mapping[str, str | None]
+    model_type: str = ""
+    fixed: Mapping[str, object] = field(default_factory=dict)
+    required: tuple[str, ...] = ()
+    layer_type: str = ""
+
+
+_USUAL: Mapping[str, str | None] = {
+    "attention.head_count": "num_attention_heads",
+    "attention.head_count_kv": "num_key_value_heads",
+    "attention.key_length": "head_dim",
+    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
+    "block_count": "num_hidden_layers",
+    "context_length": "max_position_embeddings",
+    "embedding_length": "hidden_size",
+    "feed_forward_length": "intermediate_size",
+    "rope.dimension_count": None,
+    "rope.freq_base": "rope_theta",
+    "vocab_size": "vocab_size",
+}
+_LAYER_NORM = {
+    **{k: v for k, v in _USUAL.items() if k != "attention.layer_norm_rms_epsilon"},
+    "attention.layer_norm_epsilon": "layer_norm_eps",
+    "logit_scale": "logit_scale",
+}
+_MULTIPLIERS = {
+    "attention.scale": "attention_multiplier",
+    "embedding_scale": "embedding_multiplier",
+    "logit_scale": "logits_scaling",
+    "residual_scale": "residual_multiplier",
+}
+
+ADDED: Mapping[str, Architecture] = {
+    "arcee": Architecture(_USUAL),
+    "cohere2": Architecture(
+        {**_LAYER_NORM, "attention.sliding_window": "sliding_window"},
+        required=("logit_scale", "attention.sliding_window"),
+    ),
+    "command-r": Architecture(
+        {k: v for k, v in _LAYER_NORM.items() if k != "attention.key_length"},
+        "cohere",
+        required=("logit_scale",),
+    ),
+    "ernie4_5": Architecture(_USUAL),
+    "exaone4": Architecture(_USUAL, fixed={"sliding_window": None}, layer_type="full_attention"),
+    "gemma": Architecture(_USUAL),
+    "glm4": Architecture(_USUAL),
+    "granite": Architecture({**_USUAL, **_MULTIPLIERS}, required=tuple(_MULTIPLIERS)),
+    "olmo2": Architecture(_USUAL),
+    "phi3": Architecture({"attention.sliding_window": "sliding_window"}),
+    "seed_oss": Architecture(_USUAL),
+    "smollm3": Architecture(_USUAL),
+    "stablelm": Architecture({"rope.freq_base": "rope_theta"}),
+}
+"""By llama.cpp's names: those that transformers' reader does not know, or knows in part."""
+PROCESSORS: Mapping[str, str] = {
+    "arcee": "llama",
+    "gemma": "gemma2",
+    "granite": "llama",
+    "smollm3": "llama",
+}
+"""Architectures whose values llama.cpp's converter changes as it does another's, which the reader takes back."""
+
+
+def read_config(
+    transformers: Any, loader: Any, path: Path, header: GgufHeader, factors: Factors
+) -> Any:
+    """Return the config of the model in a file that transformers' reader may open by its path."""
+    own = ADDED.get(header.architecture, Architecture({}))
+    _check_required(header, own)
+    with known(loader):
+        values = loader.load_gguf_checkpoint(str(path), return_tensors=False)["config"]
+    values |= own.fixed
+    if own.layer_type:
+        values["layer_types"] = [own.layer_type] * int(values.get("num_hidden_layers", 0))
+    if own.model_type:
+        values["model_type"] = own.model_type
+    mapping = transformers.models.auto.configuration_auto.CONFIG_MAPPING
+    if values.get("model_type") not in mapping:
+        raise _refused(header, "is of no type that transformers knows")
+    # A type's own may lie beyond a file's vocabulary; what is padded is never run.
+    values.setdefault("pad_token_id", None)
+    if values.get("sliding_window") == 0:
+        values["sliding_window"] = None
+    config = mapping[values["model_type"]].from_dict(values)
+    _scale_rotation(config, header, factors)
+    return config
+
+
+@contextmanager
+def known(loader: Any) -> Iterator[None]:
+    """Let transformers' reader know the architectures of the table."""
+    keys, names, processors = (
+        loader.GGUF_TO_TRANSFORMERS_MAPPING["config"],
+        loader.GGUF_SUPPORTED_ARCHITECTURES,
+        loader.TENSOR_PROCESSORS,
+    )
+    before = dict(keys), list(names), dict(processors)
+    for name, own in ADDED.items():
+        keys[name] = {**keys.get(name, {}), **own.keys}
+        names.append(name)
+    processors.update({name: processors[like] for name, like in PROCESSORS.items()})
+    try:
+        yield
+    finally:
+        keys.clear()
+        keys.update(before[0])
+        names[:] = before[1]
+        processors.clear()
+        processors.update(before[2])
+
+
+def scaling_keys(header: GgufHeader) -> frozenset[str]:
+    """Return the keys of a file's rotation that its config takes up, without the name of the architecture."""
+    said = _said(header)
+    return frozenset({LEGACY_FACTOR, *SCALARS_READ, *NO_EFFECT} & set(said))
+
+
+SCALARS_READ = frozenset(
+    f"{SCALING}{key}"
+    for key in (
+        "type", "factor", "original_context_length", "attn_factor", "yarn_beta_fast", "yarn_beta_slow",
+    )
+)  # fmt: skip
+
+
+def _said(header: GgufHeader) -> Mapping[str, GgufValue]:
+    prefix = f"{header.architecture}."
+    return {
+        key.removeprefix(prefix): value
+        for key, value in header.metadata.items()
+        if key.startswith(prefix)
+    }
+
+
+def _check_required(header: GgufHeader, own: Architecture) -> None:
+    said = _said(header)
+    for key in own.required:
+        if key not in said:
+            raise _refused(header, f"has no `{header.architecture}.{key}`")
+
+
+def _scale_rotation(config: Any, header: GgufHeader, factors: Factors) -> None:
+    """Give a config the scaling that the keys of a file say; as llama.cpp reads them, a factor alone is linear."""
+    said = _said(header)
+    long, short = factors(FACTORS_LONG), factors(FACTORS_SHORT)
+    factor = _number(header, said, f"{SCALING}factor") or _number(header, said, LEGACY_FACTOR)
+    kind = said.get(f"{SCALING}type", "longrope" if long is not None else "linear")
+    if kind == "none" or (kind == "linear" and factor in (None, 0.0, 1.0)):
+        made: dict[str, object] = {}
+    elif kind == "linear":
+        made = {"rope_type": "linear", "factor": factor}
+    elif kind == "yarn" and factor is not None:
+        made = _yarn(header, said, factor)
+    elif kind == "longrope" and long is not None and short is not None:
+        made = _longrope(header, said, long, short)
+    else:
+        raise _refused(header, f"scales its rotation by {shown(kind)} in a way that is not read")
+    if (long is not None or short is not None) and made.get("rope_type") != "longrope":
+        raise _refused(header, "has factors of a rotation that its scaling does not use")
+    every = getattr(config, "rope_parameters", None) or {}
+    if made and not every:
+        raise _refused(header, "scales a rotation that its type does not have")
+    if made:
+        if hasattr(config, ORIGINAL) and ORIGINAL in made:
+            setattr(config, ORIGINAL, made[ORIGINAL])
+        # Where layers of a window have a rotation of their own, it is not scaled.
+        every.get("full_attention", every).update(made)
+
+
+def _yarn(header: GgufHeader, said: Mapping[str, GgufValue], factor: float) -> dict[str, object]:
+    """Return YaRN's settings: llama.cpp multiplies the usual factor of attention by one of the file's."""
+    own = _number(header, said, f"{SCALING}attn_factor")
+    usual = 1.0 + 0.1 * math.log(factor) if factor > 1.0 else 1.0
+    made: dict[str, object] = {"rope_type": "yarn", "factor": factor}
+    original = _number(header, said, f"{SCALING}original_context_length")
+    if original is not None:
+        made[ORIGINAL] = int(original)
+    if own is not None and own != 1.0:
+        made["attention_factor"] = own * usual
+    for key in ("beta_fast", "beta_slow"):
+        beta = _number(header, said, f"{SCALING}yarn_{key}")
+        if beta is not None:
+            made[key] = beta
+    return made
+
+
+def _longrope(
+    header: GgufHeader, said: Mapping[str, GgufValue], long: Sequence[float], short: Sequence[float]
+) -> dict[str, object]:
+    original = _number(header, said, f"{SCALING}original_context_length")
+    attention = _number(header, said, f"{SCALING}attn_factor")
+    if original is None or attention is None:
+        raise _refused(header, "has factors of a rotation without its original length or scale")
+    return {
+        "rope_type": "longrope",
+        "long_factor": list(long),
+        "short_factor": list(short),
+        ORIGINAL: int(original),
+        "attention_factor": attention,
+    }
+
+
+def _number(header: GgufHeader, said: Mapping[str, GgufValue], key: str) -> float | None:
+    value = said.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**31:
+        raise _refused(header, f"has no number in `{header.architecture}.{key}`")
+    return float(value)
+
+
+def _refused(header: GgufHeader, fact: str) -> Refused:
+    return refuse("S574", f"the {shown(header.architecture)} file {fact}", help=HELP)
