@@ -19,6 +19,7 @@ Config = dict[str, Any]
 LEFT_OUT = frozenset({"quantization_config", "compression_config"})
 """Random weights are whole: what says how packed ones are stored would be untrue. Stored forms have their own tests."""
 MOST_LAYERS = 8
+MOST_TOKENS = 512
 HIDDEN = ("hidden_size", "d_model", "n_embd", "n_embed")
 HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 KV_HEADS = ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num")
@@ -229,34 +230,41 @@ def _shrink_rotation(tiny: Config, raw: Mapping[str, Any]) -> None:
     if _is_size(raw.get(ROTARY_DIM)) and width:
         share = raw[ROTARY_DIM] / (_head_width(raw) or raw[ROTARY_DIM])
         tiny[ROTARY_DIM] = max(4, 2 * round(share * width / 2))
-    ratio = 0.0
+    original = _original(tiny, raw)
+    for key in ORIGINAL:
+        if _is_size(raw.get(key)):
+            tiny[key] = original
     for name, value in raw.items():
         if name.startswith("rope") and isinstance(value, dict):
-            tiny[name] = _rope(value, raw, tiny)
-            ratio = ratio or _ratio(value, raw)
-    ratio = ratio or _ratio(raw, raw)
-    if ratio:
-        original = table()["fields"]["original_max_position_embeddings"]
-        for key in LONGEST:
-            if _is_size(raw.get(key)):
-                tiny[key] = round(ratio * tiny.get("original_max_position_embeddings", original))
+            tiny[name] = _rope(value, raw, tiny, original)
+    for key in LONGEST:
+        if _is_size(raw.get(key)) and (ratio := _ratio(raw)):
+            tiny[key] = round(ratio * original)
 
 
-def _ratio(place: Mapping[str, Any], raw: Mapping[str, Any]) -> float:
+def _original(tiny: Mapping[str, Any], raw: Mapping[str, Any]) -> int:
+    """Return the original length, so short that the longest one is not long: rows may have to reach it."""
+    usual = tiny.get(ORIGINAL[0], table()["fields"][ORIGINAL[0]])
+    return max(8, min(usual, round(MOST_TOKENS / max(1.0, _ratio(raw)))))
+
+
+def _ratio(raw: Mapping[str, Any]) -> float:
     """Return how many times the original length the longest one is; 0 where either is not said."""
-    original = next((place[key] for key in ORIGINAL[:1] if _is_size(place.get(key))), 0)
+    places = [raw, *(v for k, v in raw.items() if k.startswith("rope") and isinstance(v, dict))]
+    original = next((p[ORIGINAL[0]] for p in places if _is_size(p.get(ORIGINAL[0]))), 0)
     longest = next((raw[key] for key in LONGEST if _is_size(raw.get(key))), 0)
     return longest / original if original else 0.0
 
 
-def _rope(value: Mapping[str, Any], raw: Mapping[str, Any], tiny: Mapping[str, Any]) -> Config:
-    fields = table()["fields"]
+def _rope(
+    value: Mapping[str, Any], raw: Mapping[str, Any], tiny: Mapping[str, Any], original: int
+) -> Config:
     result: Config = {}
     for key, item in value.items():
         if isinstance(item, dict):
-            result[key] = _rope(item, raw, tiny)
+            result[key] = _rope(item, raw, tiny, original)
         elif key in ORIGINAL and _is_size(item):
-            result[key] = tiny.get(key, fields["original_max_position_embeddings"])
+            result[key] = original
         elif key in FACTORS and isinstance(item, list):
             result[key] = _spread(item, raw, tiny)
         elif key == SECTIONS and isinstance(item, list):
