@@ -109,6 +109,8 @@ ROPE = {"rope.freq_base": 10000.0}
 LAYER_NORM = {"attention.layer_norm_epsilon": 1e-5}
 NO_RMS = frozenset({"attention.layer_norm_rms_epsilon"})
 HEAD_32 = {"attention.key_length": 32, "attention.value_length": 32}
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+COUNTS = {"expert_count": 4, "expert_used_count": 2}
 KINDS |= {
     "arcee": Kind("arcee", keys={**ROPE, "rope.dimension_count": 16}),
     "cohere2": Kind(
@@ -156,6 +158,30 @@ KINDS |= {
     ),
     "stablelm": Kind(
         "stablelm", {"use_qkv_bias": True}, {**ROPE, **LAYER_NORM, "rope.dimension_count": 4}, without=NO_RMS
+    ),
+    "mixtral": Kind(
+        "mixtral",
+        {"num_local_experts": 4, "num_experts_per_tok": 2},
+        {**ROPE, "rope.freq_base": 1000000.0, "rope.dimension_count": 16, **COUNTS},
+        "llama",
+    ),
+    "olmoe": Kind("olmoe", EXPERTS, {**ROPE, **COUNTS}),
+    "qwen2moe": Kind(
+        "qwen2_moe",
+        {**EXPERTS, "shared_expert_intermediate_size": 64},
+        {
+            **ROPE,
+            **COUNTS,
+            "expert_feed_forward_length": 32,
+            "expert_shared_feed_forward_length": 64,
+        },
+        "qwen2moe",
+    ),
+    "qwen3moe": Kind(
+        "qwen3_moe",
+        {**EXPERTS, "head_dim": 32, "norm_topk_prob": True},
+        {**ROPE, **COUNTS, **HEAD_32, "expert_feed_forward_length": 32},
+        "qwen3moe",
     ),
 }  # fmt: skip
 EPSILONS = ("rms_norm_eps", "norm_eps", "norm_epsilon", "layer_norm_epsilon", "layer_norm_eps")
@@ -221,15 +247,28 @@ def _write_file(
         adders = {float: writer.add_float32, int: writer.add_uint32, str: writer.add_string}
         adders[type(value)](f"{kind.name}.{key}", value)
     held: dict[str, np.ndarray] = {}
-    for name, parameter in parameters.items():
-        stem, part = name.rsplit(".", 1)
-        there = f"{names.get_name(stem)}.{part}"
-        value = _there(kind, config, there, parameter.detach().numpy())
-        is_matrix = value.ndim == 2 and "position" not in there
+
+    def stored(there: str, value: np.ndarray) -> np.ndarray:
+        """Write a value and return what the file holds of it."""
+        value = _there(kind, config, there, value)
+        is_matrix = value.ndim > 1 and "position" not in there and "shexp" not in there
         number = GGMLQuantizationType[storage if is_matrix else "F32"]
         raw = quantize(np.ascontiguousarray(value), number)
         writer.add_tensor(there, raw, raw_dtype=number)
-        held[name] = _back(kind, config, there, dequantize(raw, number).reshape(value.shape))
+        return _back(kind, config, there, dequantize(raw, number).reshape(value.shape))
+
+    for name, parameter in parameters.items():
+        value = parameter.detach().numpy()
+        stem, part = name.rsplit(".", 1)
+        if stem.endswith(".experts"):
+            halves = {"gate_up_proj": ("gate", "up"), "down_proj": ("down",)}[part]
+            parts = np.split(value, len(halves), axis=1)
+            layer = stem.split(".")[2]
+            there = [f"blk.{layer}.ffn_{half}_exps.weight" for half in halves]
+            made = [stored(name, x) for name, x in zip(there, parts, strict=True)]
+            held[name] = np.concatenate(made, axis=1)
+            continue
+        held[name] = stored(f"{names.get_name(stem)}.{part}", value)
     for name, value in extra.items():
         writer.add_tensor(name, value)
     writer.write_header_to_file()
@@ -281,6 +320,8 @@ def _there(kind: Kind, config: Any, there: str, value: np.ndarray) -> np.ndarray
         return value[_rows(heads, len(value))]
     if _is_raised(kind, there):
         return value + np.float32(1)
+    if "ffn_gate_inp_shexp" in there:
+        return value[0]
     return value.T if _is_turned(kind, there) else value
 
 
@@ -291,4 +332,6 @@ def _back(kind: Kind, config: Any, there: str, value: np.ndarray) -> np.ndarray:
         return out
     if _is_raised(kind, there):
         return value - np.float32(1)
+    if "ffn_gate_inp_shexp" in there:
+        return value[None]
     return value.T if _is_turned(kind, there) else value

@@ -26,7 +26,7 @@ from porting.checkpoint.tensors import SINGLE
 from porting.files.progress import Progress
 from porting.files.strict_json import shown
 from porting.origin.gguf_keys import HELP, check_keys, head_dim
-from porting.origin.gguf_names import ARCHITECTURES, Names, Piece, piece
+from porting.origin.gguf_names import ARCHITECTURES, Names, Piece, names_of, pieces
 from porting.origin.gguf_rope import ROPE_FACTORS, rope_scaling, small_values
 from porting.origin.gguf_tokenizer import TOKENS, write_tokenizer
 from porting.origin.gguf_values import BLOCKS
@@ -58,16 +58,16 @@ def write_model(opened: GgufModel, target: Path, progress: Progress) -> tuple[st
             config = read_config(
                 transformers, loader, folder / LINK, header, partial(small_values, opened)
             )
-            with known(loader):
+            with known(loader, header):
                 check_keys(opened.name, header, config, tables)
             _set_rotation(opened, config)
             with torch.device("meta"):
                 model = transformers.AutoModelForCausalLM.from_config(
                     config, trust_remote_code=False
                 )
-        pieces = _pieces(opened.name, header, names, model)
+        placed = _pieces(opened.name, header, names, model)
         data = [np.memmap(stream, np.uint8, mode="r") for stream in opened.streams]
-        sizes = write_weights(pieces, data, target / SINGLE, progress)
+        sizes = write_weights(placed, data, target / SINGLE, progress)
         _write_config(config, type(model).__name__, _computed(header, sizes), target)
         notes = write_tokenizer(transformers, header, folder, LINK, target)
     types = ", ".join(sorted({tensor.type_name for tensor in header.tensors}))
@@ -84,7 +84,7 @@ def _computed(header: GgufHeader, sizes: Mapping[str, int]) -> str:
 
 
 def _names(name: str, header: GgufHeader) -> Names:
-    names = ARCHITECTURES.get(header.architecture)
+    names = names_of(header)
     if names is None:
         known = ", ".join(sorted(ARCHITECTURES))
         message = f"{name} has the architecture {shown(header.architecture)}; read are {known}"
@@ -165,20 +165,23 @@ def _pieces(file: str, header: GgufHeader, names: Names, model: Any) -> list[Pie
         if hasattr(config, key)
     }
     tensors = [tensor for tensor in header.tensors if tensor.name not in OF_ROTATION]
-    placed = {tensor.name: piece(names, tensor, heads) for tensor in tensors}
+    placed = {tensor.name: pieces(names, tensor, heads) for tensor in tensors}
     shapes = {name: tuple(x.shape) for name, x in model.state_dict().items()}
-    pieces = [x for x in placed.values() if x is not None]
-    unplaced = [name for name, x in placed.items() if x is None or x.name not in shapes]
+    if names.experts is not None:
+        shapes = names.experts.unfused(shapes)
+    made = [x for several in placed.values() for x in several]
+    unplaced = [name for name, x in placed.items() if not x or x[0].name not in shapes]
     if unplaced:
         raise _unfit(file, unplaced, "have no place in the model")
     if config.tie_word_embeddings:
         for name in model._tied_weights_keys or ():  # noqa: SLF001 - the only list there is
             shapes.pop(name, None)
-    if missing := [name for name in shapes if name not in {x.name for x in pieces}]:
+    have = {x.name for x in made}
+    if missing := [name for name in shapes if name not in have]:
         raise _unfit(file, missing, "are missing")
-    if wrong := [x.name for x in pieces if shapes.get(x.name) != x.shape]:
+    if wrong := [x.name for x in made if shapes.get(x.name) != x.shape]:
         raise _unfit(file, wrong, "do not have the shape that the metadata gives them")
-    return pieces
+    return made
 
 
 def _unfit(file: str, names: list[str], words: str) -> Refused:

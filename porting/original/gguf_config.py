@@ -33,7 +33,7 @@ class Architecture:
     """What transformers' reader is told of an architecture: config keys by llama.cpp's, and the type of the model.
 
     `fixed` are settings that no key says, `layer_type` that of every layer; `required` are keys whose absence
-    llama.cpp and transformers take otherwise.
+    llama.cpp and transformers take otherwise. `table` is the reader's name of the architecture, where it has another.
     """
 
     keys: Mapping[str, str | None]
@@ -41,6 +41,7 @@ class Architecture:
     fixed: Mapping[str, object] = field(default_factory=dict)
     required: tuple[str, ...] = ()
     layer_type: str = ""
+    table: str = ""
 
 
 _USUAL: Mapping[str, str | None] = {
@@ -61,6 +62,7 @@ _LAYER_NORM = {
     "attention.layer_norm_epsilon": "layer_norm_eps",
     "logit_scale": "logit_scale",
 }
+_EXPERTS = {"expert_used_count": "num_experts_per_tok"}
 _MULTIPLIERS = {
     "attention.scale": "attention_multiplier",
     "embedding_scale": "embedding_multiplier",
@@ -84,8 +86,25 @@ ADDED: Mapping[str, Architecture] = {
     "gemma": Architecture(_USUAL),
     "glm4": Architecture(_USUAL),
     "granite": Architecture({**_USUAL, **_MULTIPLIERS}, required=tuple(_MULTIPLIERS)),
+    "llama with experts": Architecture(
+        {**_EXPERTS, "expert_count": "num_local_experts"}, "mixtral", table="llama"
+    ),
     "olmo2": Architecture(_USUAL),
+    "olmoe": Architecture({**_USUAL, **_EXPERTS, "expert_count": "num_experts"}),
     "phi3": Architecture({"attention.sliding_window": "sliding_window"}),
+    "qwen2moe": Architecture(
+        {
+            "expert_feed_forward_length": "moe_intermediate_size",
+            "expert_shared_feed_forward_length": "shared_expert_intermediate_size",
+        },
+        required=("expert_feed_forward_length", "expert_shared_feed_forward_length"),
+        table="qwen2_moe",
+    ),
+    "qwen3moe": Architecture(
+        {"expert_feed_forward_length": "moe_intermediate_size"},
+        required=("expert_feed_forward_length",),
+        table="qwen3_moe",
+    ),
     "seed_oss": Architecture(_USUAL),
     "smollm3": Architecture(_USUAL),
     "stablelm": Architecture({"rope.freq_base": "rope_theta"}),
@@ -95,6 +114,7 @@ PROCESSORS: Mapping[str, str] = {
     "arcee": "llama",
     "gemma": "gemma2",
     "granite": "llama",
+    "olmoe": "qwen2moe",
     "smollm3": "llama",
 }
 """Architectures whose values llama.cpp's converter changes as it does another's, which the reader takes back."""
@@ -104,9 +124,9 @@ def read_config(
     transformers: Any, loader: Any, path: Path, header: GgufHeader, factors: Factors
 ) -> Any:
     """Return the config of the model in a file that transformers' reader may open by its path."""
-    own = ADDED.get(header.architecture, Architecture({}))
+    own = _own(header)
     _check_required(header, own)
-    with known(loader):
+    with known(loader, header):
         values = loader.load_gguf_checkpoint(str(path), return_tensors=False)["config"]
     values |= own.fixed
     if own.layer_type:
@@ -126,18 +146,21 @@ def read_config(
 
 
 @contextmanager
-def known(loader: Any) -> Iterator[None]:
-    """Let transformers' reader know the architectures of the table."""
+def known(loader: Any, header: GgufHeader) -> Iterator[None]:
+    """Let transformers' reader know a file's architecture by the table."""
     keys, names, processors = (
         loader.GGUF_TO_TRANSFORMERS_MAPPING["config"],
         loader.GGUF_SUPPORTED_ARCHITECTURES,
         loader.TENSOR_PROCESSORS,
     )
     before = dict(keys), list(names), dict(processors)
-    for name, own in ADDED.items():
-        keys[name] = {**keys.get(name, {}), **own.keys}
-        names.append(name)
-    processors.update({name: processors[like] for name, like in PROCESSORS.items()})
+    own, name = _own(header), header.architecture
+    keys[own.table or name] = {**keys.get(own.table or name, {}), **own.keys}
+    names.append(name)
+    if name in PROCESSORS:
+        processors[name] = processors[PROCESSORS[name]]
+    if name == "llama" and has_experts(header):
+        processors[name] = _both(loader)
     try:
         yield
     finally:
@@ -146,6 +169,38 @@ def known(loader: Any) -> Iterator[None]:
         names[:] = before[1]
         processors.clear()
         processors.update(before[2])
+
+
+def _own(header: GgufHeader) -> Architecture:
+    suffix = " with experts" if has_experts(header) else ""
+    name = header.architecture
+    return ADDED.get(f"{name}{suffix}") or ADDED.get(name) or Architecture({})
+
+
+def has_experts(header: GgufHeader) -> bool:
+    """Tell whether a file says that its layers have experts."""
+    count = header.metadata.get(f"{header.architecture}.expert_count", 0)
+    return isinstance(count, int) and count > 0
+
+
+def renamed(gguf: Any, header: GgufHeader) -> Mapping[Any, str]:
+    """Return the architectures that the package's maps of names know by another type's name."""
+    return {gguf.MODEL_ARCH.LLAMA: "mixtral"} if _own(header).model_type == "mixtral" else {}
+
+
+def _both(loader: Any) -> Any:
+    """Return the reader's ways back of rotated rows and of experts as one."""
+
+    class Both(loader.Qwen2MoeTensorProcessor):  # type: ignore[misc]
+        config: Any
+
+        def process(self, weights: Any, name: str, **others: Any) -> Any:
+            if ".attn_q." in name or ".attn_k." in name:
+                rows = loader.LlamaTensorProcessor(config=self.config)
+                return rows.process(weights, name, **others)
+            return super().process(weights, name, **others)
+
+    return Both
 
 
 def scaling_keys(header: GgufHeader) -> frozenset[str]:

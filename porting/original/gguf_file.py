@@ -20,10 +20,10 @@ import numpy as np
 
 from dsl.diagnostics import refuse
 from dsl.extras import require
-from porting.checkpoint.gguf_header import ARRAY, MAX_KEPT_ARRAY, SCALARS, STRING
+from porting.checkpoint.gguf_header import ARRAY, MAX_KEPT_ARRAY, SCALARS, STRING, GgufHeader
 from porting.checkpoint.gguf_parts import GgufModel, open_gguf
 from porting.files.strict_json import shown
-from porting.original.gguf_config import FACTORS_LONG, FACTORS_SHORT, known, read_config
+from porting.original.gguf_config import FACTORS_LONG, FACTORS_SHORT, known, read_config, renamed
 
 TOKENS = "tokenizer.ggml.tokens"
 FREQUENCY_DIVISORS = "rope_freqs.weight"
@@ -41,7 +41,7 @@ def load(
     with open_gguf(path) as opened, tempfile.TemporaryDirectory(prefix="sohu-") as name:
         # The parts alone, so that transformers finds nothing beside them.
         first, *others = _links(opened, Path(name))
-        with _quick(loader, others) as reader, known(loader):
+        with _quick(loader, opened.header, others) as reader, known(loader, opened.header):
             read = reader(str(first))
             factors = partial(_small_values, read.tensors)
             config = read_config(transformers, loader, first, opened.header, factors)
@@ -54,7 +54,8 @@ def load(
         divisors = tensors.pop(FREQUENCY_DIVISORS, None)
         for name_of_factors in (FACTORS_LONG, FACTORS_SHORT):
             tensors.pop(name_of_factors, None)
-        if dropped := [name for name in tensors if name not in names]:
+        # Experts are one parameter, whose name has no part behind it.
+        if dropped := [x for x in tensors if not {x, x.removesuffix(".weight")} & set(names)]:
             few = ", ".join(shown(name) for name in dropped[:3])
             message = f"{opened.name}: transformers' reader drops {len(dropped)} tensors: {few}"
             raise refuse("S551", message, place=opened.name)
@@ -94,7 +95,9 @@ def _divide(torch: Any, model: Any, divisors: Any, name: str) -> None:
 
 
 @contextmanager
-def _quick(loader: Any, others: Sequence[Path]) -> Iterator[Callable[[str], Any]]:
+def _quick(
+    loader: Any, header: GgufHeader, others: Sequence[Path]
+) -> Iterator[Callable[[str], Any]]:
     """Let the package parse a file once, without its texts, and build its map of names once; yields its reader.
 
     The file gets the tensors of the other parts, where it is the first of several.
@@ -104,6 +107,7 @@ def _quick(loader: Any, others: Sequence[Path]) -> Iterator[Callable[[str], Any]
     changes: tuple[tuple[ModuleType, str, object], ...] = (
         (gguf, "GGUFReader", cache(_reader(gguf, others))),
         (gguf, "get_tensor_name_map", cache(gguf.get_tensor_name_map)),
+        (gguf, "MODEL_ARCH_NAMES", {**gguf.MODEL_ARCH_NAMES, **renamed(gguf, header)}),
         (loader, "tqdm", _without_bar),
     )
     originals = [getattr(module, name) for module, name, _ in changes]

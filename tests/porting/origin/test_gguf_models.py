@@ -89,6 +89,12 @@ def lower_norms(tensors: dict[str, np.ndarray]) -> None:
             tensors[name] = value + np.float32(1)
 
 
+def exchanged(tensors: dict[str, np.ndarray]) -> None:
+    """Exchange two experts, whose router then chooses the wrong one."""
+    one, other = (f"model.layers.0.block_sparse_moe.experts.{n}.w1.weight" for n in (0, 1))
+    tensors[one], tensors[other] = tensors[other], tensors[one]
+
+
 def change_weights(folder: Path, change: Change) -> None:
     from safetensors.numpy import save_file
 
@@ -107,6 +113,7 @@ def change_weights(folder: Path, change: Change) -> None:
         ("llama", turned),
         ("llama", swapped),
         ("gemma3", lower_norms),
+        ("mixtral", exchanged),
     ],
 )
 def test_a_mistake_in_the_converted_weights_fails(tmp_path, name, change):
