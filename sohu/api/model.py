@@ -34,7 +34,10 @@ VALIDATION = (*ANSWERING, "torch", "transformers", "accelerate", "safetensors")
 
 
 def load(path: str | Path) -> Model:
-    """Return the model in a port's folder or in a `.sohu` file; raises `Refused` where it is generic or faulty."""
+    """Return the model in a port's folder or in a `.sohu` file; raises `Refused` where it is generic or faulty.
+
+    A model's own folder, or its `config.json`, is planned first: it can be asked what it costs, as a text can.
+    """
     model = Model(Path(path))
     _ = model.graph  # refuses a text that is not bound before anything is asked of it
     return model
