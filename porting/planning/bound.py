@@ -11,20 +11,28 @@ from dsl.diagnostics import Refused
 from dsl.graph import Graph
 from dsl.inference.inference import infer
 from dsl.linking.program import Program
-from porting.origin.resolve import CONFIG, CONFIG_SUFFIX, resolve
+from porting.config.reader import NAME as CONFIG
 from porting.planning.library import load_program, text_program
-from porting.planning.opening import open_to_plan
-from porting.planning.plan import plan
 
 SPEC_NAME = "model.sohu"
+CONFIG_SUFFIX = ".json"
 
 
 def bound_program(path: Path) -> Program:
     """Return the program of a text or of a port's folder, or of a model's folder or config.json as it is planned."""
     if path.suffix == CONFIG_SUFFIX or _is_model(path):
-        origin = resolve(str(path))
-        return text_program(plan(origin, *open_to_plan(origin)).spec, str(path))
+        return _planned(path)
     return load_program(path / SPEC_NAME if path.is_dir() else path)
+
+
+def _planned(path: Path) -> Program:
+    # A text alone is read without any numbers; only a model has headers to be read.
+    from porting.origin.resolve import resolve  # noqa: PLC0415
+    from porting.planning.opening import open_to_plan  # noqa: PLC0415
+    from porting.planning.plan import plan  # noqa: PLC0415
+
+    origin = resolve(str(path))
+    return text_program(plan(origin, *open_to_plan(origin)).spec, str(path))
 
 
 def _is_model(path: Path) -> bool:
