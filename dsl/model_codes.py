@@ -196,15 +196,6 @@ _CHECKPOINT: dict[str, Code] = {
         "An adapter names its base, which is used where it is a folder or in the hub's cache. Nothing is fetched "
         "because a file says so: name the base with --base.",
     ),
-    "S547": Code(
-        "A prompt cannot be encoded",
-        "The tokenizer makes no tokens of it: it is no text, is empty where there is no first token, or the tokenizer "
-        "fails, or takes more time and memory than it may. What ends so says why.",
-    ),
-    "S548": Code(
-        "The model has no place for a prompt",
-        "Its tokens have ids that the model has no rows for, or it is longer than the model has positions for.",
-    ),
     "S550": Code(
         "The reference cannot run here",
         "Validation compares with the original model in torch and transformers; they are installed, and cannot be "
@@ -225,10 +216,10 @@ _CHECKPOINT: dict[str, Code] = {
         "The model's code in transformers raises, or hands no cache on; its whole rows are the truth all the same.",
     ),
     "S554": Code(
-        "No such reference or weights",
+        "No such reference",
         "--reference is logits in a .npy file for the rows of --tokens, or a function of yours: `module:function` or "
-        "`path/to/file.py:function`, never one in the folder of a model or a port. --weights is a .safetensors file or "
-        "a folder of them, and what runs on them is judged by a reference of yours.",
+        "`path/to/file.py:function`, never one in the folder of a model or a port. Without one, a text on weights of "
+        "your own has no original.",
     ),
     "S555": Code(
         "The reference's logits do not fit",
@@ -290,7 +281,13 @@ _CHECKPOINT: dict[str, Code] = {
     ),
     "S533": Code(
         "No weights to run on",
-        "A port names its checkpoint; a text alone can run on seeded random weights.",
+        "A port names its checkpoint; a text alone runs on --weights: a .safetensors file, a folder of them, or seeded "
+        "random ones.",
+    ),
+    "S537": Code(
+        "Config and file disagree about how weights are stored",
+        "`quantization_config` says of a weight what its tensors deny. What the file holds would decide, but loaders "
+        "differ in which of the two they believe, so that the same folder is two models.",
     ),
     "S560": Code("Tensor missing", "The program reads a tensor that the checkpoint does not have."),
     "S561": Code(
@@ -311,9 +308,9 @@ _CHECKPOINT: dict[str, Code] = {
         "Two weights read the same tensor, or the row ranges that weights read do not cover it.",
     ),
     "S565": Code(
-        "Four-bit weights that are not read",
-        "A GPTQ checkpoint has its columns out of the order of their groups (act-order), or zero points that libraries "
-        "read in different ways. Quantise again with `desc_act` false, as gptq_v2, or take the original checkpoint.",
+        "Packed weights that are not read",
+        "A GPTQ checkpoint has columns in groups that there are not, or zero points that libraries read in different "
+        "ways. Fetch it again, quantise as gptq_v2, or take the original checkpoint.",
     ),
     "S566": Code(
         "A config without weights",

@@ -75,6 +75,22 @@ class Packed:
     def __len__(self) -> int:
         return self.shape[0]
 
+    def is_like(self, other: Packed) -> bool:
+        """Tell whether another weight is packed in the same way, so that both can be in one stack."""
+        ways = [
+            (
+                w.shape,
+                w.values.dtype,
+                w.scales.dtype,
+                w.scales.shape,
+                w.rows,
+                w.columns,
+                w.four_bits,
+            )
+            for w in (self, other)
+        ]
+        return ways[0] == ways[1]
+
     def part(self, index: int) -> Packed:
         """Return one entry of the leading axis of a stack."""
         return replace(self, values=self.values[index], scales=self.scales[index])

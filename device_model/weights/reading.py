@@ -7,25 +7,23 @@ moves elements copies. Files are not opened here.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from itertools import chain
-from typing import Protocol, TypeAlias
+from itertools import chain, compress
+from typing import Protocol
 
 import numpy as np
 
-from device_model.numbers.int4 import awq, gptq
-from device_model.numbers.numerics import STORAGE, Array, cast
-from device_model.numbers.packed import E8M0_BIAS, MX_BLOCK, Packed, mxfp4
+from device_model.numbers.numerics import F32, STORAGE, Array, cast
+from device_model.numbers.packed import E8M0_BIAS, MX_BLOCK, Packed
 from device_model.program.call import integer
+from device_model.weights.packed_parts import PACKED, Parts, plain
 from dsl.diagnostics import Refused, refuse
 from dsl.graph import Attr, Graph, TensorRef, Weight, WeightSource
 from dsl.stored_tensors import instance, tensors
 from dsl.symbolic import Dim
 from dsl.types import DType
-
-Parts: TypeAlias = Sequence[Array | Packed]
 
 
 class TensorReader(Protocol):
@@ -56,24 +54,32 @@ FILLS: Mapping[str, tuple[Fill, ...]] = {
     "mxfp4": (Fill.PATTERNS, Fill.EXPONENTS),
     "gptq": (Fill.PATTERNS, Fill.MIDDLES, Fill.STEPS, Fill.GROUPS),
     "awq": (Fill.PATTERNS, Fill.MIDDLES, Fill.STEPS),
+    "awq_rows": (Fill.PATTERNS, Fill.MIDDLES, Fill.STEPS),
+    "fp4": (Fill.PATTERNS, Fill.FACTORS),
+    "integers": (Fill.PATTERNS, Fill.STEPS, Fill.MIDDLES, Fill.GROUPS),
+    "inverse": (Fill.FACTORS,),
 }
 """What the parts of a packed weight hold."""
-MIDDLE = 0x77777777
-"""Eight zero points a half below the middle of four-bit patterns."""
 FOUR_BITS_DEVIATION = 2.93
 """The deviation of four-bit floats whose patterns are equally likely."""
 WHOLE_DEVIATION = 4.61
 """The same of whole numbers of four bits."""
+BYTES: Mapping[str, type] = {"u8": np.uint8, "e8m0": np.uint8, "i8": np.int8}
+"""Formats of a byte that no float is cast to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The stored shape and format of a tensor, and what it holds; `group` is the columns that share a scale."""
+    """The stored shape and format of a tensor, and what it holds.
+
+    `group` is the columns that share a scale, `bits` the width of whole numbers.
+    """
 
     dims: tuple[int, ...]
     dtype: DType
     fill: Fill = Fill.NUMBERS
     group: int = 1
+    bits: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +109,20 @@ def _random(shape: Shape, generator: np.random.Generator) -> Array:
         patterns = generator.integers(0, 256, (*shape.dims[:-1], shape.dims[-1] * size), np.uint8)
         return patterns.view(STORAGE[shape.dtype.name])
     if shape.fill is Fill.MIDDLES:
-        return np.full(shape.dims, MIDDLE, np.int32)
+        return np.broadcast_to(_middles(shape.bits, shape.dims[-1]), shape.dims).copy()
     if shape.fill is Fill.GROUPS:
         return (np.arange(shape.dims[0]) // shape.group).astype(np.int32)
     if shape.fill is Fill.EXPONENTS:
         width = shape.dims[-1] * MX_BLOCK
         middle = E8M0_BIAS + round(-np.log2(FOUR_BITS_DEVIATION * width**0.5))
         return generator.integers(middle - 1, middle + 2, shape.dims, np.uint8)
-    values = generator.standard_normal(shape.dims, dtype=np.float32)
+    if shape.dtype.name in BYTES:
+        # Exponents of two as scales, or whole numbers.
+        low, high = (E8M0_BIAS, E8M0_BIAS + 1) if shape.fill is Fill.FACTORS else (0, 256)
+        return generator.integers(low, high, shape.dims, np.uint8).view(BYTES[shape.dtype.name])
+    values = np.asarray(generator.standard_normal(shape.dims, dtype=np.float32))
     if shape.fill is Fill.STEPS:
-        step = WHOLE_DEVIATION * (shape.dims[0] * shape.group) ** 0.5
+        step = WHOLE_DEVIATION * 2.0 ** (shape.bits - 4) * (shape.dims[0] * shape.group) ** 0.5
         return cast((1 + np.float32(0.1) * values) / np.float32(step), STORAGE[shape.dtype.name])
     if len(shape.dims) > 1 and shape.fill is Fill.NUMBERS:
         values *= np.float32(shape.dims[-1] ** -0.5)
@@ -120,6 +130,13 @@ def _random(shape: Shape, generator: np.random.Generator) -> Array:
         values *= np.float32(0.1)
         values += np.float32(1.0)
     return cast(values, STORAGE[shape.dtype.name])
+
+
+def _middles(bits: int, words: int) -> Array:
+    """Return zero points a half below the middle of patterns of some bits, in words."""
+    numbers = np.full(32, (1 << (bits - 1)) - 1)
+    stream = (numbers[:, None] >> np.arange(bits) & 1).astype(np.uint8).reshape(-1)
+    return np.resize(np.packbits(stream, bitorder="little").view(np.int32), words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +160,7 @@ def shapes_of(graph: Graph) -> dict[str, Shape]:
     shapes: dict[str, Shape] = {}
     for body, layers in graph.bodies():
         for weight in body.weights:
-            fills = {name: (fill, group) for name, fill, group in _fills(weight.source)}
+            fills = dict(_fills(weight.source))
             for layer in layers:
                 for name, ref in tensors(weight.source, layer):
                     dtype = ref.dtype or weight.type.dtype
@@ -153,15 +170,21 @@ def shapes_of(graph: Graph) -> dict[str, Shape]:
 
 
 def _fills(
-    origin: WeightSource, fill: Fill = Fill.NUMBERS, group: int = 1
-) -> Iterator[tuple[str, Fill, int]]:
-    """Yield what the tensors of a source hold, and in which groups, by their names with holes."""
+    origin: WeightSource, fill: Fill = Fill.NUMBERS, group: int = 1, bits: int = 4
+) -> Iterator[tuple[str, tuple[Fill, int, int]]]:
+    """Yield what the tensors of a source hold, in which groups and bits, by their names with holes."""
     if isinstance(origin, TensorRef):
-        yield origin.name, fill, group
+        yield origin.name, (fill, group, bits)
         return
     inner = FILLS.get(origin.function, (fill,) * len(origin.parts))
+    if origin.function == "integers":
+        there = (True, True, bool(origin.attrs["zeros"]), bool(origin.attrs["index"]))
+        inner = tuple(compress(inner, there))
+    group, bits = (
+        integer(origin.attrs, key, usual) for key, usual in (("group", group), ("bits", bits))
+    )
     for part, own in zip(origin.parts, inner, strict=True):
-        yield from _fills(part, own, integer(origin.attrs, "group", group))
+        yield from _fills(part, own, group, bits)
 
 
 def _stored(ref: TensorRef, weight: Weight) -> tuple[int, ...]:
@@ -207,58 +230,35 @@ def source(
     return TRANSFORMS[origin.function](parts, origin.attrs)
 
 
-def _plain(parts: Parts) -> list[Array]:
-    """Return parts that no function may have packed."""
-    arrays = [part for part in parts if not isinstance(part, Packed)]
-    if len(arrays) != len(parts):
-        raise ValueError("the device cannot move the elements of a packed weight")
-    return arrays
-
-
 def _stack(parts: Parts, attrs: Mapping[str, Attr]) -> Array | Packed:
     return _stacked(iter(parts), len(parts))
 
 
 def _stacked(parts: Iterator[Array | Packed], count: int) -> Array | Packed:
-    """Return parts along a new leading axis, holding no more than one of them beside it."""
+    """Return parts along a new leading axis, holding no more than one of them beside it; packed if all are."""
     first = next(parts)
-    if isinstance(first, Packed):
-        values, scales = (
-            np.empty((count, *a.shape), a.dtype) for a in (first.values, first.scales)
-        )
-        for index, part in enumerate(chain((first,), parts)):
-            if not isinstance(part, Packed):
-                raise TypeError("a stack is packed as a whole or not at all")
-            values[index], scales[index] = part.values, part.scales
-        return replace(first, values=values, scales=scales)
-    whole = np.empty((count, *first.shape), first.dtype)
+    if not isinstance(first, Packed):
+        return _stacked_whole(chain((first,), parts), np.empty((count, *first.shape), first.dtype))
+    values, scales = (np.empty((count, *a.shape), a.dtype) for a in (first.values, first.scales))
     for index, part in enumerate(chain((first,), parts)):
-        (whole[index],) = _plain([part])
+        if not (isinstance(part, Packed) and part.is_like(first)):
+            # Some may only be written out: then all are.
+            packed = replace(first, values=values[:index], scales=scales[:index])
+            before = (packed.part(at) for at in range(index))
+            whole = np.empty((count, *first.shape), F32)
+            return _stacked_whole(chain(before, (part,), parts), whole)
+        values[index], scales[index] = part.values, part.scales
+    return replace(first, values=values, scales=scales)
+
+
+def _stacked_whole(parts: Iterator[Array | Packed], whole: Array) -> Array:
+    for index, part in enumerate(parts):
+        whole[index] = part.panel(0, len(part)) if isinstance(part, Packed) else part
     return whole
 
 
-def _scaled(parts: Parts, attrs: Mapping[str, Attr]) -> Packed:
-    values, scales = _plain(parts)
-    return Packed(values, scales, integer(attrs, "rows"), integer(attrs, "columns"))
-
-
-def _mxfp4(parts: Parts, attrs: Mapping[str, Attr]) -> Packed:
-    values, scales = _plain(parts)
-    return mxfp4(values, scales)
-
-
-def _gptq(parts: Parts, attrs: Mapping[str, Attr]) -> Packed:
-    values, zeros, scales, index = _plain(parts)
-    return gptq(values, zeros, scales, index, integer(attrs, "group"), integer(attrs, "added"))
-
-
-def _awq(parts: Parts, attrs: Mapping[str, Attr]) -> Packed:
-    values, zeros, scales = _plain(parts)
-    return awq(values, zeros, scales, integer(attrs, "group"))
-
-
 def _join(parts: Parts, attrs: Mapping[str, Attr]) -> Array:
-    return np.concatenate(_plain(parts))
+    return np.concatenate(plain(parts))
 
 
 def _transpose(parts: Parts, attrs: Mapping[str, Attr]) -> Array | Packed:
@@ -271,19 +271,22 @@ def _part(parts: Parts, attrs: Mapping[str, Attr]) -> Array | Packed:
     (x,), axis = parts, integer(attrs, "axis", 0)
     rows = len(x.shape) - 2
     if isinstance(x, Packed) and axis <= rows:
-        each = x.rows if axis == rows else 1
+        # One scale for all rows is that of each part of them.
+        one = axis == rows and x.rows >= x.shape[axis]
+        each = x.rows if axis == rows and not one else 1
         ends = {key: integer(attrs, key) for key in ("start", "stop")}
         each_group = x.shape[axis] // integer(attrs, "groups", 1)
         cut = any(end % each for end in (*ends.values(), each_group))
         if cut or (each > 1 and integer(attrs, "step", 1) > 1):
             raise _cut(x)
         blocks = {**attrs, **{key: end // each for key, end in ends.items()}}
-        values, scales = _taken(x.values, attrs), _taken(x.scales, blocks)
+        values = _taken(x.values, attrs)
+        scales = x.scales if one else _taken(x.scales, blocks)
         # A part of what was repacked must not hold all of it; a part of a file may.
         if x.has_zero_points:
             values, scales = values.copy(), scales.copy()
         return replace(x, values=values, scales=scales)
-    return _taken(_plain([x])[0], attrs)
+    return _taken(plain([x])[0], attrs)
 
 
 def _cut(x: Packed) -> Refused:
@@ -306,21 +309,23 @@ def _fold(parts: Parts, attrs: Mapping[str, Attr]) -> Array | Packed:
     (x,) = parts
     if not isinstance(x, Packed):
         return x.reshape(groups, -1, *x.shape[1:])
-    if len(x.values) % (groups * x.rows):
+    one = x.rows >= len(x)
+    if len(x) % (groups if one else groups * x.rows):
         raise _cut(x)
-    values, scales = (a.reshape(groups, -1, *a.shape[1:]) for a in (x.values, x.scales))
+    grid = np.repeat(x.scales, groups, axis=0) if one else x.scales
+    values, scales = (a.reshape(groups, -1, *a.shape[1:]) for a in (x.values, grid))
     return replace(x, values=values, scales=scales)
 
 
 def _flat(parts: Parts, attrs: Mapping[str, Attr]) -> Array:
     """Join the two leading axes."""
-    (x,) = _plain(parts)
+    (x,) = plain(parts)
     return x.reshape(-1, *x.shape[2:])
 
 
 def _half_pairs(parts: Parts, attrs: Mapping[str, Attr]) -> Array:
     """Turn rows of neighbouring rotary pairs into two halves, per head."""
-    (x,), heads = _plain(parts), integer(attrs, "heads")
+    (x,), heads = plain(parts), integer(attrs, "heads")
     size = x.shape[0] // heads
     paired = x.reshape(heads, size // 2, 2, *x.shape[1:])
     return np.ascontiguousarray(paired.swapaxes(1, 2)).reshape(x.shape)
@@ -334,8 +339,5 @@ TRANSFORMS: dict[str, Callable[[Parts, Mapping[str, Attr]], Array | Packed]] = {
     "fold": _fold,
     "flat": _flat,
     "half_pairs": _half_pairs,
-    "scaled": _scaled,
-    "mxfp4": _mxfp4,
-    "gptq": _gptq,
-    "awq": _awq,
+    **PACKED,
 }

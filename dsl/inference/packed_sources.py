@@ -1,42 +1,39 @@
 """Sources that stay packed: values in a low precision, with the scales that belong to them.
 
-Each gives a matrix [N, K], or a stack of them, of tensors whose shapes follow from its own.
+Each gives a matrix [N, K], or a stack of them, of tensors whose shapes follow from its own. Whole numbers in words are
+in `integer_sources`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from dsl.diagnostics import Diagnostic
 from dsl.graph import Attr, Region, Transform, WeightSource
 from dsl.inference.resolver import Resolver, SourceSpec, Want
-from dsl.linking.static import StaticError
-from dsl.symbolic import Dim, equal, opaque, quotient, ratio, text
+from dsl.symbolic import Dim, equal, opaque, quotient, ratio
 from dsl.text import syntax as sx
-from dsl.types import DTYPES, DType
+from dsl.types import DTYPES
 
-INTEGER = DTYPES["i32"]
 MX_BLOCK = 32
-WORD = 8
-"""Four-bit numbers in a word of 32 bits."""
 
 
 def _scaled(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
-    """Low-precision values with one scale a block of rows and columns."""
+    """Low-precision values with one scale a block of rows and columns; 0 is the whole axis."""
     dtype, values, scales, rows, columns = expr.arguments
     stored = r.dtype(dtype)
     r.need(len(want.shape) >= 2, expr, "a matrix", want)
-    block = (r.count(rows), r.count(columns))
-    region = _of_blocks(want, block[0])
-    if region is None:
+    block = (r.number(rows), r.number(columns))
+    sides = tuple(zip(want.shape[-2:], want.stored[-2:], block, strict=True))
+    grid = (*want.shape[:-2], *(_blocks(size, by) for size, _, by in sides))
+    held = (*want.stored[:-2], *(None if d is None else _blocks(d, by) for _, d, by in sides))
+    region, shared = of_blocks(want, block[0]), want.shared
+    if want.region is not None and equal(block[0], 0) and is_of_rows(want):
+        # One scale for all rows belongs to each part of them.
+        region, shared = None, True
+    elif region is None:
         r.plain(expr, want)
-
-    grid = tuple(_blocks(d, b) for d, b in zip(want.shape[-2:], block, strict=True))
-    held = tuple(
-        None if d is None else _blocks(d, b) for d, b in zip(want.stored[-2:], block, strict=True)
-    )
-    factors = Want((*want.shape[:-2], *grid), (*want.stored[:-2], *held), region, DTYPES["f32"])
+    factors = Want(grid, held, region, DTYPES["f32"], shared)
     parts = (
         r.source(values, replace(want, dtype=stored), loops),
         r.source(scales, factors, loops),
@@ -45,18 +42,54 @@ def _scaled(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) ->
     return Transform("scaled", parts, attrs, expr.span)
 
 
+def is_of_rows(want: Want) -> bool:
+    """Tell whether a part of the rows of a matrix is wanted."""
+    region = want.region
+    return region is not None and region.axis == len(want.shape) - 2
+
+
+def _column(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
+    """A tensor without the last axis, whose size is 1; of a number, the vector of that one."""
+    holds = bool(want.shape) and equal(want.shape[-1], 1)
+    r.need(holds, expr, "one column", want)
+    if want.region is not None and want.region.axis == len(want.shape) - 1:
+        r.plain(expr, want)
+    inner = replace(want, shape=want.shape[:-1], stored=want.stored[:-1])
+    return Transform("column", (r.source(expr.arguments[0], inner, loops),), {}, expr.span)
+
+
+def _stored(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
+    """The same numbers, which the file holds in another format than is usual."""
+    dtype, inner = expr.arguments
+    return r.source(inner, replace(want, dtype=r.dtype(dtype)), loops)
+
+
+def _divided(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
+    """Numbers divided by one whole number."""
+    inner, by = expr.arguments
+    attrs: dict[str, Attr] = {"by": r.count(by)}
+    return Transform("divided", (r.source(inner, want, loops),), attrs, expr.span)
+
+
+def _inverse(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
+    """One over each number."""
+    return Transform("inverse", (r.source(expr.arguments[0], want, loops),), {}, expr.span)
+
+
 def _blocks(size: Dim, block: Dim) -> Dim:
-    """Return how many blocks cover an axis."""
+    """Return how many blocks cover an axis, of which the block 0 is all."""
+    if equal(block, 0):
+        return 1
     return opaque("ceil_div", size, block) if quotient(size, block) is None else ratio(size, block)
 
 
-def _of_blocks(want: Want, rows: Dim) -> Region | None:
+def of_blocks(want: Want, rows: Dim) -> Region | None:
     """Return a region of rows as one of whole blocks of them, None where it is none.
 
     How many rows a group has may be known from the file alone: then the device says whether blocks end with groups.
     """
     region = want.region
-    if region is None or region.axis != len(want.shape) - 2 or region.step != 1:
+    if region is None or not is_of_rows(want) or region.step != 1 or equal(rows, 0):
         return None
     start, stop = quotient(region.start, rows), quotient(region.stop, rows)
     if start is None or stop is None:
@@ -82,88 +115,38 @@ def _mxfp4(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> 
     return Transform("mxfp4", parts, {"block": MX_BLOCK}, expr.span)
 
 
-@dataclass(frozen=True, slots=True)
-class _Groups:
-    """A matrix [N, K] of four-bit numbers in groups along K, as a file holds it: turned around."""
-
-    n: Dim
-    k: Dim
-    stored: Dim | None
-    size: Dim
-    rows: Region | None
-    words: Region | None
-
-    def across(self, count: Dim, dtype: DType) -> Want:
-        """Return what has `count` rows and a column for each row of the matrix."""
-        return Want((count, self.n), (count, self.stored), self.rows, dtype)
-
-    def in_words(self, count: Dim) -> Want:
-        """Return what has `count` rows and a word for each eight rows of the matrix."""
-        stored = None if self.stored is None else ratio(self.stored, WORD)
-        return Want((count, ratio(self.n, WORD)), (count, stored), self.words, INTEGER)
-
-
-def _groups(r: Resolver, expr: sx.Call, want: Want, size: sx.Expr) -> _Groups:
-    """Return how a matrix lies in groups of a size, of which 0 is the whole width."""
-    r.need(len(want.shape) == 2, expr, "a matrix", want)
-    (n, k), region = want.shape, want.region
-    group = r.number(size)
-    group = k if equal(group, 0) else group
-    r.need(_divides(group, k), expr, f"groups of {text(group)} columns", want)
-    if region is None:
-        whole = n if want.stored[0] is None else want.stored[0]
-        r.need(_divides(WORD, whole), expr, "words of 8 rows", want)
-        return _Groups(n, k, want.stored[0], group, None, None)
-    words = _of_blocks(want, WORD)
-    if words is None:
-        message = "rows of four-bit numbers are read in ranges that begin and end with words of 8"
-        raise StaticError(Diagnostic("S208", message, expr.span))
-    turned = (replace(part, axis=1) for part in (region, words))
-    return _Groups(n, k, want.stored[0], group, *turned)
-
-
-def _divides(size: Dim, whole: Dim) -> bool:
-    """Tell whether a size divides another, as far as it is known."""
-    known = isinstance(size, int) and isinstance(whole, int)
-    return not known or quotient(whole, size) is not None
-
-
-def _gptq(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
-    """Four-bit numbers, eight a word along K, each group with a scale and a zero point."""
-    dtype, values, zeros, scales, index, size, added = expr.arguments
-    at = _groups(r, expr, want, size)
-    r.need(_divides(WORD, at.k), expr, "words of 8 columns", want)
-    count, offset = ratio(at.k, at.size), r.number(added)
-    if offset not in (0, 1):
-        message = f"this is {text(offset)}; it is 1 or, where files store zero points whole, 0"
-        raise StaticError(Diagnostic("S208", message, added.span))
-    parts = (
-        r.source(values, at.across(ratio(at.k, WORD), INTEGER), loops),
-        r.source(zeros, at.in_words(count), loops),
-        r.source(scales, at.across(count, r.dtype(dtype)), loops),
-        r.source(index, Want((at.k,), (at.k,), dtype=INTEGER, shared=True), loops),
+def _fp4(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
+    """Four-bit values, two a byte along K, the lower half first, with one scale for some columns of a row."""
+    values, scales, size = expr.arguments
+    columns = r.count(size)
+    r.need(len(want.shape) >= 2, expr, "a matrix", want)
+    if want.region is not None and not is_of_rows(want):
+        r.plain(expr, want)
+    k = want.shape[-1]
+    whole = isinstance(k, int) and isinstance(columns, int)
+    r.need(
+        not whole or None not in (quotient(k, 2), quotient(k, columns)),
+        expr,
+        "pairs of columns in groups",
+        want,
     )
-    return Transform("gptq", parts, {"group": at.size, "added": offset}, expr.span)
 
+    def along(count: Dim, dtype: str) -> Want:
+        stored = (*want.stored[:-1], count)
+        return Want((*want.shape[:-1], count), stored, want.region, DTYPES[dtype], want.shared)
 
-def _awq(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
-    """Four-bit numbers, eight a word along N, each group with a scale and a zero point."""
-    dtype, values, zeros, scales, size = expr.arguments
-    at = _groups(r, expr, want, size)
-    count = ratio(at.k, at.size)
     parts = (
-        r.source(values, at.in_words(at.k), loops),
-        r.source(zeros, at.in_words(count), loops),
-        r.source(scales, at.across(count, r.dtype(dtype)), loops),
+        r.source(values, along(ratio(k, 2), "u8"), loops),
+        r.source(scales, along(ratio(k, columns), "f32"), loops),
     )
-    return Transform("awq", parts, {"group": at.size}, expr.span)
+    return Transform("fp4", parts, {"columns": columns}, expr.span)
 
 
 PACKED_SOURCES: tuple[SourceSpec, ...] = (
     SourceSpec(
         "scaled",
         "scaled(dtype, values, scales, rows, columns)",
-        "Values in a low precision, each block of rows and columns times its own f32 scale.",
+        "Values in a low precision, each block of rows and columns times its own f32 scale; 0 is the whole axis.",
         5,
         _scaled,
     ),
@@ -175,18 +158,28 @@ PACKED_SOURCES: tuple[SourceSpec, ...] = (
         _mxfp4,
     ),
     SourceSpec(
-        "gptq",
-        "gptq(dtype, qweight, qzeros, scales, g_idx, group, added)",
-        "Four-bit numbers as GPTQ stores them: each less the zero point of its group of columns, times the group's "
-        "scale. The scales' dtype; group 0 is the whole width; `added` is what zero points lack in the file, 1 or 0.",
-        7,
-        _gptq,
+        "fp4",
+        "fp4(values, scales, columns)",
+        "Four-bit floats, two a byte, with a scale for each so many columns of a row.",
+        3,
+        _fp4,
     ),
     SourceSpec(
-        "awq",
-        "awq(dtype, qweight, qzeros, scales, group)",
-        "The same numbers as AWQ stores them for its `gemm` kernels, with zero points that lack nothing.",
-        5,
-        _awq,
+        "column",
+        "column(source)",
+        "A vector as a matrix of one column, or a number as a vector.",
+        1,
+        _column,
     ),
+    SourceSpec(
+        "stored",
+        "stored(dtype, source)",
+        "The same numbers, which the file holds in this dtype.",
+        2,
+        _stored,
+    ),
+    SourceSpec(
+        "divided", "divided(source, number)", "Scales divided by a whole number.", 2, _divided
+    ),
+    SourceSpec("inverse", "inverse(source)", "One over each scale.", 1, _inverse),
 )

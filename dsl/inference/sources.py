@@ -1,6 +1,6 @@
 """Where a weight's bytes come from: functions of tensors that compose, and the table of all of them.
 
-Those that give packed weights are in `packed_sources`.
+Those that give packed weights are in `packed_sources` and `integer_sources`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from dsl.diagnostics import Diagnostic
 from dsl.graph import Attr, Region, Transform, WeightSource
+from dsl.inference.integer_sources import INTEGER_SOURCES
 from dsl.inference.packed_sources import PACKED_SOURCES
 from dsl.inference.resolver import Resolver, SourceRule, SourceSpec, Want
 from dsl.linking.static import StaticError
@@ -230,5 +231,6 @@ SOURCES: Mapping[str, SourceSpec] = {
             _half_pairs,
         ),
         *PACKED_SOURCES,
+        *INTEGER_SOURCES,
     )
 }

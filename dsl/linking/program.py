@@ -88,6 +88,27 @@ def with_sources(program: Program, change: Callable[[sx.WeightSyntax], sx.Expr])
     return Program(files[0], blocks, files, families, parts)
 
 
+def with_unused(program: Program, patterns: Mapping[str, str]) -> Program:
+    """Return the program whose families may leave tensors of these patterns, each for its reason."""
+
+    def more(family: sx.Family) -> sx.Family:
+        span = family.name.span
+        items = tuple(
+            sx.Unused(span, (sx.String(span, pattern),), sx.String(span, reason))
+            for pattern, reason in patterns.items()
+        )
+        return replace(family, items=(*family.items, *items))
+
+    file = replace(
+        program.file,
+        declarations=tuple(
+            more(d) if isinstance(d, sx.Family) else d for d in program.file.declarations
+        ),
+    )
+    files = (file, *program.files[1:])
+    return replace(program, file=file, files=files, families=tuple(map(more, program.families)))
+
+
 def _changed(
     nodes: Sequence[Node], change: Callable[[sx.WeightSyntax], sx.Expr]
 ) -> tuple[Node, ...]:

@@ -1,58 +1,79 @@
-"""Let weights come from the low precision that a checkpoint stores them in, as its config says.
+"""Let weights come from the low precision that a checkpoint stores them in, as its tensors and its config say.
 
 A family names the tensors of the original checkpoint. Where a quantised one keeps others in their place or beside them,
 each weight may come from both; the port then states which it is. Formats that a family names itself (mxfp4 of gpt-oss)
-are not here; what the forms are is in `packed_forms`.
+are not here; how the tensors store a weight is in `packed_layouts`, what the config may say in `packed_forms`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import reduce
 
-from dsl.linking.program import Program, with_sources
+from dsl.linking.program import Program, with_sources, with_unused
 from dsl.source import Source, Span
 from dsl.stored_tensors import HOLE
 from dsl.text import syntax as sx
-from porting.checkpoint.packed_forms import SECTION, Form, form_of
+from porting.checkpoint.packed_forms import known_keys, method_of
+from porting.checkpoint.packed_layouts import Layout, M, Said, Template, W, layouts_of
+from porting.checkpoint.packed_rest import check_agreement, notes_on, rest_of
 from porting.checkpoint.safetensors_header import TensorInfo
 from porting.config.reader import ModelConfig
 
 STORED = "says how weights are stored, which is what the port's sources say"
 _NUMBER = re.compile(r"\.[0-9]+(?=\.)")
+MAX_LAYOUTS = 4
+"""How many ways to store the weights of one name there may be in one checkpoint."""
+
+Layouts = Mapping[str, tuple[Layout, ...]]
 
 
-def as_stored(
-    program: Program, config: ModelConfig, tensors: Mapping[str, TensorInfo]
-) -> tuple[Program, ModelConfig]:
-    """Return the program with the sources of a quantised checkpoint, and the config without the keys that said so.
+@dataclass(frozen=True, slots=True)
+class AsStored:
+    """A program with the sources of a quantised checkpoint, the config without the keys that said so, and notes."""
 
-    Raises `Refused` for a form that is known not to work.
+    program: Program
+    config: ModelConfig
+    notes: tuple[str, ...] = ()
+
+
+def as_stored(program: Program, config: ModelConfig, tensors: Mapping[str, TensorInfo]) -> AsStored:
+    """Return the program that reads a checkpoint's weights as they are stored.
+
+    Raises `Refused` where config and tensors contradict each other (S537).
     """
-    form = form_of(config, tensors)
-    if form is None:
-        return program, config
-    said = [
-        key
-        for key, value in config.values.items()
-        if key.startswith(SECTION) and form.known(key.removeprefix(SECTION), value)
-    ]
-    # Names that differ in a layer's or an expert's number alone are one name here.
-    packed = {
-        _NUMBER.sub(".0", name).removesuffix(form.mark) + form.original
-        for name in tensors
-        if name.endswith(form.mark)
-    }
+    method = method_of(config)
+    if not method:
+        return AsStored(program, config)
+    layouts = layouts_of(tensors, Said.of(config, method))
+    check_agreement(config, layouts)
+    by_name = _by_name(layouts)
 
     def change(weight: sx.WeightSyntax) -> sx.Expr:
         if len(weight.type.axes) < 2:
             return weight.source
-        both = [_both(one, packed, form) for one in sx.alternatives(weight.source)]
-        return reduce(_either, both)
+        several = (_all(one, by_name) for one in sx.alternatives(weight.source))
+        return reduce(_either, (source for sources in several for source in sources))
 
-    return with_sources(program, change), _without(config, said)
+    changed = with_sources(program, change)
+    rest = rest_of(tensors, layouts)
+    changed = with_unused(changed, rest)
+    notes = notes_on(config, layouts, rest)
+    return AsStored(changed, _without(config, known_keys(config, method)), notes)
+
+
+def _by_name(layouts: Mapping[str, Layout]) -> Layouts:
+    """Return the ways to store weights of one name, but for a layer's or an expert's number; of most tensors first."""
+    counted: dict[str, Counter[Layout]] = {}
+    for name, layout in layouts.items():
+        counted.setdefault(_NUMBER.sub(".0", name), Counter())[layout] += 1
+    return {
+        name: tuple(sorted(counts, key=lambda one: (-one.count, -counts[one]))[:MAX_LAYOUTS])
+        for name, counts in counted.items()
+    }
 
 
 def _without(config: ModelConfig, keys: Iterable[str]) -> ModelConfig:
@@ -64,36 +85,59 @@ def _without(config: ModelConfig, keys: Iterable[str]) -> ModelConfig:
     )
 
 
-def _both(source: sx.Expr, packed: Collection[str], form: Form) -> sx.Expr:
-    """Return a source or, before it, the same one of packed values, where the checkpoint has such."""
+def _all(source: sx.Expr, layouts: Layouts) -> Iterator[sx.Expr]:
+    """Yield the sources of packed values that the checkpoint has in place of one, and then that one."""
     start = source.span
     at = Source(f"{start.source.name} as stored, at {start.start}", start.text)
-    made = _packed(source, packed, form, Span(at, 0, len(at.text)))
-    return source if made is None else _either(made, source)
+    span = Span(at, 0, len(at.text))
+    made: list[sx.Expr] = []
+    for choice in range(MAX_LAYOUTS):
+        one = _packed(source, layouts, choice, span)
+        if one is not None and one not in made:
+            made.append(one)
+    yield from made
+    yield source
 
 
-def _packed(source: sx.Expr, packed: Collection[str], form: Form, span: Span) -> sx.Expr | None:
+def _packed(source: sx.Expr, layouts: Layouts, choice: int, span: Span) -> sx.Expr | None:
     """Return a source with its tensors as they are stored, None where one of them is not packed."""
     if isinstance(source, sx.String):
-        parts = HOLE.split(source.value)[::2]
-        whole = source.value.endswith(form.original)
-        if not whole or not any(_fits(parts, name) for name in packed):
-            return None
-        return form.write(source.value, span)
+        one = _layout(source.value, layouts, choice)
+        return None if one is None else _written(one.source, source.value, span)
     if not isinstance(source, sx.Call):
         return None
-    turned = _turned(source) if form.turned else source
+    turned = _turned(source)
     if turned is not source:
-        return _packed(turned, packed, form, span)
-    inner = [
-        _packed(argument, packed, form, span)
+        inner = _packed(turned, layouts, choice, span)
+        if inner is not None and _is_turned(turned, layouts, choice):
+            return inner
+    arguments = [
+        _packed(argument, layouts, choice, span)
         if isinstance(argument, sx.String | sx.Call)
         else argument
         for argument in source.arguments
     ]
-    if any(argument is None for argument in inner):
+    if any(argument is None for argument in arguments):
         return None
-    return replace(source, span=span, arguments=tuple(a for a in inner if a is not None))
+    return replace(source, span=span, arguments=tuple(a for a in arguments if a is not None))
+
+
+def _layout(name: str, layouts: Layouts, choice: int) -> Layout | None:
+    """Return one of the ways in which weights of a name with holes are stored."""
+    parts = HOLE.split(name)[::2]
+    fitting = dict.fromkeys(
+        layout for packed, several in layouts.items() if _fits(parts, packed) for layout in several
+    )
+    ordered = sorted(fitting, key=lambda layout: -layout.count)
+    return ordered[min(choice, len(ordered) - 1)] if ordered else None
+
+
+def _is_turned(source: sx.Expr, layouts: Layouts, choice: int) -> bool:
+    """Tell whether the tensor in a source is stored as that of a linear layer, whatever the original is."""
+    while isinstance(source, sx.Call):
+        source = source.arguments[0]
+    layout = _layout(source.value, layouts, choice) if isinstance(source, sx.String) else None
+    return layout is not None and layout.turned
 
 
 def _turned(source: sx.Call) -> sx.Call | sx.String:
@@ -123,6 +167,19 @@ def _fits(parts: Sequence[str], name: str) -> bool:
         at = start + len(part)
     last = others[-1]
     return name.startswith(first) and name.endswith(last) and len(name) - len(last) >= at
+
+
+def _written(template: Template, name: str, span: Span) -> sx.Expr:
+    """Return a template as a source of the tensors that store the weight of a name."""
+    match template:
+        case str():
+            text = template.replace(W, name).replace(M, name.removesuffix("weight"))
+            return sx.String(span, text)
+        case int():
+            return sx.Number(span, template, str(template))
+    function, *arguments = template
+    written = tuple(_written(argument, name, span) for argument in arguments)
+    return sx.Call(span, sx.Name(span, str(function)), written, ())
 
 
 def _either(first: sx.Expr, second: sx.Expr) -> sx.Expr:

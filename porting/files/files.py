@@ -15,8 +15,6 @@ from dsl.diagnostics import refuse
 from porting.files.strict_json import shown
 
 MAX_NAME = 255
-CONFIG = "config.json"
-CONFIG_SUFFIX = ".json"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,26 +1,69 @@
-"""Write the weights of an FP8, GPTQ or AWQ checkpoint out in whole numbers times scales, for the reference to load.
+"""Write the weights of a quantised checkpoint out in numbers times scales, for the reference to load.
 
-By the formats' own definition, in float64, and apart from the device's reading: for GPTQ and AWQ transformers has none
-without a GPU, and its own for FP8 needs whole blocks. Works on whatever `torch` it is handed and imports none itself.
+By the formats' own definitions, in float64, and apart from the device's reading: transformers has its own for FP8 in
+whole blocks alone, and for most of the others none without a GPU. The definitions themselves are in `definitions`.
+Works on whatever `torch` it is handed and imports none itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from dsl.diagnostics import refuse
 from porting.files.strict_json import shown
+from porting.original import definitions
 
-METHODS = ("awq", "fp8", "gptq")
-MARKS: Mapping[str, str] = {"awq": ".qweight", "fp8": "_scale_inv", "gptq": ".qweight"}
-"""What the name of one tensor of every packed weight ends with."""
-PARTS = ("qweight", "qzeros", "scales", "g_idx")
-USUAL_BLOCK = (128, 128)
-AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
-"""Which of eight columns each four bits of a word belong to, from the lowest on."""
+METHODS = [
+    "awq",
+    "bitsandbytes",
+    "compressed-tensors",
+    "fbgemm_fp8",
+    "fp8",
+    "gptq",
+    "modelopt",
+    "modelopt_fp4",
+    "quark",
+]
 SHARD_BYTES = 1 << 30
 Read = Callable[[str], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """The tensors of a checkpoint and what its config says of them."""
+
+    torch: Any
+    section: Mapping[str, object]
+    names: frozenset[str]
+    read: Read
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is a tensor of a name."""
+        return name in self.names
+
+    def maybe(self, name: str) -> Any:
+        """Return a tensor, None where there is none."""
+        return self.read(name) if self.has(name) else None
+
+
+@dataclass(frozen=True, slots=True)
+class PackedKind:
+    """A way to store weights: the tensors of one beside its base, what the weight is called, and its values."""
+
+    parts: tuple[str, ...]
+    own: str
+    values: Callable[[Folder, str], Any]
+    is_linear: bool = False
+
+
+def method_of(section: Mapping[str, object]) -> str:
+    """Return the method that a section names; modelopt's older files name their producer alone."""
+    producer = section.get("producer")
+    if "quant_method" not in section and isinstance(producer, Mapping):
+        return str(producer.get("name"))
+    return str(section.get("quant_method"))
 
 
 def shards(
@@ -34,18 +77,17 @@ def shards(
 
     `turned` names the modules whose own weight is [K, N]. Raises `Refused` where scales do not fit their weight.
     """
-    method = str(section["quant_method"])
-    mark = MARKS[method]
-    packed = {name.removesuffix(mark) for name in names if name.endswith(mark)}
-    parts = {part for base in packed for part in _parts(method, base)}
+    folder = Folder(torch, section, frozenset(names), read)
+    packed = dict(_packed(folder, names))
+    parts = {f"{base}{part}" for base, kind in packed.items() for part in kind.parts}
     some: dict[str, Any] = {}
     size = 0
     for name in (*packed, *(name for name in names if name not in parts)):
-        is_packed = name in packed
-        tensor = _whole(torch, section, name, read) if is_packed else read(name)
-        if is_packed and method != "fp8":
-            tensor = tensor.T.contiguous() if turned(name) else tensor
-        some[f"{name}.weight" if is_packed and method != "fp8" else name] = tensor
+        kind = packed.get(name)
+        tensor = read(name) if kind is None else _least(torch, kind.values(folder, name))
+        if kind is not None and kind.is_linear and turned(name):
+            tensor = tensor.T.contiguous()
+        some[name if kind is None else f"{name}{kind.own}"] = tensor
         size += tensor.numel() * tensor.element_size()
         if size >= SHARD_BYTES:
             yield some
@@ -54,32 +96,46 @@ def shards(
         yield some
 
 
-def _parts(method: str, base: str) -> tuple[str, ...]:
-    """Return the names of the tensors that a packed weight may be stored in."""
-    return (base, f"{base}_scale_inv") if method == "fp8" else tuple(f"{base}.{p}" for p in PARTS)
+def _packed(folder: Folder, names: Sequence[str]) -> Iterator[tuple[str, PackedKind]]:
+    """Yield the base of each packed weight with its kind; the names of its parts begin with it."""
+    for name in names:
+        for mark, (base, kind) in MARKS.items():
+            if not name.endswith(mark):
+                continue
+            at = name.removesuffix(mark) + base
+            if _is_packed(folder, at, mark):
+                yield at, kind
+            break
 
 
-def _whole(torch: Any, section: Mapping[str, object], base: str, read: Read) -> Any:
-    """Return a packed weight, in float32 where that loses nothing, else in float64."""
-    if section["quant_method"] == "fp8":
-        whole = fp8(torch, base, read(base), read(f"{base}_scale_inv"), _block(section))
-    else:
-        whole = _four_bits(torch, section, base, read)
+def _is_packed(folder: Folder, base: str, mark: str) -> bool:
+    """Tell whether what stands beside a scale has elements of less than 16 bits."""
+    if not mark.startswith("_scale"):
+        return True
+    return folder.has(base) and folder.read(base).element_size() == 1
+
+
+def _least(torch: Any, whole: Any) -> Any:
+    """Return a weight in float32 where that loses nothing, else in float64."""
     single = whole.float()
     return single if torch.equal(single.double(), whole) else whole
 
 
-def _four_bits(torch: Any, section: Mapping[str, object], base: str, read: Read) -> Any:
-    qweight, qzeros, scales = (read(f"{base}.{part}") for part in PARTS[:3])
-    if section["quant_method"] == "awq":
-        return awq(torch, qweight, qzeros, scales)
-    is_second = "gptq_v2" in (section.get("checkpoint_format"), section.get("format"))
-    return gptq(torch, qweight, qzeros, scales, read(f"{base}.g_idx"), 0 if is_second else 1)
+def _number(section: Mapping[str, object], key: str, usual: int) -> int:
+    value = section.get(key, usual)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise refuse("S551", f"`{key}` is {shown(value)}, not a whole number")
 
 
-def _block(section: Mapping[str, object]) -> tuple[int, int]:
-    """Return how many rows and columns share a scale."""
-    size = section.get("weight_block_size") or USUAL_BLOCK
+def _block(section: Mapping[str, object]) -> tuple[int, int] | None:
+    """Return how many rows and columns share a scale, where it is said."""
+    size = section.get("weight_block_size")
+    if size is None:
+        said = [group.get("block_structure") for group in _groups(section)]
+        size = next((block for block in said if block), None)
+    if size is None:
+        return None
     if isinstance(size, list | tuple) and len(size) == 2:
         rows, columns = size
         if isinstance(rows, int) and isinstance(columns, int) and rows > 0 and columns > 0:
@@ -87,37 +143,82 @@ def _block(section: Mapping[str, object]) -> tuple[int, int]:
     raise refuse("S551", f"`weight_block_size` is {shown(size)}, not two sizes")
 
 
-def fp8(torch: Any, name: str, weight: Any, scales: Any, block: tuple[int, int]) -> Any:
-    """Return a weight [..., N, K] in float64; each scale belongs to one block, the last ones may be cut off."""
-    rows, columns = block
-    n, k = weight.shape[-2:]
-    expected = (*weight.shape[:-2], -(-n // rows), -(-k // columns))
-    if tuple(scales.shape) != expected:
-        message = f"`{shown(name)}` needs scales {list(expected)} and has {list(scales.shape)}"
+def _groups(section: Mapping[str, object]) -> list[Mapping[str, object]]:
+    """Return what the groups of a config say of weights."""
+    groups = section.get("config_groups")
+    each = groups.values() if isinstance(groups, Mapping) else ()
+    weights = [group.get("weights") for group in each if isinstance(group, Mapping)]
+    return [one for one in weights if isinstance(one, Mapping)]
+
+
+def _beside(scale: str) -> Callable[[Folder, str], Any]:
+    """Return the values of elements that have scales of this name beside them."""
+
+    def values(folder: Folder, base: str) -> Any:
+        weight, scales = folder.read(base), folder.read(f"{base}{scale}")
+        torch = folder.torch
+        if weight.dtype is torch.uint8:
+            factor = folder.maybe(f"{base}_scale_2")
+            return definitions.fp4(torch, weight, scales, factor)
+        return definitions.blocks(torch, base, weight, scales, _block(folder.section))
+
+    return values
+
+
+def _weight_packed(folder: Folder, base: str) -> Any:
+    packed, scales = folder.read(f"{base}.weight_packed"), folder.read(f"{base}.weight_scale")
+    torch = folder.torch
+    if packed.dtype is torch.uint8:
+        divisor = folder.maybe(f"{base}.weight_global_scale")
+        return definitions.fp4(torch, packed, scales, None, divisor)
+    rows, columns = folder.read(f"{base}.weight_shape").tolist()
+    bits = [group.get("num_bits") for group in _groups(folder.section)]
+    fitting = [b for b in bits if isinstance(b, int) and -(-columns * b // 32) == packed.shape[1]]
+    if not fitting or packed.shape[0] != rows:
+        message = f"`{shown(base)}` is [{rows}, {columns}], which its words do not hold"
         raise refuse("S551", message)
-    wide = scales.double()[..., torch.arange(n) // rows, :][..., torch.arange(k) // columns]
-    return weight.double() * wide
+    zeros, index = (folder.maybe(f"{base}.weight_{x}") for x in ("zero_point", "g_idx"))
+    return definitions.integers(torch, packed, scales, zeros, index, (fitting[0], columns))
 
 
-def gptq(torch: Any, qweight: Any, qzeros: Any, scales: Any, index: Any, added: int) -> Any:
-    """Return a weight [N, K] in float64, `added` to the zero points; `index` is the group of each column."""
-    bits = torch.arange(0, 32, 4)
-    numbers = ((qweight[:, None, :] >> bits[None, :, None]) & 15).flatten(0, 1)
-    zeros = ((qzeros[:, :, None] >> bits) & 15).flatten(1) + added
-    at = index.long()
-    return ((numbers - zeros[at]) * scales.double()[at]).T.contiguous()
+def _qweight(folder: Folder, base: str) -> Any:
+    torch = folder.torch
+    qweight, qzeros, scales = (folder.read(f"{base}.{part}") for part in _WORDS[:3])
+    if folder.section.get("quant_method") == "awq":
+        group = _number(folder.section, "group_size", 128)
+        return definitions.awq(torch, qweight, qzeros, scales, group)
+    formats = (folder.section.get("checkpoint_format"), folder.section.get("format"))
+    index = folder.read(f"{base}.g_idx")
+    bits = 32 * qweight.shape[0] // len(index)
+    added = 0 if "gptq_v2" in formats else 1
+    return definitions.gptq(torch, qweight, qzeros, scales, index, added, bits)
 
 
-def awq(torch: Any, qweight: Any, qzeros: Any, scales: Any) -> Any:
-    """Return a weight [N, K] in float64."""
-    each = qweight.shape[0] // scales.shape[0]
-    zeros = _columns(torch, qzeros).repeat_interleave(each, 0)
-    whole = scales.double().repeat_interleave(each, 0)
-    return ((_columns(torch, qweight) - zeros) * whole).T.contiguous()
+def _llm_int8(folder: Folder, base: str) -> Any:
+    """Return eight-bit numbers, of which 127 is the largest size of each row."""
+    weight, largest = folder.read(f"{base}.weight"), folder.read(f"{base}.SCB")
+    return weight.double() * (largest.double() / 127)[:, None]
 
 
-def _columns(torch: Any, words: Any) -> Any:
-    numbers = torch.empty(words.shape[0], 8 * words.shape[1], dtype=torch.int32)
-    for place, column in enumerate(AWQ_ORDER):
-        numbers[:, column::8] = (words >> 4 * place) & 15
-    return numbers
+_SCALES = ("", "_scale", "_scale_2", "_scale_inv")
+_PACKED = ["weight_packed", "weight_scale", "weight_shape", "weight_zero_point", "weight_g_idx"]
+_WORDS = ("qweight", "qzeros", "scales", "g_idx")
+MARKS: Mapping[str, tuple[str, PackedKind]] = {
+    ".qweight": (
+        "",
+        PackedKind(tuple(f".{part}" for part in _WORDS), ".weight", _qweight, is_linear=True),
+    ),
+    ".weight_packed": (
+        "",
+        PackedKind(
+            (*(f".{part}" for part in _PACKED), ".weight_global_scale"), ".weight", _weight_packed
+        ),
+    ),
+    ".SCB": (
+        "",
+        PackedKind((".weight", ".SCB", ".weight_format"), ".weight", _llm_int8, is_linear=True),
+    ),
+    "_scale_inv": ("", PackedKind(_SCALES, "", _beside("_scale_inv"))),
+    "_scale": ("", PackedKind(_SCALES, "", _beside("_scale"))),
+}
+"""What one tensor of every packed weight ends with, and what is its base where that is removed."""

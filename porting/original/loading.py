@@ -103,7 +103,7 @@ def readable(
     In that case the config loses its section on quantisation.
     """
     section = _section(config)
-    method = section.get("quant_method")
+    method = dequantise.method_of(section)
     if not section or method in OWN_METHODS:
         yield checkpoint.directory
         return

@@ -15,7 +15,8 @@ from dsl.inference.inference import infer
 from dsl.linking.program import Program
 from dsl.stored_tensors import tensors as tensors_of
 from dsl.types import DTYPES
-from porting.checkpoint.packed_forms import SECTION, form_of
+from porting.checkpoint.packed_assumed import assumed_parts
+from porting.checkpoint.packed_forms import SECTION, method_of
 from porting.checkpoint.safetensors_header import TensorInfo
 from porting.config.reader import ModelConfig
 
@@ -49,11 +50,10 @@ def assumed_tensors(
 ) -> dict[str, TensorInfo]:
     """Return tensors that show how a quantised checkpoint of this config is stored; none where it is not quantised.
 
-    Quantised are the matrices of layers, except routers and the modules that the config leaves out. Sizes and data
-    types are those of the weights as they were.
+    Quantised are the matrices of layers, except routers and the modules that the config leaves out. Those
+    have the sizes and data types that the config implies.
     """
-    form = form_of(config, {})
-    if form is None:
+    if not method_of(config):
         return {}
     checked = infer(program.family(), program.blocks, values)
     if checked.graph is None:
@@ -62,11 +62,11 @@ def assumed_tensors(
     made: dict[str, TensorInfo] = {}
     for ref, names in _matrices(checked.graph):
         one = names[0]
-        packed = one.endswith(form.original) and not ROUTERS.search(one) and not kept.has(one)
+        packed = not ROUTERS.search(one) and not kept.has(one)
         shape = tuple(size if isinstance(size, int) else 0 for size in ref.shape)
         for name in names:
-            own = f"{name.removesuffix(form.original)}{form.mark}" if packed else name
-            made[own] = TensorInfo(own, ref.dtype or DTYPES[USUAL], shape, "", 0, 0)
+            parts = assumed_parts(config, name, shape) if packed else {}
+            made |= parts or {name: TensorInfo(name, ref.dtype or DTYPES[USUAL], shape, "", 0, 0)}
     return made
 
 

@@ -96,7 +96,8 @@ def plan(
     tensors = checkpoint.tensors
     if checkpoint.extent is Extent.NOTHING:
         tensors = assumed_tensors(program, part, {**part.values, STORED_DTYPE: dtype})
-    program, config = as_stored(program, part, tensors)
+    stored = as_stored(program, part, tensors)
+    program, config = stored.program, stored.config
     values = dict(config.values) | {STORED_DTYPE: dtype}
     checked = infer(program.family(), program.blocks, values, tensors)
     keys = ignored_keys.account(config, {use.key for use in checked.uses})
@@ -133,6 +134,7 @@ def plan(
             *AT_HAND[checkpoint.extent],
             *checkpoint.notes,
             *assumed,
+            *stored.notes,
             *accounted.notes,
         ),
     )

@@ -99,9 +99,7 @@ def test_fp8_with_block_scales(model_type: str, numerics: str, tmp_path: Path) -
 
 
 @pytest.mark.f32
-@pytest.mark.parametrize(
-    ("key", "value"), [("fmt", "e5m2"), ("activation_scheme", "static"), ("weight_block_size", 8)]
-)
+@pytest.mark.parametrize(("key", "value"), [("fmt", "e5m2"), ("weight_block_size", 8)])
 def test_another_kind_of_fp8_is_refused(key: str, value: object, tmp_path: Path) -> None:
     folder = tiny(tmp_path / "model", "qwen3")
     rewrite(folder, in_fp8, **quantisation(**{key: value}))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from device_model.engine.engine import Engine
-from device_model.numbers.int4 import awq, gptq
+from device_model.numbers.integers import awq, gptq
 from device_model.numbers.numerics import BF16, F32
 from device_model.numbers.packed import Packed, mxfp4
 from device_model.weights.reading import ArrayReader, Fill, RandomReader, evaluate, shapes_of
@@ -198,11 +198,22 @@ def refusal(form: str, group: int = 8, **changed: np.ndarray) -> str:
     return f"{said.code} {said.message}"
 
 
-def test_act_order_says_which_column() -> None:
+def test_a_group_that_there_is_not() -> None:
     index = np.repeat(np.arange(3), 8)
-    index[9] = 2
-    said = refusal("gptq", g_idx=index.astype(np.int32))
-    assert said.startswith("S565 column 9 belongs to group 2, not to 1")
+    for wrong in (3, -1):
+        index[9] = wrong
+        said = refusal("gptq", g_idx=index.astype(np.int32))
+        assert said.startswith(f"S565 column 9 belongs to group {wrong} of 3")
+
+
+def test_columns_out_of_order_are_written_out() -> None:
+    numbers = drawn(16, 24, 8)
+    order = np.random.default_rng(0).permutation(24)
+    mixed = Numbers(numbers.q[:, order], numbers.scales, numbers.zeros, 8)
+    tensors = four_bits.gptq(mixed) | {"g_idx": (order // 8).astype(np.int32)}
+    written = gptq(*tensors.values(), 8, 1)
+    assert isinstance(written, np.ndarray)
+    assert np.array_equal(written, numbers.weight()[:, order])
 
 
 def test_a_zero_point_that_libraries_read_differently() -> None:

@@ -1,0 +1,72 @@
+"""Every packed form of safetensors that people have: read as stored, judged by the rule against its definition."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from device_model.engine.engine import Engine
+from farm.oracles.tiny import tiny
+from porting.checkpoint.tensors import Checkpoint
+from porting.config.reader import read_config
+from porting.origin.resolve import resolve
+from porting.original.reference import Reference
+from porting.planning.plan import Plan, plan
+from porting.verdict.rows import sample_rows
+from porting.verdict.validate import validate
+from tests.packed_checkpoints import FORMS, quantised
+
+SIZES = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4}
+MODELS: dict[str, dict[str, int]] = {
+    "llama": SIZES | {"num_hidden_layers": 2},
+    "mixtral": SIZES | {"num_hidden_layers": 1, "num_local_experts": 3},
+}
+JUDGED = ("fp8 a tensor, static", "nvfp4, modelopt", "gptq in act-order")
+NUMERICS = [pytest.param(n, marks=getattr(pytest.mark, n)) for n in ("f32", "bf16")]
+LIMIT = 1e-5
+
+
+def planned(folder: Path) -> Plan:
+    return plan(resolve(str(folder)), read_config(folder), Checkpoint.open(folder))
+
+
+def assert_right(folder: Path, whole: dict[str, torch.Tensor]) -> Plan:
+    """Compare the reference's weights with the whole ones, and a port's logits with the reference's."""
+    port = planned(folder)
+    assert port.tensors.unused == port.tensors.missing == ()
+    reference = Reference.load(folder, "float64")
+    state = reference._model.state_dict()
+    compared = [name for name in whole if name in state]
+    assert len(compared) > 5
+    for name in compared:
+        assert torch.equal(state[name].double(), whole[name].double()), name
+    (row, *_) = sample_rows(97)
+    truth = reference.logits([row.tolist()])[0].logits
+    (out,) = Engine(port.graph, Checkpoint.open(folder), "f32").session().step([row])
+    assert np.sqrt(np.mean((out - truth) ** 2) / np.mean(np.square(truth))) < LIMIT
+    return port
+
+
+@pytest.mark.f32
+@pytest.mark.parametrize("model_type", MODELS)
+@pytest.mark.parametrize("form", FORMS)
+def test_a_packed_form_is_what_its_definition_says(
+    form: str, model_type: str, tmp_path: Path
+) -> None:
+    folder = tiny(tmp_path / "model", model_type, **MODELS[model_type])
+    port = assert_right(folder, quantised(folder, FORMS[form]))
+    assert any("read as they are stored" in note for note in port.notes)
+
+
+@pytest.mark.parametrize("numerics", NUMERICS)
+@pytest.mark.parametrize("form", JUDGED)
+def test_a_packed_form_passes_the_rule(form: str, numerics: str, tmp_path: Path) -> None:
+    folder = tiny(tmp_path / "model", "llama", **MODELS["llama"])
+    quantised(folder, FORMS[form])
+    graph = planned(folder).graph
+    cases = validate(graph, Checkpoint.open(folder), folder, numerics=(numerics,)).cases
+    assert cases
+    assert [case for case in cases if not case.passed] == []
