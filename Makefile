@@ -28,7 +28,7 @@ demo: install  ## Port SmolLM2-135M-Instruct, validate it, and let it answer a p
 	$(BIN)/port demo --out $(PORT)
 	$(took)
 	$(call stage,sohu generate)
-	$(BIN)/sohu generate $(PORT) --prompt "$(PROMPT)"
+	$(BIN)/sohu generate $(PORT) --system "" --prompt "$(PROMPT)"
 	$(took)
 
 install: $(VENV)/.installed  ## Install this checkout with everything that its commands need into .venv/

@@ -196,6 +196,15 @@ _CHECKPOINT: dict[str, Code] = {
         "An adapter names its base, which is used where it is a folder or in the hub's cache. Nothing is fetched "
         "because a file says so: name the base with --base.",
     ),
+    "S547": Code(
+        "A prompt cannot be encoded",
+        "The tokenizer makes no tokens of it: it is no text, is empty where there is no first token, or the tokenizer "
+        "fails, or takes more time and memory than it may. What ends so says why.",
+    ),
+    "S548": Code(
+        "The model has no place for a prompt",
+        "Its tokens have ids that the model has no rows for, or it is longer than the model has positions for.",
+    ),
     "S550": Code(
         "The reference cannot run here",
         "Validation compares with the original model in torch and transformers; they are installed, and cannot be "
@@ -216,10 +225,10 @@ _CHECKPOINT: dict[str, Code] = {
         "The model's code in transformers raises, or hands no cache on; its whole rows are the truth all the same.",
     ),
     "S554": Code(
-        "No such reference",
+        "No such reference or weights",
         "--reference is logits in a .npy file for the rows of --tokens, or a function of yours: `module:function` or "
-        "`path/to/file.py:function`, never one in the folder of a model or a port. Without one, a text on weights of "
-        "your own has no original.",
+        "`path/to/file.py:function`, never one in the folder of a model or a port. --weights is a .safetensors file or "
+        "a folder of them, and what runs on them is judged by a reference of yours.",
     ),
     "S555": Code(
         "The reference's logits do not fit",
@@ -281,8 +290,7 @@ _CHECKPOINT: dict[str, Code] = {
     ),
     "S533": Code(
         "No weights to run on",
-        "A port names its checkpoint; a text alone runs on --weights: a .safetensors file, a folder of them, or seeded "
-        "random ones.",
+        "A port names its checkpoint; a text alone can run on seeded random weights.",
     ),
     "S537": Code(
         "Config and file disagree about how weights are stored",

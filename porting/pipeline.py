@@ -24,9 +24,10 @@ from porting.checkpoint.beside import check_beside
 from porting.checkpoint.own_weights import FORMS, open_weights
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import ModelConfig, read_config
+from porting.files.files import CONFIG
 from porting.files.progress import Progress, silent
 from porting.files.strict_json import shown
-from porting.origin.resolve import CONFIG, DEMO, Origin, OriginKind, resolve
+from porting.origin.resolve import DEMO, Origin, OriginKind, resolve
 from porting.original.adapted import Adapted
 from porting.planning.bound import bound_graph, bound_program
 from porting.planning.library import load_program
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
     from porting.judging import Court
 
 WITHOUT_WEIGHTS = "--plan plans from the config; what runs needs the folder with the weights"
-UNASKED = "nothing was judged, and the reference was not asked"
 EDITED = "the text was edited since it was ported"
 
 
@@ -151,11 +151,8 @@ def port(
         keep_edits(folder, planned.spec)
     placed = place(planned.graph, device, mesh, numerics)
     notes = (*planned.notes, *placed.notes)
-    judging = validated and not plan_only
-    if own.reference is not None and not judging:
-        notes = (*notes, UNASKED)
     validation, verdict = Validation(text=notes), Verdict.PLANNED
-    if judging:
+    if validated and not plan_only:
         from porting.judging import Court, Judged, judge
 
         origin = opened.origin

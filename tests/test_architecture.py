@@ -114,7 +114,10 @@ BANNED_METHODS = frozenset({"simplify", "subs", "sympify", "equals", "parse_expr
 BROAD_CATCHES = {
     "porting/original/own_reference.py": "a reference of the user's own may raise anything",
     REFERENCE: "transformers raises whatever its parsers raise",
-    "porting/text/tokenizer.py": "a panic in tokenizers is a BaseException",
+}
+# Where whatever is raised is the answer.
+ANSWERED = {
+    "porting/text/text_child.py": "a panic in tokenizers is a BaseException, and all else is about the file too",
 }
 HEAVY = frozenset({"torch", "transformers", "numba", "llvmlite"})
 
@@ -366,6 +369,7 @@ def test_exceptions_are_caught_by_name():
         module.at(node)
         for module, node in nodes(ast.ExceptHandler)
         if not (module.name in BROAD_CATCHES and node.type and isinstance(node.body[-1], ast.Raise))
+        and module.name not in ANSWERED
         and (
             node.type is None
             or broad & {name.id for name in ast.walk(node.type) if isinstance(name, ast.Name)}

@@ -244,7 +244,7 @@ def _shrink_rotation(tiny: Config, raw: Mapping[str, Any]) -> None:
 
 def _original(tiny: Mapping[str, Any], raw: Mapping[str, Any]) -> int:
     """Return the original length, so short that the longest one is not long: rows may have to reach it."""
-    usual = tiny.get(ORIGINAL[0], table()["fields"][ORIGINAL[0]])
+    usual: int = tiny.get(ORIGINAL[0], table()["fields"][ORIGINAL[0]])
     return max(8, min(usual, round(MOST_TOKENS / max(1.0, _ratio(raw)))))
 
 

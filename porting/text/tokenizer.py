@@ -1,6 +1,7 @@
 """Turn a prompt into token ids and ids into text, with the checkpoint's own tokenizer and chat template.
 
-Light: neither transformers nor torch. Samples nothing and knows no model.
+Light: neither transformers nor torch. The tokenizer and the template run in a limited child. Samples nothing and knows
+no model.
 """
 
 from __future__ import annotations
@@ -8,22 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from tokenizers import Tokenizer
-
-from dsl.diagnostics import refuse
-from porting.files.files import find_file
-from porting.files.strict_json import decode, parse_object, shown
-from porting.text.chat_template import MAX_TEMPLATE, render
+from dsl.diagnostics import Refused, refuse
+from porting.files.files import find_file, list_names
+from porting.files.strict_json import shown
+from porting.text.chat_template import render
+from porting.text.limited_child import ChildError, LimitedChild
+from porting.text.settings import read_settings
 
 TOKENIZER = "tokenizer.json"
-SETTINGS = "tokenizer_config.json"
-TEMPLATE = "chat_template.jinja"
 MAX_TOKENIZER = 128 * 2**20
-MAX_SETTINGS = 8 * 2**20
-MAX_DIGITS = 40  # transformers writes 1e30 for "no limit"
+MAX_PROMPT = 16 * 2**20
+MAX_REASON = 160
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"
+# Vocabularies in other forms, which transformers converts when it has the packages.
+OTHER_FORMS = (
+    "tokenizer.model", "tekken.json", "tiktoken.model", "spiece.model", "vocab.json", "vocab.txt",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,20 +35,20 @@ class TextCodec:
     stop_ids: frozenset[int]
     template: str | None
     bos_id: int | None
-    add_bos: bool | None
     _special: Mapping[str, str]
-    _tokenizer: Any
+    _child: LimitedChild
 
     def encode_chat(self, prompt: str, system: str | None = None) -> list[int]:
         """Return the ids of a user's message under the chat template, or of the bare text without one.
 
-        Without a system message of our own, the template decides: many add one of theirs.
+        Without a system message of the user's the template decides: many add one of theirs. Where nothing is left to
+        encode the first token is returned; raises `Refused` (S547) where the tokenizer has none, or cannot encode.
         """
         if self.template is None:
             return self.encode(prompt)
-        messages = [{"role": "user", "content": prompt}]
+        messages = [{"role": "user", "content": _text(prompt)}]
         if system is not None:
-            messages.insert(0, {"role": "system", "content": system})
+            messages.insert(0, {"role": "system", "content": _text(system)})
         variables = {
             "messages": messages,
             "add_generation_prompt": True,
@@ -54,21 +56,27 @@ class TextCodec:
             "tools": None,
             **self._special,
         }
-        return self._ids(render(self.template, variables), special=False)
+        text = render(self.template, variables, self._child)
+        return self._begun(self._ids(text, special=False))
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of a text, with the first token as the tokenizer's settings ask for."""
-        ids = self._ids(text, special=True)
-        if self.bos_id is None or self.add_bos is None:
-            return ids
-        has_bos = ids[:1] == [self.bos_id]
-        if self.add_bos:
-            return ids if has_bos else [self.bos_id, *ids]
-        return ids[1:] if has_bos else ids
+        """Return the ids of a text, with the first token where tokenizer.json adds it; raises `Refused` (S547)."""
+        return self._begun(self._ids(_text(text), special=True))
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of ids, special tokens left out."""
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+        try:
+            return str(self._child.ask("decode", ids=list(ids)))
+        except ChildError as error:
+            raise _failing("decode its own tokens", error) from error
+
+    def token(self, number: int) -> str | None:
+        """Return the token of an id, None where the tokenizer has none."""
+        try:
+            token: str | None = self._child.ask("token", number=number)
+        except ChildError:
+            return None
+        return token
 
     def decode_stream(self, ids: Iterable[int]) -> Iterator[str]:
         """Yield text as ids arrive; a character that takes several ids is held back until it is whole."""
@@ -85,79 +93,68 @@ class TextCodec:
             yield rest
 
     def _ids(self, text: str, *, special: bool) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=special).ids)
+        try:
+            return list(self._child.ask("encode", text.encode(), special=special))
+        except ChildError as error:
+            raise _failing("encode the prompt", error) from error
+
+    def _begun(self, ids: list[int]) -> list[int]:
+        if ids:
+            return ids
+        if self.bos_id is None:
+            message = "the prompt has no tokens, and the tokenizer names no first token"
+            raise refuse(
+                "S547", message, help="write a prompt; a template may also drop what it is given"
+            )
+        return [self.bos_id]
 
 
 def load_tokenizer(directory: Path) -> TextCodec:
-    """Load the tokenizer of a model folder."""
-    tokenizer = _tokenizer(directory)
-    settings = _object(directory, SETTINGS)
-    special = {
-        name: text
-        for name in ("bos_token", "eos_token", "unk_token", "pad_token")
-        if (text := _token_text(settings.get(name))) is not None
-    }
-    bos = special.get("bos_token")
-    add_bos = settings.get("add_bos_token")
+    """Load the tokenizer of a model folder; raises `Refused` (S540 to S542) where it has none that can be read."""
+    data = _data(directory)
+    settings = read_settings(directory)
+    child = LimitedChild()
+    names = [settings.special.get("bos_token", ""), settings.special.get("eos_token", "")]
+    special = [*settings.special.values(), *settings.extra]
+    try:
+        child.ask("load", data, added=list(settings.added), special=special)
+        bos, eos = child.ask("ids", tokens=names)
+    except ChildError as error:
+        message = f"{TOKENIZER} cannot be read: {shown(str(error), MAX_REASON)}"
+        raise refuse("S541", message, place=TOKENIZER) from error
     return TextCodec(
-        stop_ids=_stop_ids(directory, tokenizer, special.get("eos_token")),
-        template=_template(directory, settings),
-        bos_id=None if bos is None else tokenizer.token_to_id(bos),
-        add_bos=add_bos if isinstance(add_bos, bool) else None,
-        _special=special,
-        _tokenizer=tokenizer,
+        stop_ids=settings.stop_ids if eos is None else settings.stop_ids | {eos},
+        template=settings.template,
+        bos_id=bos,
+        _special=settings.special,
+        _child=child,
     )
 
 
-def _tokenizer(directory: Path) -> Any:
+def _data(directory: Path) -> bytes:
     file = find_file(directory, TOKENIZER)
-    if file is None:
-        message = f"there is no {TOKENIZER} in the model folder"
-        raise refuse("S540", message, help="save it there with AutoTokenizer(…).save_pretrained")
-    data = file.read(MAX_TOKENIZER)
-    try:
-        tokenizer = Tokenizer.from_buffer(data)
-    except BaseException as error:
-        # A panic in the library is no `Exception`; everything else that is none is not about the file.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        message = f"{TOKENIZER} cannot be read: {shown(str(error), 160)}"
-        raise refuse("S541", message, place=TOKENIZER) from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
-
-
-def _object(directory: Path, name: str) -> dict[str, object]:
-    file = find_file(directory, name)
-    if file is None:
-        return {}
-    return parse_object(file.read(MAX_SETTINGS), name=name, code="S541", digits=MAX_DIGITS)
-
-
-def _token_text(value: object) -> str | None:
-    if isinstance(value, dict):
-        value = value.get("content")
-    return value if isinstance(value, str) else None
-
-
-def _template(directory: Path, settings: Mapping[str, object]) -> str | None:
-    file = find_file(directory, TEMPLATE)
     if file is not None:
-        return decode(file.read(MAX_TEMPLATE), name=TEMPLATE, code="S542")
-    value = settings.get("chat_template")
-    if isinstance(value, list):
-        named = {x.get("name"): x.get("template") for x in value if isinstance(x, dict)}
-        value = named.get("default")
-    return value if isinstance(value, str) else None
+        return file.read(MAX_TOKENIZER)
+    names = list_names(directory)
+    others = [name for name in OTHER_FORMS if name in names]
+    message = f"there is no {TOKENIZER} in the model folder"
+    if others:
+        message += f"; {', '.join(others)} is another form, which is not read"
+    raise refuse("S540", message, help="save it there with AutoTokenizer(…).save_pretrained")
 
 
-def _stop_ids(directory: Path, tokenizer: Any, eos_token: str | None) -> frozenset[int]:
-    ids: set[int] = set()
-    for name in ("generation_config.json", "config.json"):
-        value = _object(directory, name).get("eos_token_id")
-        several = value if isinstance(value, list) else [value]
-        ids.update(x for x in several if type(x) is int)
-    if eos_token is not None and (token := tokenizer.token_to_id(eos_token)) is not None:
-        ids.add(token)
-    return frozenset(ids)
+def _text(written: str) -> str:
+    """Return a text of the user's, or refuse what is none: bytes of a shell that are not UTF-8 arrive as surrogates."""
+    if len(written) > MAX_PROMPT:
+        message = f"the prompt has {len(written):,} characters; at most {MAX_PROMPT:,} are read"
+        raise refuse("S547", message)
+    try:
+        written.encode()
+    except UnicodeEncodeError as error:
+        raise refuse("S547", f"the prompt is not UTF-8 at character {error.start + 1}") from error
+    return written
+
+
+def _failing(what: str, error: ChildError) -> Refused:
+    message = f"the tokenizer cannot {what}: it {shown(str(error), MAX_REASON)}"
+    return refuse("S547", message, place=TOKENIZER)

@@ -103,23 +103,24 @@ class Model:
         prompt: str,
         *,
         max_new_tokens: int = 64,
-        system: str = "",
+        system: str | None = None,
         numerics: str = "bf16",
         device: str | None = None,
         progress: Progress = silent,
     ) -> Iterator[str]:
         """Return the greedy answer of a port to a prompt, piece by piece as it is made.
 
-        The prompt goes through the checkpoint's chat template where it has one. The system message is empty unless one
-        is given, so that no template's own one speaks for the user. What is refused is refused at the call.
+        The prompt goes through the checkpoint's chat template where it has one, with a system message only where one
+        is given, an empty one too: many templates have one of theirs otherwise. What is refused is refused at the call.
         """
         require(*ANSWERING)
-        from sohu.api.running import answer, codec_of
+        from sohu.api.running import answer, codec_of, encoded
 
         _positive("max_new_tokens", max_new_tokens)
         codec = codec_of(self.path, progress)
+        first = encoded(codec, self.graph, self.vocabulary, prompt, system)
         engine = self._opened(numerics, device, None, progress)
-        return answer(engine, codec, prompt, system, max_new_tokens)
+        return answer(engine, codec, first, max_new_tokens)
 
     @naming_extras()
     def validate(

@@ -13,6 +13,7 @@ from device_model.engine.engine import Engine
 from device_model.numbers.numerics import Numerics
 from device_model.weights.reading import RandomReader, TensorReader, shapes_of
 from dsl.counting.footprint import footprint
+from dsl.counting.longest import longest
 from dsl.diagnostics import Refused, refuse
 from dsl.graph import Graph
 from dsl.symbolic import evaluate
@@ -20,6 +21,7 @@ from porting.checkpoint import accounting
 from porting.checkpoint.own_weights import open_weights
 from porting.checkpoint.tensors import Checkpoint
 from porting.files.progress import Progress
+from porting.files.strict_json import shown
 from porting.pipeline import Stages, open_checkpoint, read_port
 from porting.text.tokenizer import TextCodec, load_tokenizer
 from porting.verdict.compiling import compile_kernels
@@ -63,9 +65,26 @@ def codec_of(folder: Path, progress: Progress) -> TextCodec:
     return load_tokenizer(opened.origin.directory)
 
 
-def answer(engine: Engine, codec: TextCodec, prompt: str, system: str, most: int) -> Iterator[str]:
-    """Return the greedy answer to a prompt, piece by piece, of at most so many tokens."""
-    first = np.asarray(_encoded(codec, prompt, system), np.int64)
+def encoded(codec: TextCodec, graph: Graph, rows: int, prompt: str, system: str | None) -> Tokens:
+    """Return a prompt's tokens [S], each below `rows`.
+
+    Raises `Refused` where it has none that can be made (S547), or such that the model has no place for (S548).
+    """
+    ids = codec.encode_chat(prompt, system)
+    most = longest(graph)
+    beyond = next((i for i in ids if not 0 <= i < rows), None)
+    if beyond is not None:
+        token = shown(codec.token(beyond) or "")
+        message = f"the tokenizer makes id {beyond} of `{token}`; the model has {rows:,} tokens"
+        raise refuse("S548", message, help="is it the tokenizer of another model?")
+    if most is not None and len(ids) > most:
+        message = f"the prompt has {len(ids):,} tokens; the model has positions for {most:,}"
+        raise refuse("S548", message, help="a shorter prompt")
+    return np.asarray(ids, np.int64)
+
+
+def answer(engine: Engine, codec: TextCodec, first: Tokens, most: int) -> Iterator[str]:
+    """Return the greedy answer to tokens [S], piece by piece, of at most so many tokens."""
     return codec.decode_stream(_greedy(engine, codec, first, most))
 
 
@@ -77,15 +96,6 @@ def _greedy(engine: Engine, codec: TextCodec, step: Tokens, most: int) -> Iterat
             return
         yield token
         step = np.asarray([token], np.int64)
-
-
-def _encoded(codec: TextCodec, prompt: str, system: str) -> list[int]:
-    try:
-        return codec.encode_chat(prompt, system)
-    except Refused:
-        if system:
-            raise
-        return codec.encode_chat(prompt)  # some templates know no system role
 
 
 def _reader(path: Path, graph: Graph, weights: str | None, progress: Progress) -> TensorReader:

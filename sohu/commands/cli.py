@@ -212,7 +212,7 @@ def _diff(parser: argparse.ArgumentParser) -> None:
 def _generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--prompt", required=True, metavar="TEXT")
-    parser.add_argument("--system", default="", metavar="TEXT", help="system message")
+    parser.add_argument("--system", metavar="TEXT", help='system message; "" is one too')
     parser.add_argument("--max-new-tokens", type=_positive, default=64, metavar="N")
     _numerics(parser)
 

@@ -21,5 +21,6 @@ def test_the_demo_passes_and_answers(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert {c["numerics"] for c in report["validation"]["cases"]} == {"f32", "bf16"}
     assert any("NVIDIA H100" in note for note in report["validation"]["text"])
     capsys.readouterr()
-    assert main(["generate", str(out), "--prompt", "The capital of France is"]) == 0
+    prompt = ["--system", "", "--prompt", "The capital of France is"]
+    assert main(["generate", str(out), *prompt]) == 0
     assert "Paris" in capsys.readouterr().out

@@ -100,7 +100,7 @@ def test_a_choice_is_not_taken_for_another(model: sohu.Model) -> None:
 def test_a_file_alone_runs_on_random_weights(model: sohu.Model, tmp_path: Path) -> None:
     alone = sohu.load(shutil.copy(model.path / "model.sohu", tmp_path / "alone.sohu"))
     assert refused(alone.run, TOKENS).code == "S533"
-    assert refused(alone.run, TOKENS, weights="zeros").code == "S533"
+    assert refused(alone.run, TOKENS, weights="zeros").code == "S554"
     first, again = alone.run(TOKENS, weights="random:7"), alone.run(TOKENS, weights="random:7")
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, alone.run(TOKENS, weights="random:8"))
@@ -140,6 +140,22 @@ def test_an_answer_is_the_greedy_continuation(model: sohu.Model) -> None:
         row.append(int(model.run([row])[0, -1].argmax()))
     pieces = list(model.generate("w5 w9 w2 w11", max_new_tokens=4))
     assert "".join(pieces).split() == [f"w{i}" for i in row[4:]]
+
+
+def test_a_prompt_that_the_model_has_no_place_for_is_refused(
+    model: sohu.Model, checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(checkpoint, tmp_path / "other"))
+    other = sohu.port(folder, out=tmp_path / "port", validate=False).load()
+    longest = json.loads((folder / "config.json").read_text())["max_position_embeddings"]
+    assert "positions" in refused(other.generate, "w1 " * (longest + 1)).message
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"]["w1"] = 2**32 - 1
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    diagnostic = refused(other.generate, "w5 w1")
+    assert diagnostic.code == "S548"
+    assert "id 4294967295 of `w1`" in diagnostic.message
+    assert list(other.generate("w5", max_new_tokens=1))
 
 
 # Looking
