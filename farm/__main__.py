@@ -173,6 +173,24 @@ def _flips(options: argparse.Namespace) -> int:
     return int(faulty)
 
 
+def _layouts_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("types", nargs="*", metavar="TYPE")
+
+
+def _layouts(options: argparse.Namespace) -> int:
+    from farm.mutants.config_layouts import DIFFERS, SAME, layouts
+
+    if _uncovered(options.types):
+        return 2
+    faulty = False
+    for model_type in options.types or family_types():
+        for layout in layouts(model_type):
+            if layout.verdict != SAME:
+                print(json.dumps(asdict(layout)), flush=True)
+            faulty |= layout.verdict == DIFFERS
+    return int(faulty)
+
+
 def _describe_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("type", metavar="TYPE")
 
@@ -308,6 +326,11 @@ COMMANDS = {
     "bugs": Command("seed bugs into types, one JSON line each", _bugs_arguments, _bugs),
     "flips": Command(
         "flip every config key of types, one JSON line each", _flips_arguments, _flips
+    ),
+    "layouts": Command(
+        "plan configs in other layouts, and as transformers saves them",
+        _layouts_arguments,
+        _layouts,
     ),
     "describe": Command("show a type's keys, tensors and code", _describe_arguments, _describe),
     "oracle": Command("write the tiny oracle of a type", _oracle_arguments, _oracle),
