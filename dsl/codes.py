@@ -47,6 +47,11 @@ _SYNTAX: dict[str, Code] = {
         "`sohu explain` knows the codes that this release can print, the pages `language`, `own-architecture` and "
         "`new-architecture`, and the texts of the zoo.",
     ),
+    "S110": Code(
+        "Argument that is no text or no path",
+        "Arguments are UTF-8 text. A path has at most 4,095 bytes, 255 a folder and 128 folders, no zero byte, and is "
+        "no link in a circle.",
+    ),
 }
 
 _NAMES: dict[str, Code] = {
@@ -256,4 +261,12 @@ _DEVICE: dict[str, Code] = {
     "S601": Code("Unknown numerics", "The device model knows the numerics that the message lists."),
 }
 
-CODES: dict[str, Code] = _SYNTAX | _NAMES | _SHARDING | MODEL_CODES | _DEVICE
+_FAULT: dict[str, Code] = {
+    "S999": Code(
+        "Internal fault",
+        "The command met something that it did not expect, which is a fault of ours whatever the input was. Its exit "
+        "status is 70. The message says where the traceback is; please report it.",
+    ),
+}
+
+CODES: dict[str, Code] = _SYNTAX | _NAMES | _SHARDING | MODEL_CODES | _DEVICE | _FAULT

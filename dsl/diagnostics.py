@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from enum import Enum
 from itertools import islice
 
+from dsl.harmless import harmless, harmless_line
 from dsl.source import Span
 
 MAX_LINE = 160
@@ -112,7 +113,7 @@ def near(name: str, places: Mapping[str, Span]) -> tuple[Label, ...]:
 
 
 def render(diagnostic: Diagnostic) -> str:
-    """Return a diagnostic as text with its source lines and carets."""
+    """Return a diagnostic as text with its source lines and carets; nothing in it is obeyed by a terminal."""
     head = f"{diagnostic.severity.value}[{diagnostic.code}]: {diagnostic.message}"
     if diagnostic.constraint:
         head = f"{head}  ({diagnostic.constraint})"
@@ -124,7 +125,7 @@ def render(diagnostic: Diagnostic) -> str:
     lines += [f"   = note: {note}" for note in diagnostic.notes]
     if diagnostic.help:
         lines.append(f"   = help: {diagnostic.help}")
-    return "\n".join(lines)
+    return harmless("\n".join(lines))
 
 
 def render_all(diagnostics: Sequence[Diagnostic]) -> str:
@@ -153,7 +154,7 @@ def _marked(marks: Sequence[tuple[Span, str, str]]) -> list[str]:
     source = marks[0][0].source
     for row, entries in rows.items():
         text, shift = _window(source.line(row), min(entry[0] for entry in entries))
-        lines.append(f"{row + 1:>{width}} | {text}")
+        lines.append(f"{row + 1:>{width}} | {harmless_line(text)}")
         for start, length, mark, words in entries:
             at = start - shift
             if at < len(text) or start == shift + len(text):

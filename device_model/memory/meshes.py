@@ -9,6 +9,7 @@ from math import prod
 from dsl.diagnostics import Diagnostic, Refused, did_you_mean
 from dsl.graph import Graph
 from dsl.symbolic import evaluate, text
+from dsl.whole_numbers import whole_number
 
 MAX_CHIPS = 4096
 
@@ -49,12 +50,13 @@ def parse_mesh(written: str, graph: Graph) -> dict[str, int]:
         name, _, size = part.partition("=")
         if name not in graph.mesh:
             help_ = did_you_mean(name, graph.mesh) or f"the mesh has {', '.join(graph.mesh)}"
-            message = f"`{name}` is no mesh axis of {graph.family}"
+            message = f"`{name[:80]}` is no mesh axis of {graph.family}"
             raise Refused((Diagnostic("S303", message, place="--mesh", help=help_),))
-        if not size.isdigit() or not 1 <= int(size) <= MAX_CHIPS:
-            message = f"`{part}`: the size of a mesh axis is 1 to {MAX_CHIPS}"
+        chips = whole_number(size, MAX_CHIPS)
+        if not chips:
+            message = f"`{part[:80]}`: the size of a mesh axis is 1 to {MAX_CHIPS}"
             raise Refused((Diagnostic("S306", message, place="--mesh", help="write tp=8"),))
-        mesh[name] = int(size)
+        mesh[name] = chips
     return mesh
 
 

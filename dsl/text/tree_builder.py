@@ -60,7 +60,7 @@ class TreeBuilder(Transformer_NonRecursive[Token, Any]):
 
     def _number(self, span: Span, text: str) -> sx.Number:
         if text.lstrip("-").isdigit():
-            if len(text.lstrip("-").lstrip("0")) > MAX_DIGITS:
+            if len(text.lstrip("-")) > MAX_DIGITS:
                 message = f"an integer of more than {MAX_DIGITS} digits"
                 raise Refused((Diagnostic("S104", message, span),))
             return sx.Number(span, int(text), text)

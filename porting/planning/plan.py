@@ -208,7 +208,7 @@ def _header(origin: Origin, config: ModelConfig, program: Program) -> tuple[str,
     adapter = origin.original.adapter.name if isinstance(origin.original, Adapted) else ""
     with_adapter = f" with the adapter {shown(adapter)}" if adapter else ""
     return (
-        f"Port of {origin.source}{revision}{with_adapter}.",
+        f"Port of {shown(origin.source, 240)}{revision}{with_adapter}.",
         f"Family {program.family().name.id}, sha256 {digest.hexdigest()[:16]}.",
         f"config.json, sha256 {hashlib.sha256(config.source.text.encode()).hexdigest()[:16]}.",
     )

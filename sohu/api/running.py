@@ -17,6 +17,7 @@ from dsl.counting.longest import longest
 from dsl.diagnostics import Refused, refuse
 from dsl.graph import Graph
 from dsl.symbolic import evaluate
+from dsl.whole_numbers import whole_number
 from porting.checkpoint import accounting
 from porting.checkpoint.own_weights import open_weights
 from porting.checkpoint.tensors import Checkpoint
@@ -28,7 +29,7 @@ from porting.verdict.compiling import compile_kernels
 from sohu.api.tokens import Tokens
 
 RANDOM = "random:"
-MAX_SEED_DIGITS = 9
+LARGEST_SEED = 10**9 - 1
 ON_RANDOM = "--weights mine.safetensors, or random ones: --weights random:7; in Python weights=…"
 
 
@@ -104,13 +105,13 @@ def _reader(path: Path, graph: Graph, weights: str | None, progress: Progress) -
             message = f"`{path}` is a text without a checkpoint"
             raise refuse("S533", message, help=ON_RANDOM)
         return open_checkpoint(read_port(path), Stages(), progress).checkpoint
-    seed = weights.removeprefix(RANDOM)
     if not weights.startswith(RANDOM):
         return _own_weights(Path(weights), graph)
-    if not seed.isdigit() or len(seed) > MAX_SEED_DIGITS:
-        raise refuse("S533", f"`{weights}` names no weights", help=ON_RANDOM)
+    seed = whole_number(weights.removeprefix(RANDOM), LARGEST_SEED)
+    if seed is None:
+        raise refuse("S533", f"`{weights[:80]}` names no weights", help=ON_RANDOM)
     _fits_memory(graph)
-    return RandomReader(shapes_of(graph), int(seed))
+    return RandomReader(shapes_of(graph), seed)
 
 
 def _own_weights(path: Path, graph: Graph) -> Checkpoint:

@@ -1,16 +1,29 @@
 """The command line: `sohu COMMAND` and `port MODEL`. Parses arguments and turns outcomes into exit statuses.
 
-0: every verdict passes; 1: a verdict fails; 2: the input is refused. What commands do is in `sohu.commands.table`.
+0: every verdict passes; 1: a verdict fails; 2: the input is refused; 70: a fault of ours; 130, 143: interrupted, ended;
+141: nobody reads on. What commands do is in `sohu.commands.table`.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
+import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
-EXIT_REFUSED = 2
+from dsl.harmless import harmless
+from dsl.whole_numbers import whole_number
+
+EXIT_REFUSED, EXIT_FAULT = 2, 70
+EXIT_INTERRUPTED, EXIT_UNREAD, EXIT_ENDED = 130, 141, 143
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+LARGEST = 10**12 - 1
 PROGRAM = "a text, a port, or a model's folder or config.json, which is planned first"
 MAX_AMOUNT = 1e9
 MAX_EXPONENT = 4.0
@@ -18,25 +31,79 @@ MAX_EXPONENT = 4.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `sohu` and return its exit status."""
+    _print_anything()
     options = _parser().parse_args(arguments)
+    try:
+        with _ending():
+            return _answered(options)
+    except _Ended:
+        return EXIT_ENDED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # What is still to be printed goes nowhere, or Python complains at its end.
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_UNREAD
+
+
+def _answered(options: argparse.Namespace) -> int:
+    """Run a command; every outcome but an interruption becomes a status, and says what it is."""
     # Imported now: `--help` and usage errors need none of it.
     from dsl.diagnostics import Refused  # noqa: PLC0415
     from dsl.extras import naming_extras  # noqa: PLC0415
-    from sohu.commands import table  # noqa: PLC0415
+    from sohu.commands import arguments, table  # noqa: PLC0415
     from sohu.terminal import console  # noqa: PLC0415
 
     try:
         with naming_extras():
-            return table.COMMANDS[options.command](options)
+            arguments.check_arguments(options)
+            status = table.COMMANDS[options.command](options)
+        console.finish()
     except Refused as refused:
         console.refused(refused, options)
         return EXIT_REFUSED
     except KeyboardInterrupt:
         console.interrupted()
-        return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
+        raise
+    except (SystemExit, BrokenPipeError):
+        raise
+    except BaseException as error:  # noqa: BLE001 - the last resort; a library's panic is no Exception
+        from sohu.terminal.faults import fault  # noqa: PLC0415
+
+        console.faulty(fault(error), options)
+        return EXIT_FAULT
+    return status
+
+
+class _Ended(KeyboardInterrupt):
+    """Somebody ends the process: what is open is closed as after Ctrl-C."""
+
+
+@contextmanager
+def _ending() -> Iterator[None]:
+    """Treat the signals that end a process as an interruption, so that nothing is left half-written."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+
+    def end(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # once: the second one would break the cleaning up
+        raise _Ended
+
+    before = {number: signal.signal(number, end) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _print_anything() -> None:
+    """Let a terminal of few characters show the others as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def port_main(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +113,7 @@ def port_main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="sohu", description="Port transformer models to an accelerator, check and run them."
     )
     parser.add_argument("--version", action=_Version, help="print the version and stop")
@@ -68,6 +135,14 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser("explain", help="what a code means; the language; texts of the zoo")
     )
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with arguments as they may be printed."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print how the command is used and what is wrong, and stop."""
+        super().error(harmless(message))
 
 
 class _Version(argparse.Action):
@@ -309,9 +384,10 @@ def _positive(text: str) -> int:
 
 
 def _natural(text: str) -> int:
-    if not text.isdigit() or len(text) > 12:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
-    return int(text)
+    value = whole_number(text, LARGEST)
+    if value is None:
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is no whole number")
+    return value
 
 
 def _amount(text: str) -> float:

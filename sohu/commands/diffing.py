@@ -40,18 +40,20 @@ def show(found: Departure) -> None:
     ]
     console.table("With the reference's own input", ("part", "fed", "error", ""), rows)
     if not found.sources:
-        print(f"No operation departs from the reference over {RAGGED_LENGTHS[0]} tokens.")
+        console.say(f"No operation departs from the reference over {RAGGED_LENGTHS[0]} tokens.")
         return
     first, *others = found.sources
     if first.guilty is not None:
-        print(render(_finding(first.guilty, first.name, first.steps)))
+        console.say(render(_finding(first.guilty, first.name, first.steps)))
     if others:
         names = ", ".join(part.name for part in others)
-        print(f"\nSources as well: {names}. The other parts only pass on what they are given.")
+        console.say(
+            f"\nSources as well: {names}. The other parts only pass on what they are given."
+        )
     else:
-        print("\nThe other parts only pass on what they are given.")
+        console.say("\nThe other parts only pass on what they are given.")
     if found.reproduction is not None:
-        print(
+        console.say(
             f"Alone in {found.reproduction}: python -m porting.diff.reproduction {found.reproduction}"
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,7 +76,7 @@ def show(found: Predicted) -> None:
     """Print where the times are, and the errors where there is something to compare with."""
     for reason, count in found.reasons.items():
         rows = "row" if count == 1 else "rows"
-        print(f"no prediction for {count:,} {rows}: {reason}", file=sys.stderr)
+        console.say(f"no prediction for {count:,} {rows}: {reason}", error=True)
     if found.scores:
         heads = ("measured", "rows", "coverage", "MAPE", "median", "p90", "bias")
         lines = [
@@ -91,4 +90,4 @@ def show(found: Predicted) -> None:
             for name, s in found.scores.items()
         ]
         console.table("error of the predicted times", heads, lines)
-    print(f"{found.rows:,} rows in {found.out}")
+    console.say(f"{found.rows:,} rows in {found.out}")

@@ -67,4 +67,4 @@ def _show(found: Profile, options: argparse.Namespace) -> None:
     show(found)
     for path in (options.trace, options.html):
         if path is not None:
-            print(path)
+            console.say(path)

@@ -42,7 +42,7 @@ def sweep(options: argparse.Namespace) -> int:
     else:
         show(swept)
         for path in filter(None, (options.out, options.html)):
-            print(path)
+            console.say(path)
     return OK if swept.usable.any() else FAILED
 
 
@@ -70,8 +70,8 @@ def sweep_of(options: argparse.Namespace) -> Sweep:
 def show(swept: Sweep) -> None:
     """Print the points or their front, the best by value, and what was left out and why."""
     space = swept.space
-    print(f"{swept.name} on {swept.device.name}")
-    print("fixed:", ", ".join(f"{name} {value}" for name, value in swept.fixed))
+    console.say(f"{swept.name} on {swept.device.name}")
+    console.say("fixed:", ", ".join(f"{name} {value}" for name, value in swept.fixed))
     title = f"all {space.points:,} points"
     if not swept.whole:
         title = f"front of {space.points:,} points: {len(swept.shown)} of its {len(swept.front):,}"
@@ -86,15 +86,17 @@ def show(swept: Sweep) -> None:
         ]  # fmt: skip
         heads = ("the best with", "", "usable", "tokens/s a user", "tokens/s a chip")
         console.table("the best that each value allows", heads, rows)
-    print(f"{space.points:,} points, {int(swept.usable.sum()):,} usable, in {swept.seconds:.2f} s")
+    console.say(
+        f"{space.points:,} points, {int(swept.usable.sum()):,} usable, in {swept.seconds:.2f} s"
+    )
     for reason, count in swept.reasons.items():
-        print(f"{count:,} {reason}")
+        console.say(f"{count:,} {reason}")
     for text, count in space.undivided.items():
-        print(f"{count:,} not divided by the mesh: {text}")
+        console.say(f"{count:,} not divided by the mesh: {text}")
     guesses = [n for n in swept.names if n in QUANTITIES and n in swept.device.quantities]
     for name in guesses:
-        print(f"{name}: {swept.device.quantities[name].source}")
-    print(f"verdict: {'pass' if swept.usable.any() else 'no point is usable'}")
+        console.say(f"{name}: {swept.device.quantities[name].source}")
+    console.say(f"verdict: {'pass' if swept.usable.any() else 'no point is usable'}")
 
 
 def _number(value: float) -> str:

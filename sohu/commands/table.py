@@ -47,7 +47,7 @@ def port(options: argparse.Namespace) -> int:
         console.emit(result.report.to_dict())
     else:
         console.report(result.report)
-        print("\n".join(str(result.folder / name) for name in FILES))
+        console.say("\n".join(str(result.folder / name) for name in FILES))
     return FAILED if result.verdict is Verdict.FAIL else OK
 
 
@@ -77,7 +77,7 @@ def check(options: argparse.Namespace) -> int:
     for outcome in outcomes:
         console.diagnostics(outcome.diagnostics)
         if not outcome.refused:
-            print(outcome.summary())
+            console.say(outcome.summary())
     return REFUSED if failed else OK
 
 
@@ -97,7 +97,7 @@ def fmt(options: argparse.Namespace) -> int:
         if not options.check:
             write_text(path, text)
     for path in changed:
-        print(f"{'would change' if options.check else 'formatted'} {path}")
+        console.say(f"{'would change' if options.check else 'formatted'} {path}")
     return FAILED if changed and options.check else OK
 
 
@@ -151,7 +151,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         console.emit({"logits": str(options.logits), "shape": list(shape)})
     else:
-        print(f"{options.logits}: float32 {list(shape)}")
+        console.say(f"{options.logits}: float32 {list(shape)}")
     return OK
 
 
@@ -209,8 +209,8 @@ def generate(options: argparse.Namespace) -> int:
             progress=progress,
         )
     for piece in pieces:
-        print(piece, end="", flush=True)
-    print()
+        console.say(piece, end="", flush=True)
+    console.say()
     return OK
 
 
@@ -218,7 +218,7 @@ def explain(options: argparse.Namespace) -> int:
     """Explain a diagnostic code, or print a page or a text of the zoo."""
     from sohu.commands.explaining import explained
 
-    print(explained(options.what), end="")
+    console.say(explained(options.what), end="")
     return OK
 
 

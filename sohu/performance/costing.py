@@ -124,10 +124,10 @@ def show_cost(found: Cost) -> None:
         ("one chip", "prefill", "decode"),
         [(part, *(f"{getattr(use, part):,}" for use in found.uses.values())) for part in PARTS],
     )
-    print(f"state on one chip: {found.growth.text()}")
+    console.say(f"state on one chip: {found.growth.text()}")
     _show_parts(found)
     if graph.obligations:
-        print("holds where", "; ".join(o.text for o in graph.obligations))
+        console.say("holds where", "; ".join(o.text for o in graph.obligations))
 
 
 def _rows(found: Cost) -> list[tuple[str, ...]]:

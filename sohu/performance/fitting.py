@@ -78,19 +78,19 @@ def show_fit(found: Fit) -> None:
     console.table(f"{found.device.name}; memory: {source.source}", heads, rows)
     if found.beyond is not None:
         asked, longest = f"{found.beyond:,}", f"{found.longest:,}"
-        print(f"note: asked for a sequence of {asked} tokens; the model is for {longest}")
+        console.say(f"note: asked for a sequence of {asked} tokens; the model is for {longest}")
     if found.fits:
         _show_room(found)
-        print(f"verdict: fits, at most in {found.phase}")
+        console.say(f"verdict: fits, at most in {found.phase}")
         return
     over = (found.use.total - limit) / GIB
-    print(f"{over:,.2f} GiB too much in {found.phase}; the largest part is {found.largest}")
+    console.say(f"{over:,.2f} GiB too much in {found.phase}; the largest part is {found.largest}")
     if found.mesh_needed is None:
-        print("no mesh of powers of two up to 4,096 chips would do")
+        console.say("no mesh of powers of two up to 4,096 chips would do")
     else:
         needed = ",".join(f"{axis}={size}" for axis, size in found.mesh_needed.items())
-        print(f"the smallest mesh that would do: {needed}")
-    print("verdict: does not fit")
+        console.say(f"the smallest mesh that would do: {needed}")
+    console.say("verdict: does not fit")
 
 
 def _sizes(found: Fit, values: Mapping[str, int]) -> tuple[str, ...]:
@@ -102,11 +102,11 @@ def _sizes(found: Fit, values: Mapping[str, int]) -> tuple[str, ...]:
 
 def _show_room(found: Fit) -> None:
     """Print how far the load could grow."""
-    print(f"largest context at this batch: {found.context_text()}")
-    print(f"largest batch by context: {_batches(found.max_batch)}")
+    console.say(f"largest context at this batch: {found.context_text()}")
+    console.say(f"largest batch by context: {_batches(found.max_batch)}")
     for name, step in found.steps.items():
         if step.max_batch != found.max_batch:
-            print(
+            console.say(
                 f"in {name} alone: a context of {_any(step.max_context)}; {_batches(step.max_batch)}"
             )
 

@@ -1,31 +1,62 @@
-"""What people and programs see of a command: tables, progress bars, diagnostics, JSON.
+"""What people and programs see of a command: text, tables, progress bars, diagnostics, JSON.
 
-Results go to standard output, everything else to standard error. Decides nothing.
+Results go to standard output, everything else to standard error. This is the one place that prints, and nothing in
+what it prints is obeyed by a terminal. Decides nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Literal
 
-from dsl.diagnostics import Diagnostic, Refused, render
+from dsl.diagnostics import Diagnostic, Refused, refuse, render
+from dsl.harmless import harmless, harmless_json
 from porting.files.progress import Progress
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import TaskID
 
     from porting.report.model import Report, Validation
 
 
+def say(*words: object, end: str = "\n", error: bool = False, flush: bool = False) -> None:
+    """Print words, to standard error where that is asked for; raises `Refused` where a full disk takes none."""
+    text = harmless(" ".join(map(str, words)))
+    try:
+        print(text, end=end, file=sys.stderr if error else sys.stdout, flush=flush)
+    except BrokenPipeError:
+        raise
+    except OSError as fault:
+        raise unwritable(fault) from fault
+
+
+def finish() -> None:
+    """Hand on what was printed; raises `Refused` where it cannot be written."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as fault:
+        raise unwritable(fault) from fault
+
+
+def unwritable(fault: OSError) -> Refused:
+    """Return the refusal of output that nobody takes."""
+    return refuse("S530", f"standard output cannot be written: {fault.strerror}")
+
+
 def diagnostics(found: Sequence[Diagnostic]) -> None:
     """Print diagnostics to standard error, a blank line after each."""
     for diagnostic in found:
-        print(f"{render(diagnostic)}\n", file=sys.stderr)
+        say(f"{render(diagnostic)}\n", error=True)
 
 
 def refused(error: Refused, options: argparse.Namespace) -> None:
@@ -41,14 +72,22 @@ def refused(error: Refused, options: argparse.Namespace) -> None:
     emit({"verdict": "refused", "diagnostics": [d.as_dict() for d in error.diagnostics]})
 
 
+def faulty(fault: Diagnostic, options: argparse.Namespace) -> None:
+    """Print a fault of ours, and as JSON where that is asked for; a stream that is closed hears nothing."""
+    with suppress(OSError, ValueError, Refused):
+        say(f"{render(fault)}\n", error=True)
+        if getattr(options, "json", False):
+            emit({"verdict": "fault", "diagnostics": [fault.as_dict()]})
+
+
 def interrupted() -> None:
     """Say that the user stopped the command."""
-    print("interrupted", file=sys.stderr)
+    say("interrupted", error=True)
 
 
 def emit(data: Mapping[str, object]) -> None:
     """Print one JSON object."""
-    print(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
+    say(harmless_json(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)))
 
 
 @contextmanager
@@ -60,8 +99,7 @@ def bars(quiet: bool) -> Iterator[Progress]:
     if quiet:
         yield lambda _stage, _done, _total: None
         return
-    from rich.console import Console  # noqa: PLC0415 - the light commands start without rich
-    from rich.progress import (  # noqa: PLC0415
+    from rich.progress import (  # noqa: PLC0415 - the light commands start without rich
         BarColumn,
         MofNCompleteColumn,
         TextColumn,
@@ -70,15 +108,16 @@ def bars(quiet: bool) -> Iterator[Progress]:
     from rich.progress import Progress as Bars  # noqa: PLC0415
 
     columns = (
-        TextColumn("{task.description:<28}"),
+        TextColumn("{task.description:<28}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Bars(*columns, console=Console(stderr=True)) as shown:
+    with Bars(*columns, console=_console(error=True)) as shown:
         tasks: dict[str, TaskID] = {}
 
         def advance(stage: str, done: int, total: int) -> None:
+            stage = harmless(stage)
             name, _, _ = stage.partition(":")
             if name not in tasks:
                 tasks[name] = shown.add_task(stage, total=total)
@@ -91,29 +130,48 @@ def table(
     title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)
 ) -> None:
     """Print a table; columns are numbers or short words, right-aligned, apart from those named in `left`."""
-    from rich.console import Console  # noqa: PLC0415 - the light commands start without rich
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415 - the light commands start without rich
+    from rich.text import Text  # noqa: PLC0415
 
-    shown = Table(title=title, title_justify="left", header_style="bold")
+    shown = Table(title=Text(harmless(title)), title_justify="left", header_style="bold")
     for i, head in enumerate(heads):
-        shown.add_column(head, justify="left" if i in left else "right", overflow="fold")
+        justify: Literal["left", "right"] = "left" if i in left else "right"
+        shown.add_column(Text(harmless(head)), justify=justify, overflow="fold")
     for row in rows:
-        shown.add_row(*row)
+        shown.add_row(*(Text(harmless(cell)) for cell in row))
+    try:
+        _console(error=False).print(shown)
+    except BrokenPipeError:
+        raise
+    except OSError as fault:
+        raise unwritable(fault) from fault
+
+
+def _console(*, error: bool) -> Console:
+    """Return a console of rich's that leaves a closed pipe to the command, as `print` does."""
+    from rich.console import Console  # noqa: PLC0415 - the light commands start without rich
+
+    class Passing(Console):
+        """Rich's own would end the process with the status of a failed verdict."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
     # A log has no width of its own; formulas there should not be cut to that of a terminal.
-    Console(width=None if sys.stdout.isatty() else 140).print(shown)
+    return Passing(stderr=error, width=None if error or sys.stdout.isatty() else 140)
 
 
 def judged(validation: Validation) -> None:
     """Print on how many tokens a port was judged, across which lengths, and which choices were near a tie."""
     rows = Counter(row.name.split(" ")[0] for row in validation.rows)
     named = ", ".join(f"{n} {name}" for name, n in rows.items())
-    print(f"judged: {validation.tokens:,} tokens in {len(validation.rows)} rows ({named})")
+    say(f"judged: {validation.tokens:,} tokens in {len(validation.rows)} rows ({named})")
     for where in dict.fromkeys(x.crossed for x in validation.lengths):
         lengths = [f"{x.length:,} ({x.what})" for x in validation.lengths if x.crossed == where]
         words = f"crossed on {where}" if where else "not crossed, too long for this model"
-        print(f"lengths {words}: {', '.join(lengths)}")
+        say(f"lengths {words}: {', '.join(lengths)}")
     for pins in validation.pins:
-        print(
+        say(
             f"choices, {pins.numerics}: {pins.close:,} of {pins.decisions:,} near a tie, judged as the truth chooses; "
             f"{pins.differed:,} would have differed"
         )
@@ -140,12 +198,12 @@ def report(found: Report) -> None:
         table("Error of the logits relative to float64", heads, rows)
         judged(found.validation)
     for note in found.validation.text:
-        print(f"note: {note}")
+        say(f"note: {note}")
     seconds = ", ".join(f"{stage} {s:.1f}" for stage, s in found.timing.items())
-    print(f"seconds: {seconds}; {sum(found.timing.values()):.1f} in all")
+    say(f"seconds: {seconds}; {sum(found.timing.values()):.1f} in all")
     weights = found.memory.weights_bytes
     if weights is not None:
         growth = found.memory.growth
         state = "" if growth is None else f"; state: {growth.text()}"
-        print(f"weights: {weights:,} bytes{state}")
-    print(f"verdict: {found.verdict.value}")
+        say(f"weights: {weights:,} bytes{state}")
+    say(f"verdict: {found.verdict.value}")

@@ -23,6 +23,7 @@ from sohu.performance.profile.formulas import (
 )
 from sohu.performance.profile.model import Phase, Profile
 from sohu.performance.profile.words import duration, quantity, scaled, share, step, trust
+from sohu.terminal import console
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +104,9 @@ def fitted_words(section: Section) -> str:
 def show_explained(profile: Profile, tasks: tuple[Explained, ...]) -> None:
     """Print tasks, a blank line after each, and what all numbers rest on."""
     for task in tasks:
-        print("\n".join(lines(task)), end="\n\n")
+        console.say("\n".join(lines(task)), end="\n\n")
     for sentence in trust(profile):
-        print(f"note: {sentence}")
+        console.say(f"note: {sentence}")
 
 
 def lines(answer: Explained) -> Iterator[str]:

@@ -36,15 +36,15 @@ def show(profile: Profile) -> None:
     """Print a profile."""
     _headline(profile)
     for phase in profile.phases:
-        print(f"{phase.name}: {phase.timeline.bottleneck()}")
-    print(verdict(profile))
+        console.say(f"{phase.name}: {phase.timeline.bottleneck()}")
+    console.say(verdict(profile))
     if len(profile.swept) > 1:
         _sweep(profile)
     for phase in profile.phases:
         for part in phase.parts:
             _part(phase, part)
     for sentence in trust(profile):
-        print(f"note: {sentence}")
+        console.say(f"note: {sentence}")
 
 
 def _headline(profile: Profile) -> None:
@@ -117,7 +117,7 @@ def _part(phase: Phase, part: Layers) -> None:
     ]
     heads = ("task", "µs", "of step", "bound by", "choice")
     console.table(title, heads, rows, left=(0, 3, 4))
-    print(f"{part.name}: {phase.timeline.bottleneck(part.key)}")
+    console.say(f"{part.name}: {phase.timeline.bottleneck(part.key)}")
 
 
 def short_choice(choice: str) -> str:

@@ -14,6 +14,7 @@ from device_model.memory.meshes import MAX_CHIPS
 from device_model.timeline.design import LOAD, MAX_POINTS, NUMERICS, WHOLE, Design, read_by
 from dsl.diagnostics import Diagnostic, Refused, did_you_mean, refuse
 from dsl.graph import Graph
+from dsl.whole_numbers import whole_number
 
 CODE = "S612"
 FORMS = "write values as 1,2,4, evenly as 4e12:8e12:9, doubling as 1:256:x2, or in times of the device's own as x1,x2"
@@ -146,9 +147,9 @@ def _range(text: str, name: str, device: Device) -> list[float]:
     first, last = (_number(end, name, device) for end in parts[:2])
     if parts[2].startswith("x"):
         return _geometric(first, last, _plain(parts[2][1:]))
-    if not parts[2].isdigit() or not 2 <= int(parts[2]) <= MAX_POINTS:
+    count = whole_number(parts[2], MAX_POINTS)
+    if count is None or count < 2:
         raise ValueError(f"`{parts[2][:40]}` is no count of values from 2 to {MAX_POINTS:,}")
-    count = int(parts[2])
     step = (last - first) / (count - 1)
     return [*(first + i * step for i in range(count - 1)), last]
 
@@ -156,7 +157,7 @@ def _range(text: str, name: str, device: Device) -> list[float]:
 def _geometric(first: float, last: float, factor: float) -> list[float]:
     if not (0 < first <= last and factor > 1):
         raise ValueError("a factor above 1 leads from a value above zero to a larger one")
-    count = int(log(last / first) / log(factor) * (1 + 1e-12) + 1e-9) + 1
+    count = int((log(last) - log(first)) / log(factor) * (1 + 1e-12) + 1e-9) + 1
     if count > MAX_POINTS:
         raise ValueError(f"more than {MAX_POINTS:,} values")
     return [first * factor**i for i in range(count)]
