@@ -225,10 +225,10 @@ _CHECKPOINT: dict[str, Code] = {
         "The model's code in transformers raises, or hands no cache on; its whole rows are the truth all the same.",
     ),
     "S554": Code(
-        "No such reference or weights",
+        "No such reference",
         "--reference is logits in a .npy file for the rows of --tokens, or a function of yours: `module:function` or "
-        "`path/to/file.py:function`, never one in the folder of a model or a port. --weights is a .safetensors file or "
-        "a folder of them, and what runs on them is judged by a reference of yours.",
+        "`path/to/file.py:function`, never one in the folder of a model or a port. Without one, a text on weights of "
+        "your own has no original.",
     ),
     "S555": Code(
         "The reference's logits do not fit",
@@ -290,7 +290,8 @@ _CHECKPOINT: dict[str, Code] = {
     ),
     "S533": Code(
         "No weights to run on",
-        "A port names its checkpoint; a text alone can run on seeded random weights.",
+        "A port names its checkpoint; a text alone runs on --weights: a .safetensors file, a folder of them, or seeded "
+        "random ones.",
     ),
     "S537": Code(
         "Config and file disagree about how weights are stored",

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from porting.judging import Court
 
 WITHOUT_WEIGHTS = "--plan plans from the config; what runs needs the folder with the weights"
+UNASKED = "nothing was judged, and the reference was not asked"
 EDITED = "the text was edited since it was ported"
 
 
@@ -151,8 +152,11 @@ def port(
         keep_edits(folder, planned.spec)
     placed = place(planned.graph, device, mesh, numerics)
     notes = (*planned.notes, *placed.notes)
+    judging = validated and not plan_only
+    if own.reference is not None and not judging:
+        notes = (*notes, UNASKED)
     validation, verdict = Validation(text=notes), Verdict.PLANNED
-    if validated and not plan_only:
+    if judging:
         from porting.judging import Court, Judged, judge
 
         origin = opened.origin

@@ -18,15 +18,15 @@ FORMS = f"--weights is a {SUFFIX} file, a folder with model{SUFFIX} or its index
 
 
 def open_weights(path: Path) -> Checkpoint:
-    """Return the tensors of a file or a folder; raises `Refused`, S554 where the path names neither."""
+    """Return the tensors of a file or a folder; raises `Refused`, S533 where the path names neither."""
     if is_folder(path):
         checkpoint = Checkpoint.open(path)
         check_beside(checkpoint, is_quantised=False)
         return checkpoint
     if not is_file(path):
-        raise refuse("S554", f"there is no file or folder `{shown(str(path), 240)}`", help=FORMS)
+        raise refuse("S533", f"there is no file or folder `{shown(str(path), 240)}`", help=FORMS)
     if path.suffix != SUFFIX:
         message = f"`{shown(str(path), 240)}` is no {SUFFIX} file"
-        raise refuse("S554", message, help=FORMS)
+        raise refuse("S533", message, help=FORMS)
     real = path.resolve()  # a link that the user names is theirs to follow
     return Checkpoint.open_file(real.parent, real.name)

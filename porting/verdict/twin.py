@@ -13,6 +13,7 @@ from pathlib import Path
 from dsl.diagnostics import Refused, refuse
 from dsl.graph import Graph
 from dsl.inference.inference import infer
+from dsl.linking.program import Program
 from dsl.linking.static import Static, show
 from dsl.source import Source
 from dsl.text import syntax as sx
@@ -48,8 +49,10 @@ def twin_of(text: str, directory: Path, folder: Path, family: Path | None = None
     raw = file.read(MAX_BYTES)
     write_smaller(parse_object(raw, name=NAME, code="S421"), folder)
     checkpoint = Checkpoint.open(folder)
-    before = _constants(parse_config(raw), "bf16", family)
-    after = _constants(read_config(folder), stored_dtype(checkpoint), family)
+    config = parse_config(raw)
+    program = _family_of(text, config.architecture, family)
+    before = _constants(config, "bf16", program)
+    after = _constants(read_config(folder), stored_dtype(checkpoint), program)
     changed = {name: value for name, value in after.items() if before.get(name) != value}
     resized = parse(Source("model.sohu, smaller", _with(text, changed)))
     checked = infer(resized.families[0], {b.name.id: b for b in resized.blocks}, None)
@@ -61,12 +64,21 @@ def twin_of(text: str, directory: Path, folder: Path, family: Path | None = None
     return Twin(checked.graph, folder, checkpoint)
 
 
-def _constants(config: ModelConfig, dtype: str, family: Path | None) -> dict[str, Static]:
-    """Return the constants that the family takes from a config, by the names that a port gives them."""
-    chosen = search(config.architecture, family).chosen
+def _family_of(text: str, architecture: str, family: Path | None) -> Program:
+    """Return the family that a port's text came from: constants of another would mean something else in it."""
+    chosen = search(architecture, family).chosen
     if chosen is None:
-        raise refuse("S404", f"no family claims {config.architecture}")
-    program = chosen.program
+        raise refuse("S404", f"no family claims {architecture}")
+    name = parse(Source("model.sohu", text)).families[0].name.id
+    own = chosen.program.family().name.id
+    if name != own:
+        message = f"the text is of the family {name}; {own} is the one for {architecture}"
+        raise refuse("S404", message)
+    return chosen.program
+
+
+def _constants(config: ModelConfig, dtype: str, program: Program) -> dict[str, Static]:
+    """Return the constants that a family takes from a config, by the names that a port gives them."""
     values = dict(text_part(config).values) | {STORED_DTYPE: dtype}
     return {use.name: use.value for use in infer(program.family(), program.blocks, values).uses}
 

@@ -1,7 +1,8 @@
 """Install the wheel in a new environment outside of the checkout and use it, as a user would: `tox -e wheel`.
 
-First with what `pip install sohu` brings, then with the extra `run`. Prints every command with what it answered, and
-fails at the first answer that is not the expected one. Needs a package index; torch is never installed.
+First with what `pip install sohu` brings, then with the extra `run`, with which an architecture of one's own is ported
+and proven as its page tells. Prints every command with what it answered, and fails at the first answer that is not the
+expected one. Needs a package index; torch and transformers are never installed.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from told_pages import OWN_ARCHITECTURE, follow
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "docs" / "examples" / "tiny.sohu"
@@ -42,19 +45,31 @@ class Place:
         command = [str(self.bin / "python"), "-m", "pip", "--quiet", "--quiet", *arguments]
         subprocess.run(command, cwd=self.folder, check=True, stdin=subprocess.DEVNULL)
 
+    def told(self, command: str) -> str:
+        """Return what a command that a page tells answers: on standard error where it is refused."""
+        words = shlex.split(command)
+        settings = {}
+        while "=" in words[0]:
+            name, _, settings[name] = words.pop(0).partition("=")
+        program = self.bin / words[0]
+        print("$", command)
+        result = self._run([str(program if program.exists() else words[0]), *words[1:]], settings)
+        print((result.stdout or result.stderr).strip())
+        return result.stderr if result.returncode == 2 else result.stdout
+
+    def _run(
+        self, command: Sequence[str], settings: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        hidden = ("PYTHONPATH", "PYTHONHOME", "MYPYPATH", "SOHU_PATH")
+        environment = {k: v for k, v in os.environ.items() if k not in hidden}
+        environment |= {"COLUMNS": "100", **(settings or {})}
+        return subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False
+        )
+
     def ask(self, command: Sequence[str], says: Sequence[str] = (), status: int = 0) -> None:
         """Run a command of the environment and show it; fail unless it ends and says what it should."""
-        hidden = ("PYTHONPATH", "PYTHONHOME", "MYPYPATH")
-        environment = {k: v for k, v in os.environ.items() if k not in hidden}
-        environment |= {"COLUMNS": "100"}
-        result = subprocess.run(
-            [str(self.bin / command[0]), *command[1:]],
-            cwd=self.folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        result = self._run([str(self.bin / command[0]), *command[1:]])
         said = (result.stdout + result.stderr).strip()
         shown = said.splitlines()
         left = [f"… {len(shown) - MOST_LINES} more lines"] if len(shown) > MOST_LINES else []
@@ -84,6 +99,8 @@ def main() -> None:
         typed(place)
         place.pip("install", f"{wheel}[run]")
         run(place)
+        place.pip("install", "safetensors")
+        follow(OWN_ARCHITECTURE, place.folder, place.told)
 
 
 def core(place: Place) -> None:
@@ -95,6 +112,9 @@ def core(place: Place) -> None:
     place.ask(["sohu", "fit", "tiny.sohu", "--device", "h100"], ["verdict: fits"])
     place.ask(["sohu", "cost", "tiny.sohu", "--mesh", "tp=2"], ["640 + 221184/tp"])
     place.ask(["sohu", "explain", "S517"], ["A library is not installed"])
+    place.ask(["sohu", "explain", "language"], ["# "])
+    place.ask(["sohu", "explain", "own-architecture"], ["# An architecture of your own"])
+    place.ask(["sohu", "explain", "llama"], ['for "LlamaForCausalLM"'])
     place.ask(
         ["python", "-c", "import numpy; numpy.save('tokens.npy', numpy.arange(8).reshape(2, 4))"]
     )
