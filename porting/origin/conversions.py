@@ -15,34 +15,41 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dsl.diagnostics import Refused, refuse
-from porting.files.files import find_file
+from dsl.own_folder import (
+    OTHERS_WRITE,
+    PRIVATE,
+    SYSTEM,
+    is_own_folder,
+    own_folder,
+    read_own,
+    user_cache,
+)
 from porting.files.strict_json import shown
 
 # Raised when the same file would be converted differently.
 CONVERSION = 4
 RECORD = "conversion.json"
 MAX_RECORD = 2**20
-OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+OWN_PLACE = "set SOHU_CACHE to a folder of your own"
 
 
 def cache_folder(room: str) -> Path:
-    """Return where something is kept: a room of $SOHU_CACHE or of the user's cache folder."""
-    if own := os.environ.get("SOHU_CACHE"):
-        return Path(own) / room
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "sohu" / room
+    """Return where something is kept; raises `Refused` (S575) for a user without a home."""
+    folder = user_cache(room)
+    if folder is None:
+        raise refuse("S575", "there is no folder for a cache", help=OWN_PLACE)
+    return folder
 
 
 def recorded(target: Path) -> tuple[str, ...] | None:
     """Return the notes of a finished conversion, nothing if there is none by this version and this user."""
-    if not (_is_own(target.parent) and _is_own(target)):
+    if not (is_own_folder(target.parent) and is_own_folder(target)):
         return None
     try:
-        if not all(_is_own(path, stat.S_ISREG) for path in target.iterdir()):
+        if not all(_is_closed(path) for path in target.iterdir()):
             return None
-        file = find_file(target, RECORD)
-        record = json.loads(file.read(MAX_RECORD)) if file is not None else None
-    except (OSError, ValueError, RecursionError, Refused):
+        record = json.loads(read_own(target / RECORD, MAX_RECORD))
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(record, dict):
         return None
@@ -78,27 +85,22 @@ def build(target: Path, name: str, write: Callable[[Path], tuple[str, ...]]) -> 
     return notes
 
 
-def _is_own(path: Path, kind: Callable[[int], bool] = stat.S_ISDIR) -> bool:
-    """Tell whether a folder or file is this user's or root's, is no link, and nobody else can write it."""
-    try:
-        status = path.lstat()
-    except OSError:
-        return False
-    is_closed = not status.st_mode & OTHERS_WRITE
-    return kind(status.st_mode) and is_closed and status.st_uid in (0, os.geteuid())
+def _is_closed(path: Path) -> bool:
+    """Tell whether a file is a regular one that only its owner, this user or the system, can write."""
+    status = path.lstat()
+    is_trusted = status.st_uid in (SYSTEM, os.geteuid())
+    return is_trusted and stat.S_ISREG(status.st_mode) and not status.st_mode & OTHERS_WRITE
 
 
 def _own_room(room: Path) -> None:
     """Make the room where conversions are kept; refuse one that others can write."""
-    room.parent.mkdir(parents=True, exist_ok=True)
-    room.mkdir(mode=0o700, exist_ok=True)
-    status = room.lstat()
-    if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
+    if room.is_dir() and not room.is_symlink() and room.stat().st_uid == os.geteuid():
         # One made by an earlier version may be open to a group.
-        room.chmod(stat.S_IMODE(status.st_mode) & ~OTHERS_WRITE)
-    if not _is_own(room):
-        message = "the cache folder for converted models is a link, or can be written by others"
-        raise refuse("S575", message, help="set SOHU_CACHE to a folder of your own")
+        room.chmod(stat.S_IMODE(room.stat().st_mode) & ~OTHERS_WRITE)
+    room.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+    if own_folder(room) is None:
+        message = "the cache folder for converted models can be written by others"
+        raise refuse("S575", message, help=OWN_PLACE)
 
 
 def _publish(work: Path, target: Path) -> None:

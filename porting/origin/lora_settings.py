@@ -48,6 +48,10 @@ MAX_REPEATS = 3
 MAX_PATTERNS = 4_096
 
 
+Patterns = tuple[tuple[re.Pattern[str], float], ...]
+"""Values for the modules whose names end as a pattern says; the first one counts."""
+
+
 @dataclass(frozen=True, slots=True)
 class LoraSettings:
     """What an adapter says of itself; `targets` are names of modules, empty where a pattern chose them."""
@@ -61,8 +65,8 @@ class LoraSettings:
     revision: str | None
     targets: frozenset[str]
     whole: frozenset[str]
-    rank_pattern: Mapping[str, float]
-    alpha_pattern: Mapping[str, float]
+    rank_pattern: Patterns
+    alpha_pattern: Patterns
 
     def rank_of(self, module: str) -> int:
         """Return the rank of a module's matrices."""
@@ -129,12 +133,8 @@ def _says_something(value: object) -> bool:
     return value not in (None, False, "", 0) and value not in ([], {})
 
 
-def _chosen(pattern: Mapping[str, float], module: str, otherwise: float) -> float:
-    """Return the value of the first pattern that the end of a module's name matches, as PEFT does."""
-    for key, value in pattern.items():
-        if re.match(rf"(.*\.)?({key})$", module):
-            return value
-    return otherwise
+def _chosen(patterns: Patterns, module: str, otherwise: float) -> float:
+    return next((value for pattern, value in patterns if pattern.match(module)), otherwise)
 
 
 def _ends_with(module: str, names: frozenset[str]) -> bool:
@@ -183,11 +183,11 @@ def _names(given: Mapping[str, object], key: str) -> frozenset[str]:
     return frozenset(value)
 
 
-def _pattern(given: Mapping[str, object], key: str) -> Mapping[str, float]:
+def _pattern(given: Mapping[str, object], key: str) -> Patterns:
     value = given.get(key) or {}
     if not isinstance(value, dict) or len(value) > MAX_PATTERNS:
         raise bad(f"`{key}` is {kind(value)}, or too long")
-    return {_safe(key, pattern): _pattern_value(key, item) for pattern, item in value.items()}
+    return tuple((_safe(key, x), _pattern_value(key, item)) for x, item in value.items())
 
 
 def _pattern_value(key: str, value: object) -> float:
@@ -196,12 +196,11 @@ def _pattern_value(key: str, value: object) -> float:
     return _checked(key, value)  # type: ignore[arg-type]
 
 
-def _safe(key: str, pattern: str) -> str:
-    """Return a pattern that no name can be matched slowly with: without groups, and with few repetitions."""
+def _safe(key: str, pattern: str) -> re.Pattern[str]:
+    """Return what matches the end of a name as PEFT does, for patterns without groups and with few repetitions."""
     if not _SAFE.fullmatch(pattern) or sum(map(pattern.count, "*+")) > MAX_REPEATS:
         raise bad(f"`{key}` has the pattern {shown(pattern)}, which may take too long to match")
     try:
-        re.compile(pattern)
+        return re.compile(rf"(.*\.)?({pattern})$")
     except re.error as error:
         raise bad(f"`{key}` has {shown(pattern)}, which is no pattern") from error
-    return pattern

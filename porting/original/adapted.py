@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +116,16 @@ def _scaling(settings: Mapping[str, Any], module: str) -> float:
 
 def _matched(patterns: Any, module: str, otherwise: Any) -> Any:
     for pattern, value in (patterns or {}).items():
-        few = sum(map(pattern.count, "*+")) <= MAX_REPEATS
-        if few and PLAIN.fullmatch(pattern) and re.match(rf"(.*\.)?({pattern})$", module):
+        if _compiled(pattern).match(module):
             return value
     return otherwise
+
+
+@lru_cache(maxsize=8_192)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    if not PLAIN.fullmatch(pattern) or sum(map(pattern.count, "*+")) > MAX_REPEATS:
+        raise _unfit(f"the pattern {shown(pattern)} may take too long to match")
+    return re.compile(rf"(.*\.)?({pattern})$")
 
 
 @contextmanager
