@@ -26,6 +26,11 @@ MAX_REPEATS = 3
 """Of a pattern, which is a stranger's: more may take too long to match."""
 PREFIX = "base_model.model."
 MARK = re.compile(r"\.(lora_[A-Za-z_]+?)(?:\.weight)?$")
+EXPERT = re.compile(
+    r"(?P<block>.+)\.(?:mlp|block_sparse_moe)\.experts\.(?P<number>[0-9]{1,6})\.(?P<part>w[123]|(?:gate|up|down)_proj)"
+)
+"""An expert's module in transformers before version 5, where adapters were trained."""
+GATES, DOWN = frozenset({"w1", "gate_proj"}), frozenset({"w2", "down_proj"})
 PLAIN = re.compile(r"[\w.\\^$|*+-]+", re.ASCII)
 
 
@@ -73,7 +78,9 @@ def _attach(
     try:
         module = model.get_submodule(name)
     except AttributeError as error:
-        raise _unfit(f"the original has no module `{shown(name)}`") from error
+        if not _attach_to_expert(model, name, parts, settings):
+            raise _unfit(f"the original has no module `{shown(name)}`") from error
+        return
     if "bias" in parts:
         module.bias = torch.nn.Parameter(parts["bias"].to(module.bias.dtype), requires_grad=False)
     # Where no matrices stand beside it, it is the whole module's.
@@ -83,6 +90,34 @@ def _attach(
         raise _unfit(f"`{shown(name)}` has another shape")
     # A new parameter, so that one that was tied to this weight keeps its own.
     module.weight = torch.nn.Parameter(merged.to(module.weight.dtype), requires_grad=False)
+
+
+def _attach_to_expert(
+    model: Any, name: str, parts: Mapping[str, Any], settings: Mapping[str, Any]
+) -> bool:
+    """Change one expert's part of a weight that transformers holds for all; tell whether there is such a weight.
+
+    Rows of the gate come first, then those beside it, as transformers puts them together when it loads.
+    """
+    match = EXPERT.fullmatch(name)
+    if match is None or set(parts) != {"lora_A", "lora_B"}:
+        return False
+    try:
+        experts = model.get_submodule(f"{match['block']}.mlp.experts")
+    except AttributeError:
+        return False
+    is_down = match["part"] in DOWN
+    weight = getattr(experts, "down_proj" if is_down else "gate_up_proj", None)
+    if weight is None or not int(match["number"]) < len(weight):
+        return False
+    own = weight.data[int(match["number"])]
+    if not is_down:
+        own = own.chunk(2)[0 if match["part"] in GATES else 1]
+    delta = _scaling(settings, name) * (parts["lora_B"] @ parts["lora_A"])
+    if own.shape != delta.shape:
+        raise _unfit(f"`{shown(name)}` has another shape")
+    own.copy_((own.double() + delta).to(own.dtype))
+    return True
 
 
 def _merged(

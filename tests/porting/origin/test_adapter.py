@@ -16,11 +16,12 @@ from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import read_config
 from porting.origin import hub
 from porting.origin.lora_settings import NO_EFFECT, USED, read_settings
-from porting.origin.resolve import OriginKind, resolve
+from porting.origin.resolve import Origin, OriginKind, resolve
 from porting.original.reference import Reference
 from porting.pipeline import Brought, port, validate_port
 from porting.planning.plan import plan
 from porting.report.model import Verdict
+from tests.gguf_models import KINDS, write
 
 TOKENS = np.random.default_rng(5).integers(3, 100, 24)
 SIZES = {
@@ -56,7 +57,8 @@ def model(folder: Path, kind: str = "llama", **settings: object) -> Path:
 
     torch.manual_seed(7)
     sizes = GPT2 if kind == "gpt2" else SIZES
-    config = transformers.AutoConfig.for_model(kind, **{**sizes, **settings})
+    given = {k: v for k, v in {**sizes, **settings}.items() if v is not None}
+    config = transformers.AutoConfig.for_model(kind, **given)
     made = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     with torch.no_grad():
         for parameter in made.parameters():
@@ -189,7 +191,7 @@ def truth(base: Path, change: Weights) -> np.ndarray:
     import transformers
 
     made = transformers.AutoModelForCausalLM.from_pretrained(
-        base, dtype=torch.float64, attn_implementation="eager"
+        base, dtype=torch.float64, attn_implementation="eager", experts_implementation="eager"
     )
     state = {name: x.numpy().copy() for name, x in made.state_dict().items()}
     changed = change(state)
@@ -212,15 +214,70 @@ def test_a_port_and_its_judge_compute_what_the_definition_says(tmp_path, name):
     if name == "embedding":
         whole = load_file(base / "model.safetensors")
         tensors = tensors | {f"{EMBED}.base_layer.weight": whole[f"{EMBED}.weight"]}
-    origin = resolve(str(base), adapter=str(adapter(tmp_path / "adapter", tensors, **settings)))
+    check(base, adapter(tmp_path / "adapter", tensors, **settings), change)
+
+
+def check(base: Path, folder: Path, change: Weights) -> None:
+    """Compare the port of a base and an adapter, and its judge, with the truth."""
     wanted = truth(base, change)
     assert relative(truth(base, lambda _: {}), wanted) > 1e-2
+    compare(resolve(str(base), adapter=str(folder)), wanted)
+
+
+def compare(origin: Origin, wanted: np.ndarray) -> None:
     checkpoint = Checkpoint.open(origin.directory)
     graph = plan(origin, read_config(origin.directory), checkpoint).graph
     got = Engine(graph, checkpoint, "f32").session().step([TOKENS])[0]
     assert relative(got, wanted) < 1e-5
     judge = Reference.load(origin.original, "float64").logits([TOKENS.tolist()])[0].logits
     assert relative(judge, wanted) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("kind", "names", "halves", "own"),
+    [
+        (
+            "mixtral",
+            ("w1", "w3", "w2"),
+            "block_sparse_moe",
+            {"attention_bias": None, "num_experts": None},
+        ),
+        (
+            "qwen3_moe",
+            ("gate_proj", "up_proj", "down_proj"),
+            "mlp",
+            {"moe_intermediate_size": 48, "num_local_experts": None},
+        ),
+    ],
+)
+def test_experts_of_an_older_transformers_are_changed_one_by_one(
+    tmp_path, kind, names, halves, own
+):
+    sizes = {"num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2, "head_dim": 8}
+    base = model(tmp_path / "base", kind, **{**sizes, **own})
+    stem = f"model.layers.1.{halves}.experts.2"
+    gate, up, down = (f"{stem}.{name}" for name in names)
+    tensors = linear(gate, 48, 32) | linear(up, 48, 32, 2) | linear(down, 32, 48)
+    settings = {"rank_pattern": {names[1]: 2}}
+
+    def change(weights: Tensors) -> Tensors:
+        fused, narrow = (
+            weights[f"model.layers.1.mlp.experts.{x}_proj"].copy() for x in ("gate_up", "down")
+        )
+        fused[2] += np.concatenate([2 * delta(48, 32), 3 * delta(48, 32, 2)])
+        narrow[2] += 2 * delta(32, 48)
+        at = "model.layers.1.mlp.experts"
+        return {f"{at}.gate_up_proj": fused, f"{at}.down_proj": narrow}
+
+    check(base, adapter(tmp_path / "a", tensors, **settings), change)
+
+
+def test_a_gguf_file_is_a_base_too(tmp_path):
+    write(KINDS["llama"], tmp_path / "folder", tmp_path / "m.gguf", "Q8_0")
+    folder = adapter(tmp_path / "a", linear(Q, 64, 64))
+    name = f"{Q}.weight"
+    origin = resolve(str(tmp_path / "m.gguf"), adapter=str(folder))
+    compare(origin, truth(tmp_path / "folder", lambda w: {name: w[name] + 2 * delta(64, 64)}))
 
 
 def test_what_does_not_change_is_kept_as_it_is_stored(tmp_path):
@@ -246,6 +303,8 @@ def test_a_model_of_16_bits_stays_one(tmp_path):
     assert checkpoint.tensors[f"{Q}.weight"].dtype.name == "f32"
     assert checkpoint.tensors[f"{V}.weight"].dtype.name == "bf16"
     assert "bf16" in plan(origin, config, checkpoint).spec
+    report, _ = port(str(base), out=tmp_path / "port", own=Brought(adapter=str(tmp_path / "a")))
+    assert report.verdict is Verdict.PASS
 
 
 def test_an_adapter_alone_is_ported_with_the_base_that_it_names_and_validated_again(tmp_path):
