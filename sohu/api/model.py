@@ -49,11 +49,12 @@ class Model:
     A folder runs on its checkpoint. A file has none: it runs on `weights="mine.safetensors"`, or on random ones of a
     seed, `weights="random:7"`. Weights and kernels stay loaded from one call to the next, for one choice of numerics,
     device and weights at a time. `mesh` is written as `tp=8,ep=2` or as a mapping; `numerics` and `device` are names as
-    on the command line.
+    on the command line. `notes` say what was assumed, where the program was planned from a config.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.notes: list[str] = []
         self._engine: tuple[tuple[str, str | None, str | None], Engine] | None = None
 
     def __repr__(self) -> str:
@@ -62,7 +63,7 @@ class Model:
     @cached_property
     def graph(self) -> Graph:
         """Return the typed graph of the program: inputs, states, operations with their shapes, outputs."""
-        return bound_graph(self.path)
+        return bound_graph(self.path, self.notes.append)
 
     @property
     def vocabulary(self) -> int:

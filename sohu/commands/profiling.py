@@ -27,6 +27,7 @@ def profile(options: argparse.Namespace) -> int:
         skew=options.skew,
         host=options.host / 1e3,
         logits=Logits(options.logits),
+        told=console.note,
     )
     _write(found, options)
     _show(found, options)

@@ -48,7 +48,7 @@ def sweep(options: argparse.Namespace) -> int:
 
 def sweep_of(options: argparse.Namespace) -> Sweep:
     """Return what the options ask for; raises `Refused`."""
-    graph = bound_graph(options.path)
+    graph = bound_graph(options.path, console.note)
     chip = device_named(options.device)
     given = {"batch": options.batch, "seq": options.seq, "context": options.context}
     given |= dict.fromkeys(graph.mesh, 1) | parse_mesh(options.mesh, graph)

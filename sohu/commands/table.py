@@ -8,10 +8,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dsl.extras import require
 from sohu.terminal import console
+
+if TYPE_CHECKING:
+    from sohu.api.model import Model
 
 OK, FAILED, REFUSED = 0, 1, 2
 
@@ -101,12 +104,21 @@ def fmt(options: argparse.Namespace) -> int:
     return FAILED if changed and options.check else OK
 
 
+def _loaded(options: argparse.Namespace) -> Model:
+    """Return the program that is asked about, and say what was assumed of one that was planned for it."""
+    from sohu.api.model import load
+
+    model = load(options.path)
+    for note in model.notes:
+        console.note(note)
+    return model
+
+
 def cost(options: argparse.Namespace) -> int:
     """Show memory and work of a bound program."""
-    from sohu.api.model import load
     from sohu.performance import costing
 
-    found = load(options.path).cost(
+    found = _loaded(options).cost(
         mesh=options.mesh,
         batch=options.batch,
         seq=options.seq,
@@ -123,10 +135,9 @@ def cost(options: argparse.Namespace) -> int:
 
 def fit(options: argparse.Namespace) -> int:
     """Tell whether a program fits a device, and how far it could grow there."""
-    from sohu.api.model import load
     from sohu.performance import fitting
 
-    found = load(options.path).fit(
+    found = _loaded(options).fit(
         options.device,
         mesh=options.mesh,
         batch=options.batch,

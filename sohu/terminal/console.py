@@ -53,6 +53,11 @@ def unwritable(fault: OSError) -> Refused:
     return refuse("S530", f"standard output cannot be written: {fault.strerror}")
 
 
+def note(text: str) -> None:
+    """Print a note to standard error."""
+    say(f"note: {text}", error=True)
+
+
 def diagnostics(found: Sequence[Diagnostic]) -> None:
     """Print diagnostics to standard error, a blank line after each."""
     for diagnostic in found:

@@ -23,7 +23,7 @@ from device_model.timeline.tasks import AFTER, BEFORE, BETWEEN, OUTSIDE, Stage, 
 from dsl.counting.footprint import layer_names
 from dsl.diagnostics import refuse
 from dsl.graph import Graph, Repeat
-from porting.planning.bound import bound_graph
+from porting.planning.bound import Told, bound_graph, silent
 
 MOST_SWEPT = 64
 
@@ -136,14 +136,18 @@ def profile_of(
     skew: float = 0.0,
     host: float = 0.0,
     logits: Logits = Logits.LAST,
+    told: Told = silent,
 ) -> Profile:
-    """Return the profile of a bound program; `host` are seconds between steps; raises `Refused`."""
+    """Return the profile of a bound program; `host` are seconds between steps; raises `Refused`.
+
+    `told` hears what was assumed of a program that was planned from a config.
+    """
     chip = device_named(device)
     known = calibration(chip)
     swept = sweep_of(chip)
     prices = tuple(Prices(chip, dtype, known, skew, changes) for changes in swept)
     _ = prices[0].chip  # refuses an unknown format before anything is read
-    graph = bound_graph(path)
+    graph = bound_graph(path, told)
     sizes = dict.fromkeys(graph.mesh, 1) | mesh_sizes(graph, mesh)
     memory = MemoryFormulas(graph, dtype, logits)
     timed = []

@@ -131,13 +131,14 @@ def test_a_plan_without_weights_is_written_and_never_runs(tmp_path):
 def test_commands_that_ask_what_a_model_costs_take_its_config(tmp_path, capsys):
     folder = tiny(tmp_path / "model", "llama")
     (folder / "model.safetensors").unlink()
-    totals = []
+    on = ["--device", "h100"]
+    asked = (["fit", *on], ["cost"], ["profile", *on], ["sweep", *on, "--vary", "batch=1,2"])
     for path in (folder / "config.json", folder):
-        assert main(["fit", str(path), "--device", "h100", "--json"]) == 0
-        totals.append(json.loads(capsys.readouterr().out)["bytes"]["weights"])
-        assert main(["cost", str(path), "--json"]) == 0
-        capsys.readouterr()
-    assert totals[0] == totals[1] > 0
+        for command, *more in asked:
+            assert main([command, str(path), *more, "--json"]) == 0
+            shown = capsys.readouterr()
+            assert json.loads(shown.out)
+            assert "note: planned from the config alone" in shown.err
 
 
 def test_a_port_in_a_models_folder_is_what_counts(tmp_path):
