@@ -22,6 +22,7 @@ from dsl.regular_file import is_folder
 from porting.checkpoint import accounting
 from porting.checkpoint.beside import check_beside
 from porting.checkpoint.own_weights import FORMS, open_weights
+from porting.checkpoint.section_beside import with_section
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import ModelConfig, read_config
 from porting.files.files import CONFIG
@@ -101,8 +102,8 @@ def open_model(
     with stages.stage("read headers"):
         if plan_only:
             return Opened(origin, *open_to_plan(origin, progress))
-        config = read_config(origin.directory)
         checkpoint = Checkpoint.open(origin.directory)
+        config = with_section(read_config(origin.directory), checkpoint)
         is_quantised = any(key.startswith("quantization_config") for key in config.values)
         check_beside(checkpoint, is_quantised=is_quantised)
     return Opened(origin, config, checkpoint)

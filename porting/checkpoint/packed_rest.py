@@ -14,6 +14,7 @@ from dsl.diagnostics import Diagnostic, Refused
 from porting.checkpoint.packed_forms import SECTION
 from porting.checkpoint.packed_layouts import Layout
 from porting.checkpoint.safetensors_header import TensorInfo
+from porting.checkpoint.section_beside import file_of
 from porting.config.reader import NAME, ModelConfig
 from porting.files.strict_json import shown
 
@@ -108,6 +109,10 @@ def notes_on(
         f"{count:,} as {kind}" for kind, count in islice(kinds.most_common(), 6)
     )
     notes = [f"weights in low precision are read as they are stored: {shown_kinds}"]
+    if name := file_of(config):
+        notes.append(
+            f"how weights are stored is read from {name}, since config.json does not say it"
+        )
     if _rounds_inputs(config, rest):
         notes.append(
             "the file's own kernels round inputs of products; here they stay in the run's numerics"

@@ -66,6 +66,20 @@ def method_of(section: Mapping[str, object]) -> str:
     return str(section.get("quant_method"))
 
 
+def section_beside(read: Callable[[str], Mapping[str, object] | None]) -> Mapping[str, object]:
+    """Return what quantisers' own files beside a silent config.json say, as a section; `read` gives a file."""
+    own = read("hf_quant_config.json") or {}
+    inner = own.get("quantization")
+    if isinstance(inner, Mapping):
+        return {**inner, "quant_method": "modelopt"}
+    if (said := read("quantize_config.json")) and "bits" in said:
+        return {"quant_method": "gptq", **said}
+    if (said := read("quant_config.json")) and "w_bit" in said:
+        group = said.get("q_group_size", 128)
+        return {**said, "quant_method": "awq", "bits": said["w_bit"], "group_size": group}
+    return {}
+
+
 def shards(
     torch: Any,
     section: Mapping[str, object],

@@ -46,7 +46,7 @@ def checked_config(checkpoint: Checkpoint, adapter: Path | None = None) -> dict[
         raise refuse("S511", f"there is no {NAME} in the model folder")
     raw = parse_object(file.read(MAX_BYTES), name=NAME, code="S421")
     check_keys(raw, name=NAME)
-    is_quantised = bool(raw.get("quantization_config"))
+    is_quantised = bool(raw.get("quantization_config") or _beside(checkpoint))
     check_beside(checkpoint, is_quantised=is_quantised, adapter=adapter)
     inner = raw.get("text_config")
     for part in (raw, inner if isinstance(inner, dict) else {}):
@@ -102,7 +102,7 @@ def readable(
 
     In that case the config loses its section on quantisation.
     """
-    section = _section(config)
+    section = _section(config) or _beside(checkpoint)
     method = dequantise.method_of(section)
     if not section or method in OWN_METHODS:
         yield checkpoint.directory
@@ -129,6 +129,16 @@ def _section(config: Any) -> Mapping[str, object]:
         if section is not None:
             return section if isinstance(section, dict) else {"quant_method": str(section)}
     return {}
+
+
+def _beside(checkpoint: Checkpoint) -> Mapping[str, object]:
+    """Return what files beside the config say of stored forms."""
+
+    def read(name: str) -> Mapping[str, object] | None:
+        file = find_file(checkpoint.directory, name)
+        return None if file is None else parse_object(file.read(MAX_BYTES), name=name, code="S421")
+
+    return dequantise.section_beside(read)
 
 
 def _turned(torch: Any, transformers: Any, config: Any) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from porting.checkpoint.beside import check_beside
 from porting.checkpoint.index import INDEX, read_weight_map
+from porting.checkpoint.section_beside import with_section
 from porting.checkpoint.tensors import SINGLE, Checkpoint
 from porting.config.reader import ModelConfig, read_config
 from porting.files.files import find_file
@@ -21,6 +22,7 @@ def open_to_plan(origin: Origin, progress: Progress = silent) -> tuple[ModelConf
     if origin.kind is OriginKind.CONFIG:
         return config, Checkpoint.absent(origin.directory)
     checkpoint = _at_hand(origin, progress)
+    config = with_section(config, checkpoint)
     is_quantised = any(key.startswith("quantization_config") for key in config.values)
     check_beside(checkpoint, is_quantised=is_quantised)
     return config, checkpoint

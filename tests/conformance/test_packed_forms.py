@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from device_model.engine.engine import Engine
 from farm.oracles.tiny import tiny
+from porting.checkpoint.section_beside import with_section
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import read_config
 from porting.origin.resolve import resolve
@@ -30,12 +32,15 @@ LIMIT = 1e-5
 
 
 def planned(folder: Path) -> Plan:
-    return plan(resolve(str(folder)), read_config(folder), Checkpoint.open(folder))
+    checkpoint = Checkpoint.open(folder)
+    config = with_section(read_config(folder), checkpoint)
+    return plan(resolve(str(folder)), config, checkpoint)
 
 
 def assert_right(folder: Path, whole: dict[str, torch.Tensor]) -> Plan:
     """Compare the reference's weights with the whole ones, and a port's logits with the reference's."""
     port = planned(folder)
+    assert port.config_keys.unread == ()
     assert port.tensors.unused == port.tensors.missing == ()
     reference = Reference.load(folder, "float64")
     state = reference._model.state_dict()
@@ -59,6 +64,33 @@ def test_a_packed_form_is_what_its_definition_says(
     folder = tiny(tmp_path / "model", model_type, **MODELS[model_type])
     port = assert_right(folder, quantised(folder, FORMS[form]))
     assert any("read as they are stored" in note for note in port.notes)
+
+
+BESIDE: dict[str, tuple[str, dict[str, object]]] = {
+    "quantize_config.json": ("gptq of 3 bits", {"bits": 3, "group_size": 8, "desc_act": False}),
+    "quant_config.json": (
+        "awq for gemv",
+        {"w_bit": 4, "q_group_size": 8, "zero_point": True, "version": "GEMV"},
+    ),
+    "hf_quant_config.json": (
+        "fp8 a tensor, modelopt",
+        {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8"}},
+    ),
+}
+
+
+@pytest.mark.f32
+@pytest.mark.parametrize("name", BESIDE)
+def test_the_file_of_a_quantiser_beside_a_silent_config_is_read(name: str, tmp_path: Path) -> None:
+    form, said = BESIDE[name]
+    folder = tiny(tmp_path / "model", "llama", **MODELS["llama"])
+    whole = quantised(folder, FORMS[form])
+    config = json.loads((folder / "config.json").read_text())
+    del config["quantization_config"]
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / name).write_text(json.dumps(said))
+    port = assert_right(folder, whole)
+    assert any(name in note for note in port.notes)
 
 
 @pytest.mark.parametrize("numerics", NUMERICS)
