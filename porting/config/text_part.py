@@ -14,6 +14,8 @@ from porting.config.reader import ModelConfig
 
 TEXT = "text_config."
 APART = "outside of `text_config`, which is all that the causal model reads"
+STORED = "quantization_config."
+"""How weights are stored is said of the whole file, wherever it stands."""
 SHARED = IDENTITY | {"tie_word_embeddings"}
 """What both levels may say: the inner one is the text model's."""
 
@@ -23,6 +25,8 @@ def text_part(config: ModelConfig) -> ModelConfig:
     inner = {key: key.removeprefix(TEXT) for key in config.values if key.startswith(TEXT)}
     if f"{TEXT}model_type" not in inner or _says_both(config, inner.values()):
         return config
+    if not any(name.startswith(STORED) for name in inner.values()):
+        inner |= {key: key for key in config.values if key.startswith(STORED)}
     apart = {
         config.origins[key]: APART
         for key in config.values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,9 @@ from porting.checkpoint.packed_layouts import M, Said, W, layouts_of
 from porting.checkpoint.packed_rest import check_agreement, rest_of
 from porting.checkpoint.safetensors_header import TensorInfo
 from porting.config.reader import ModelConfig, parse_config
+from porting.config.text_part import text_part
 
+PUBLISHED = Path(__file__).parents[3] / "farm" / "oracles" / "published"
 AT = "model.layers.0.mlp.up_proj."
 FP8 = {"quant_method": "fp8"}
 BLOCKS = FP8 | {"weight_block_size": [128, 128]}
@@ -173,3 +176,27 @@ def test_what_a_config_may_say(key, value, known):
     named = [name for name in said.values if name.startswith(f"quantization_config.{key}")]
     assert named
     assert (set(named) <= set(known_keys(said, method_of(said)))) is known
+
+
+def test_a_section_beside_the_text_model_is_that_of_its_weights():
+    raw = {"architectures": ["A"], "model_type": "a", "text_config": {"model_type": "b", "n": 1}}
+    parsed = parse_config(json.dumps(raw | {"quantization_config": BLOCKS}).encode())
+    part = text_part(parsed)
+    assert method_of(part) == "fp8"
+    assert set(part.values) == {
+        "model_type",
+        "n",
+        *(f"quantization_config.{key}" for key in BLOCKS),
+    }
+
+
+def test_every_section_of_a_published_config_is_understood():
+    for path in sorted(PUBLISHED.glob("*.json")):
+        data = path.read_bytes()
+        part = text_part(parse_config(data)) if b"quantization_config" in data else None
+        method = method_of(part) if part is not None else ""
+        if part is None or (not method and "gpt_oss" in part.model_type):
+            continue
+        keys = {key for key in part.values if key.startswith("quantization_config.")}
+        assert keys
+        assert keys <= set(known_keys(part, method)), path.name
