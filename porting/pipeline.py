@@ -18,7 +18,7 @@ from device_model.numbers.catalogue import numerics_named
 from dsl.diagnostics import Diagnostic, Refused, refuse
 from dsl.graph import Graph
 from dsl.inference.inference import infer
-from dsl.regular_file import is_folder
+from dsl.regular_file import is_file, is_folder
 from porting.checkpoint import accounting
 from porting.checkpoint.beside import check_beside
 from porting.checkpoint.own_weights import FORMS, open_weights
@@ -37,6 +37,7 @@ from porting.planning.placement import Placement, place
 from porting.planning.plan import Plan, memory, plan
 from porting.report.model import (
     FILES,
+    JSON_NAME,
     SPEC_NAME,
     ConfigKeys,
     ModelInfo,
@@ -317,10 +318,18 @@ def validate_text(
     existing = Port(path, program.file.span.source.text, graph, (), info, ConfigKeys())
     from porting.judging import Court
 
-    court = Court(numerics, on, own, tuple(x for x in (path, weights) if is_folder(x)))
+    court = Court(numerics, on, own, tuple(_foreign(path, weights)))
     return _judged_again(
         existing, checkpoint, (checkpoint.directory, None), court, stages, progress
     )
+
+
+def _foreign(path: Path, weights: Path) -> Iterator[Path]:
+    """Yield the folders of models and ports among what is named; one that only holds a file of the user's is none."""
+    for named in (path, weights):
+        folder = named if is_folder(named) else named.absolute().parent
+        if folder == named or is_file(folder / CONFIG) or is_file(folder / JSON_NAME):
+            yield folder
 
 
 def _judged_again(

@@ -279,6 +279,20 @@ def test_code_in_a_ports_folder_is_never_run(
     assert not list(tmp_path.rglob("ran"))
 
 
+def test_code_beside_a_models_weights_is_never_run(
+    place: Path, tmp_path: Path, model: sohu.Model
+) -> None:
+    """A folder of the user's own is none of a model's, although weights lie in it."""
+    folder = shutil.copytree(place / "heron", tmp_path / "heron")
+    (folder / "trap.py").write_text(TRAP)
+    options = {"weights": folder / "model.safetensors", "reference": f"{folder}/trap.py:f"}
+    assert refused(model.validate, **options).code == "S554"
+    assert not list(tmp_path.rglob("ran"))
+    (folder / "config.json").unlink()
+    assert refused(model.validate, **options).code == "S555"
+    assert list(tmp_path.rglob("ran"))
+
+
 def test_a_report_names_no_code_to_run(place: Path, tmp_path: Path) -> None:
     port = shutil.copytree(place / "port", tmp_path / "port")
     report = json.loads((port / "report.json").read_text())
