@@ -22,6 +22,7 @@ from porting.checkpoint.surplus import Read, Stored, looks_like, reason_to_leave
 from porting.report.model import TensorAccount
 
 MAX_SHOWN = 6
+MAX_STEMS = 4
 MAX_MISSING = 2**16
 """Missing tensors that are counted; a config may ask for as many layers and experts as it likes."""
 
@@ -74,7 +75,7 @@ def account(graph: Graph, tensors: Mapping[str, TensorInfo], stored: Stored | No
     problems += _few(rest, lambda name: _unused(name, tensors[name]), "unused")
     problems += _repeated(uses, tensors, [_matcher(rule.pattern) for rule in graph.unneeded])
     notes = (
-        *(f"{len(names)} tensors left: {reason}" for reason, names in left.items()),
+        *(_note(reason, names, tensors) for reason, names in left.items()),
         *(f"{count} weights are converted from {cast}" for cast, count in casts.items()),
     )
     return Accounted(TensorAccount(consumed, rest, tuple(missing), left), tuple(problems), notes)
@@ -169,6 +170,18 @@ def _left(read: Read) -> dict[str, tuple[str, ...]]:
 
 
 _NUMBER = re.compile(r"\d+")
+
+
+def _note(reason: str, names: Sequence[str], tensors: Mapping[str, TensorInfo]) -> str:
+    """Return what is said of tensors that are left: how many, how large, and how their names begin."""
+    stems = sorted({_NUMBERED.split(name)[0].rpartition(".")[0] or name for name in names})
+    begin = [stem for n, stem in enumerate(stems) if not n or not stem.startswith(stems[n - 1])]
+    few = ", ".join(begin[:MAX_STEMS]) + (", …" if len(begin) > MAX_STEMS else "")
+    size = sum(tensors[name].nbytes for name in names)
+    return f"{len(names)} tensors of {size:,} bytes left ({few}): {reason}"
+
+
+_NUMBERED = re.compile(r"(?<=\.)\d+(?=\.|$)")
 _WILD = re.compile(r"\*|\{[^{}]*\}")
 
 

@@ -22,9 +22,15 @@ SHARED = IDENTITY | {"tie_word_embeddings"}
 
 def text_part(config: ModelConfig) -> ModelConfig:
     """Return the config of the text model alone, where the file describes one beside others; else the config."""
-    inner = {key: key.removeprefix(TEXT) for key in config.values if key.startswith(TEXT)}
-    if f"{TEXT}model_type" not in inner or _says_both(config, inner.values()):
+    names = [key.removeprefix(TEXT) for key in config.values if key.startswith(TEXT)]
+    if "model_type" not in names or _says_both(config, names):
         return config
+    return inner_part(config)
+
+
+def inner_part(config: ModelConfig) -> ModelConfig:
+    """Return the inner config, with how the outer one says that weights are stored where it does not itself."""
+    inner = {key: key.removeprefix(TEXT) for key in config.values if key.startswith(TEXT)}
     if not any(name.startswith(STORED) for name in inner.values()):
         inner |= {key: key for key in config.values if key.startswith(STORED)}
     apart = {

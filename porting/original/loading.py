@@ -7,6 +7,7 @@ by the formats' definition (`dequantise`). Works on whatever libraries it is han
 
 from __future__ import annotations
 
+import copy
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -32,6 +33,11 @@ EAGER: Mapping[str, object] = {
     "local_files_only": True,
     "trust_remote_code": False,
 }
+DEPTHS = (*LAYERS, "depth", "encoder_layers", "num_global_layers")
+MOST_LAYERS = 256
+"""Of a tower, which need not be in the checkpoint."""
+MOST_BESIDE = 20_000_000_000
+"""Parameters of towers for pictures or sound; those of 2026 have up to 6 thousand million."""
 OWN_METHODS = frozenset({"mxfp4"})
 """Stored forms that transformers writes out exactly."""
 
@@ -48,18 +54,27 @@ def checked_config(checkpoint: Checkpoint, adapter: Path | None = None) -> dict[
     check_keys(raw, name=NAME)
     is_quantised = bool(raw.get("quantization_config") or _beside(checkpoint))
     check_beside(checkpoint, is_quantised=is_quantised, adapter=adapter)
-    inner = raw.get("text_config")
-    for part in (raw, inner if isinstance(inner, dict) else {}):
-        for key in LAYERS:
-            _check_depth(key, part.get(key, 1), len(checkpoint.tensors))
+    for part in _parts(raw):
+        is_text = part is raw or part is raw.get("text_config")
+        most = len(checkpoint.tensors) if is_text else max(len(checkpoint.tensors), MOST_LAYERS)
+        for key in DEPTHS:
+            _check_depth(key, part.get(key, 1), most)
     return raw
 
 
-def _check_depth(key: str, layers: object, tensors: int) -> None:
+def _parts(raw: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
+    """Yield a config and those inside of it."""
+    yield raw
+    for value in raw.values():
+        if isinstance(value, dict):
+            yield from _parts(value)
+
+
+def _check_depth(key: str, layers: object, most: int) -> None:
     """Refuse more layers than there are tensors: they would all be made before anything else is looked at."""
-    if isinstance(layers, int) and layers <= tensors:
+    if isinstance(layers, int) and layers <= most:
         return
-    message = f"`{key}` is {shown(layers)}, but there are {tensors} tensors"
+    message = f"`{key}` is {shown(layers)}, which is more than the {most} layers that there can be"
     raise refuse("S551", message, place=NAME)
 
 
@@ -78,20 +93,70 @@ def open_config(transformers: Any, folder: Path, raw: Mapping[str, object]) -> A
     return transformers.AutoConfig.from_pretrained(folder, model_type=named, **EAGER)
 
 
-def load_model(transformers: Any, folder: Path, config: Any, dtype: Any) -> Any:
-    """Return the model with the weights of a folder; refuses one of which transformers would invent a part."""
-    model, info = transformers.AutoModelForCausalLM.from_pretrained(
+def load_model(torch: Any, transformers: Any, folder: Path, config: Any, dtype: Any) -> Any:
+    """Return the model with the weights of a folder; refuses one of which transformers would invent a part.
+
+    What text does not pass may be missing in a model that reads other things too: it is made NaN, which would show.
+    """
+    kind = auto_class(transformers, config)
+    _check_size(torch, kind, config)
+    has_others = config.get_text_config() is not config
+    model, info = kind.from_pretrained(
         folder,
         config=config,
         dtype=dtype,
         use_safetensors=True,
         output_loading_info=True,
+        ignore_mismatched_sizes=has_others,
         # Else it is read from the folder, and one that is invalid keeps the model from loading.
         generation_config=transformers.GenerationConfig(),
         **EAGER,
     )
-    check_weights(info)
-    return model.eval()
+    model.eval()
+    if not (has_others and _is_complete_for_text(torch, model, info)):
+        check_weights(info)
+    return model
+
+
+def auto_class(transformers: Any, config: Any) -> Any:
+    """Return what makes the model of a config: a causal one, else one that reads text beside other things."""
+    causal = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING
+    if type(config) in causal:
+        return transformers.AutoModelForCausalLM
+    return transformers.AutoModelForMultimodalLM
+
+
+def empty_model(torch: Any, kind: Any, config: Any) -> Any:
+    """Return the model of a config without memory for its weights; no config chooses how it is computed."""
+    chosen = {key: value for key, value in EAGER.items() if key.endswith("_implementation")}
+    with torch.device("meta"):
+        return kind.from_config(copy.deepcopy(config), **chosen)
+
+
+def _check_size(torch: Any, kind: Any, config: Any) -> None:
+    """Refuse a model whose parts beside the text model are larger than any: no tensor need stand for them."""
+    if config.get_text_config() is config:
+        return
+    model = empty_model(torch, kind, config)
+    inside = {id(p) for p in model.get_decoder().parameters()}
+    size = sum(p.numel() for p in model.parameters() if id(p) not in inside)
+    if size > MOST_BESIDE:
+        message = (
+            f"{size:,} parameters stand beside the text model; at most {MOST_BESIDE:,} are made"
+        )
+        raise refuse("S551", message, place=NAME)
+
+
+def _is_complete_for_text(torch: Any, model: Any, info: Mapping[str, Any]) -> bool:
+    """Make what transformers invented NaN, and tell whether text is computed without it."""
+    invented = {*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])}
+    with torch.no_grad():
+        for name in sorted(invented):
+            value = model.get_parameter_or_buffer(name)
+            if value.is_floating_point():
+                value.fill_(float("nan"))
+        logits = model(input_ids=torch.tensor([[0, 1]]), use_cache=False).logits
+    return bool(torch.isfinite(logits).all())
 
 
 @contextmanager
@@ -143,8 +208,7 @@ def _beside(checkpoint: Checkpoint) -> Mapping[str, object]:
 
 def _turned(torch: Any, transformers: Any, config: Any) -> tuple[str, ...]:
     """Return the names of a model's modules whose weights transformers keeps as [in, out]."""
-    with torch.device("meta"):
-        model = transformers.AutoModelForCausalLM.from_config(config)
+    model = empty_model(torch, auto_class(transformers, config), config)
     kind = transformers.pytorch_utils.Conv1D
     return tuple(name for name, module in model.named_modules() if isinstance(module, kind))
 

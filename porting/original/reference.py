@@ -292,7 +292,9 @@ def _from_folder(directory: Path, precision: Precision, adapter: Path | None = N
             adapted.alone(whole) as folder,
             _as(torch, precision),
         ):
-            return loading.load_model(transformers, folder, config, getattr(torch, precision))
+            return loading.load_model(
+                torch, transformers, folder, config, getattr(torch, precision)
+            )
 
 
 def libraries() -> tuple[Any, Any]:
@@ -388,7 +390,9 @@ def _decoder_layers(torch: Any, model: Any) -> Sequence[Any]:
     config = model.config.get_text_config()
     # Where a model has an encoder too, `num_hidden_layers` is the number of its layers.
     count = getattr(config, "decoder_layers", None) or getattr(config, "num_hidden_layers", 0)
-    lists = [x for x in model.modules() if isinstance(x, torch.nn.ModuleList) and len(x) == count]
+    # A tower for pictures may have as many.
+    root = model if config is model.config else model.get_decoder()
+    lists = [x for x in root.modules() if isinstance(x, torch.nn.ModuleList) and len(x) == count]
     return lists[0] if lists else ()
 
 

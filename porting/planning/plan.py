@@ -31,14 +31,15 @@ from porting.checkpoint.stored_form import as_stored
 from porting.checkpoint.tensors import Checkpoint, Extent
 from porting.config import ignored_keys
 from porting.config.reader import ModelConfig
-from porting.config.text_part import text_part
 from porting.files.strict_json import shown
 from porting.origin.resolve import Origin, OriginKind
 from porting.original.adapted import Adapted
 from porting.planning import missing_family
 from porting.planning.config_alone import DTYPE_NAMES, assumed_tensors, dtype_of
 from porting.planning.placement import Placement
-from porting.planning.shelves import search
+from porting.planning.shelves import Chosen, Search, search
+from porting.planning.text_models import Subject, inner_text, whole_part
+from porting.planning.tying import Bound, as_tied
 from porting.report.model import (
     ConfigKeys,
     Formula,
@@ -87,16 +88,14 @@ def plan(
     origin: Origin, config: ModelConfig, checkpoint: Checkpoint, family: Path | None = None
 ) -> Plan:
     """Return the plan of a port; raises `Refused` with everything that is wrong. `family` is a file of the user's."""
-    shelved = search(config.architecture, family)
-    if shelved.chosen is None:
-        raise Refused((*missing_family.refusal(config).diagnostics, *shelved.warnings))
-    program = shelved.chosen.program
-    part = text_part(config)
-    dtype, assumed = _dtype(origin, (part, config), checkpoint)
+    shelved, chosen, part = _family(config, family)
+    program = chosen.program
+    dtype, assumed = _dtype(origin, (part.config, config), checkpoint)
     tensors = checkpoint.tensors
     if checkpoint.extent is Extent.NOTHING:
-        tensors = assumed_tensors(program, part, {**part.values, STORED_DTYPE: dtype})
-    stored = as_stored(program, part, tensors)
+        tensors = assumed_tensors(program, part.config, {**part.config.values, STORED_DTYPE: dtype})
+    program, named = part.named(program, tensors)
+    stored = as_stored(program, part.config, tensors)
     program, config = stored.program, stored.config
     values = dict(config.values) | {STORED_DTYPE: dtype}
     checked = infer(program.family(), program.blocks, values, tensors)
@@ -104,7 +103,11 @@ def plan(
     problems = [*checked.errors, *keys.diagnostics]
     if checked.graph is None:
         raise Refused(problems)
-    accounted = _accounted(checked.graph, checkpoint)
+    bound = as_tied(
+        Bound(program, checked, _accounted(checked.graph, checkpoint)),
+        values, tensors, lambda graph: _accounted(graph, checkpoint),
+    )  # fmt: skip
+    program, checked, accounted = bound.program, bound.checked, bound.accounted
     problems += accounted.diagnostics
     if any(p.severity is Severity.ERROR for p in problems):
         raise Refused(problems)
@@ -129,15 +132,29 @@ def plan(
         accounted.account,
         (*shelved.warnings, *(d for d in checked.diagnostics if d.severity is Severity.WARNING)),
         (
-            *shelved.chosen.notes,
+            *chosen.notes,
+            *part.notes,
             *origin.notes,
             *AT_HAND[checkpoint.extent],
             *checkpoint.notes,
+            *named,
             *assumed,
             *stored.notes,
             *accounted.notes,
         ),
     )
+
+
+def _family(config: ModelConfig, own: Path | None) -> tuple[Search, Chosen, Subject]:
+    """Return the family of a model, or of the text model inside of it; raises `Refused` where there is neither."""
+    shelved = search(config.architecture, own)
+    if shelved.chosen is not None:
+        return shelved, shelved.chosen, whole_part(config)
+    inner = inner_text(config)
+    within = search(inner.architecture) if inner is not None else shelved
+    if inner is None or within.chosen is None:
+        raise Refused((*missing_family.refusal(config).diagnostics, *shelved.warnings))
+    return within, within.chosen, inner
 
 
 def limit_of(config: ModelConfig, uses: Sequence[KeyUse]) -> tuple[KeyUse, ...]:

@@ -67,7 +67,9 @@ def outcome(made: Graph, name: str, values: np.ndarray) -> str:
         assert result.account.unused == (name,)
         return name
     (reason,) = result.account.left
-    assert result.notes == (f"1 tensors left: {reason}",)
+    (note,) = result.notes
+    assert note.startswith(f"1 tensors of {values.nbytes:,} bytes left (")
+    assert note.endswith(f"): {reason}")
     return reason
 
 
