@@ -132,6 +132,20 @@ KINDS |= {
     "exaone4": Kind(
         "exaone4", {"sliding_window": None, "layer_types": ["full_attention"] * 2}, ROPE
     ),
+    "exaone4 with windows": Kind(
+        "exaone4",
+        {
+            "sliding_window": 8,
+            "num_hidden_layers": 3,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        },
+        {
+            **ROPE,
+            "attention.sliding_window": 8,
+            "attention.sliding_window_pattern": [True, False, True],
+        },
+        "exaone4",
+    ),
     "gemma": Kind("gemma", {"head_dim": 32, "tie_word_embeddings": True}, {**ROPE, **HEAD_32}),
     "glm4": Kind("glm4", {"head_dim": 32}, {**ROPE, **HEAD_32, "rope.dimension_count": 16}),
     "granite": Kind(
@@ -196,10 +210,11 @@ def write(
     path: Path,
     storage: str = "F32",
     extra: Mapping[str, np.ndarray] | None = None,
+    title: str = "",
 ) -> None:
     """Write a random model as a folder and as a .gguf file whose matrices are stored as one type.
 
-    The file alone gets the extra tensors.
+    The file alone gets the extra tensors, and a name.
     """
     import torch
     import transformers
@@ -216,7 +231,7 @@ def write(
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
         parameters = dict(model.named_parameters())
-        stored = _write_file(kind, config, parameters, path, storage, extra or {})
+        stored = _write_file(kind, config, parameters, path, storage, extra or {}, title)
         for name, parameter in model.named_parameters():
             parameter.copy_(torch.from_numpy(stored[name].copy()))
     model.save_pretrained(folder)
@@ -229,6 +244,7 @@ def _write_file(
     path: Path,
     storage: str,
     extra: Mapping[str, np.ndarray],
+    title: str,
 ) -> dict[str, np.ndarray]:
     """Write the file and return the values that it holds, by their names in transformers."""
     from gguf import (
@@ -243,8 +259,15 @@ def _write_file(
     arch = next(key for key, name in MODEL_ARCH_NAMES.items() if name == kind.name)
     names = get_tensor_name_map(arch, config.num_hidden_layers)
     writer = GGUFWriter(path, kind.name)
+    if title:
+        writer.add_name(title)
     for key, value in _keys(kind, config).items():
-        adders = {float: writer.add_float32, int: writer.add_uint32, str: writer.add_string}
+        adders = {
+            float: writer.add_float32,
+            int: writer.add_uint32,
+            list: writer.add_array,
+            str: writer.add_string,
+        }
         adders[type(value)](f"{kind.name}.{key}", value)
     held: dict[str, np.ndarray] = {}
 

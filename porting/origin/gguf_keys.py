@@ -12,7 +12,7 @@ from typing import Any
 from dsl.diagnostics import refuse
 from porting.checkpoint.gguf_header import GgufArray, GgufHeader
 from porting.files.strict_json import shown
-from porting.original.gguf_config import scaling_keys
+from porting.original.gguf_config import PATTERN, has_experts, scaling_keys, windows
 
 HELP = "port the original safetensors model"
 BASE = 10000.0
@@ -28,6 +28,10 @@ def check_keys(
     prefix = f"{header.architecture}."
     implied = _implied(config)
     implied |= {key: header.metadata[prefix + key] for key in scaling_keys(header)}
+    if windows(header) == _windows(config):
+        implied[PATTERN] = header.metadata.get(prefix + PATTERN)
+    if not has_experts(header):
+        implied |= {"expert_count": 0, "expert_used_count": 0}
     stated = {
         key.removeprefix(prefix): value
         for key, value in header.metadata.items()
@@ -53,6 +57,10 @@ def head_dim(config: Any) -> int:
     """Return the width of a head."""
     own = getattr(config, "head_dim", None)
     return int(own or config.hidden_size // config.num_attention_heads)
+
+
+def _windows(config: Any) -> tuple[bool, ...]:
+    return tuple(x == "sliding_attention" for x in getattr(config, "layer_types", None) or ())
 
 
 def _rotation(config: Any) -> Mapping[str, Any]:

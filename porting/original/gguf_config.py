@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from dsl.diagnostics import Refused, refuse
-from porting.checkpoint.gguf_header import GgufHeader, GgufValue
+from porting.checkpoint.gguf_header import GgufArray, GgufHeader, GgufValue
 from porting.files.strict_json import shown
 
 HELP = "port the original safetensors model"
 FACTORS_LONG, FACTORS_SHORT = "rope_factors_long.weight", "rope_factors_short.weight"
 SCALING = "rope.scaling."
+WINDOW, PATTERN = "attention.sliding_window", "attention.sliding_window_pattern"
 LEGACY_FACTOR = "rope.scale_linear"
 ORIGINAL = "original_max_position_embeddings"
 NO_EFFECT = frozenset({f"{SCALING}finetuned"})
@@ -83,9 +84,14 @@ ADDED: Mapping[str, Architecture] = {
     ),
     "ernie4_5": Architecture(_USUAL),
     "exaone4": Architecture(_USUAL, fixed={"sliding_window": None}, layer_type="full_attention"),
+    "exaone4 with windows": Architecture(
+        {**_USUAL, WINDOW: "sliding_window", PATTERN: None}, required=(PATTERN,)
+    ),
     "gemma": Architecture(_USUAL),
     "glm4": Architecture(_USUAL),
     "granite": Architecture({**_USUAL, **_MULTIPLIERS}, required=tuple(_MULTIPLIERS)),
+    # A file of the name "mistral" is read as that type, whose windows no key says.
+    "llama": Architecture({}, "llama"),
     "llama with experts": Architecture(
         {**_EXPERTS, "expert_count": "num_local_experts"}, "mixtral", table="llama"
     ),
@@ -131,6 +137,8 @@ def read_config(
     values |= own.fixed
     if own.layer_type:
         values["layer_types"] = [own.layer_type] * int(values.get("num_hidden_layers", 0))
+    if PATTERN in own.required:
+        values["layer_types"] = _layer_types(header)
     if own.model_type:
         values["model_type"] = own.model_type
     mapping = transformers.models.auto.configuration_auto.CONFIG_MAPPING
@@ -172,9 +180,31 @@ def known(loader: Any, header: GgufHeader) -> Iterator[None]:
 
 
 def _own(header: GgufHeader) -> Architecture:
-    suffix = " with experts" if has_experts(header) else ""
     name = header.architecture
-    return ADDED.get(f"{name}{suffix}") or ADDED.get(name) or Architecture({})
+    window = header.metadata.get(f"{name}.{WINDOW}", 0)
+    suffixes = (
+        *((" with experts",) if has_experts(header) else ()),
+        *((" with windows",) if isinstance(window, int) and window > 0 else ()),
+        "",
+    )
+    rows = (ADDED.get(f"{name}{suffix}") for suffix in suffixes)
+    return next((row for row in rows if row is not None), Architecture({}))
+
+
+def windows(header: GgufHeader) -> tuple[bool, ...]:
+    """Return which layers of a file have a window, as far as it says so: by a list, or by every how many none has."""
+    said = header.metadata.get(f"{header.architecture}.{PATTERN}")
+    layers = header.metadata.get(f"{header.architecture}.block_count", 0)
+    if isinstance(said, GgufArray):
+        return tuple(bool(x) for x in said.values or ())
+    if isinstance(said, int) and said > 0 and isinstance(layers, int):
+        return tuple((layer + 1) % said != 0 for layer in range(layers))
+    return ()
+
+
+def _layer_types(header: GgufHeader) -> list[str]:
+    names = {True: "sliding_attention", False: "full_attention"}
+    return [names[has_window] for has_window in windows(header)]
 
 
 def has_experts(header: GgufHeader) -> bool:

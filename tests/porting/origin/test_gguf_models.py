@@ -294,6 +294,9 @@ def test_the_keys_of_a_scaled_rotation_are_read(tmp_path, name):
         ("llama", {"rope_parameters": LINEAR}, {"rope.scale_linear": 3.0}),
         ("phi3", {"sliding_window": 8}, {"attention.sliding_window": 8}),
         ("phi3", {"sliding_window": None}, {"attention.sliding_window": 0}),
+        ("llama", {}, {"expert_count": 0, "expert_used_count": 0}),
+        ("gemma3", {}, {"attention.sliding_window_pattern": 6}),
+        ("gemma2", {}, {"attention.sliding_window_pattern": [True, False]}),
     ],
 )
 def test_other_keys_that_the_reader_drops_are_read(tmp_path, name, settings, keys):
@@ -336,6 +339,21 @@ def test_rotations_that_are_not_read_are_refused(tmp_path, keys, tensors, words)
     write(kind, tmp_path / "folder", tmp_path / "m.gguf", extra=tensors)
     with pytest.raises(Refused, match=f"S574.*{words}"):
         resolve(str(tmp_path / "m.gguf"))
+
+
+def test_windows_in_other_layers_than_transformers_has_them_are_refused(tmp_path):
+    base = KINDS["gemma2"]
+    pattern = {"attention.sliding_window_pattern": [False, True]}
+    write(replace(base, keys=base.keys | pattern), tmp_path / "folder", tmp_path / "m.gguf")
+    with pytest.raises(Refused, match=r"S574.*drops `gemma2\.attention\.sliding_window_pattern`"):
+        resolve(str(tmp_path / "m.gguf"))
+
+
+def test_a_file_of_the_name_mistral_has_no_window(tmp_path):
+    write(KINDS["llama"], tmp_path / "folder", tmp_path / "m.gguf", title="mistral")
+    check(tmp_path / "folder", tmp_path / "m.gguf")
+    config = read_config(resolve(str(tmp_path / "m.gguf")).directory)
+    assert config.values["model_type"] == "llama"
 
 
 @pytest.mark.parametrize("key", ["attention.scale", "logit_scale"])
