@@ -317,6 +317,8 @@ class Validation:
     lengths: tuple[CrossedLength, ...] = ()
     pins: tuple[Pins, ...] = ()
     rule: str = ""
+    original: str = ""
+    """Who computed the truth: `transformers`, or what the user called a reference of theirs."""
 
     @property
     def tokens(self) -> int:
@@ -330,6 +332,7 @@ class Validation:
             "layers": [layer.to_dict() for layer in self.layers],
             "text": list(self.text),
             "rule": self.rule,
+            "original": self.original or None,
             "tokens": self.tokens,
             "rows": [row.to_dict() for row in self.rows],
             "lengths": [length.to_dict() for length in self.lengths],

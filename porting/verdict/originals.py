@@ -23,6 +23,8 @@ from porting.verdict.truth import Own, Truth, cache_note, own_of, truth_of
 class Judge(Protocol):
     """What a port is judged by: the original of transformers, or a reference of the user's own."""
 
+    name: str
+    """What the report calls it."""
     knows_own_error: bool
     """Whether it tells what itself makes of a low precision: nothing lower than f32 is judged without."""
 
@@ -48,6 +50,7 @@ class Judge(Protocol):
 class Original:
     """The model in a folder or .gguf file, or with an adapter, with what is kept of it."""
 
+    name = "transformers"
     knows_own_error = True
 
     def __init__(

@@ -25,6 +25,7 @@ class OwnOriginal:
 
     def __init__(self, reference: OwnReference, progress: Progress) -> None:
         self._reference, self._progress = reference, progress
+        self.name = reference.name
 
     def facts(self) -> Facts:
         """Return what rows are chosen by: the vocabulary alone."""

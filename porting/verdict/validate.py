@@ -132,6 +132,7 @@ def validate(
         layers=tuple(error for o in outcomes for error in o.layers),
         text=tuple(notes),
         rule=SENTENCE,
+        original=source.name,
         rows=_judged_rows(known.selection, outcomes),
         lengths=tuple(sorted(lengths, key=lambda x: x.length)),
         pins=tuple(o.pins for o in outcomes if o.pins is not None),

@@ -70,6 +70,9 @@ def test_a_family_and_a_reference_port_what_transformers_does_not_know(
     assert report["verdict"] == "pass"
     assert {case["numerics"] for case in report["validation"]["cases"]} == {"f32"}
     assert report["validation"]["tokens"] >= 1000
+    assert report["validation"]["original"] == "heron.py:logits"
+    page = (tmp_path / "port" / "report.html").read_text()
+    assert "against heron.py:logits, a reference of the user" in page
     notes = " ".join(report["validation"]["text"])
     assert "the original is heron.py:logits, a function of the user's, in float64" in notes
     assert "not judged: nobody knows what the original itself makes of bf16" in notes
