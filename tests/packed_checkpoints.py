@@ -84,6 +84,43 @@ def llm_int8(weight: torch.Tensor) -> Made:
     return parts, values * (largest.double() / 127)[:, None]
 
 
+NF4 = np.array(
+    [-1.0, -0.6961928, -0.52507305, -0.39491749, -0.28444138, -0.18477343, -0.09105004, 0.0,
+     0.0795803, 0.1609302, 0.2461123, 0.33791524, 0.44070983, 0.562617, 0.72295684, 1.0],
+    np.float32,
+)  # fmt: skip
+
+
+def in_table(weight: torch.Tensor, block: int, *, nested: bool, name: str = "nf4") -> Made:
+    """Store as bitsandbytes' four bits: blocks run through the matrix, and the upper half of a byte is first."""
+    flat = weight.double().flatten().numpy()
+    starts = range(0, len(flat), block)
+    sizes = np.array([np.abs(flat[at : at + block]).max() for at in starts], np.float32)
+    said: dict[str, object] = {"quant_type": name, "blocksize": block, "dtype": "bfloat16"}
+    said["shape"] = list(weight.shape)
+    parts = {"quant_map": torch.from_numpy(NF4), "absmax": torch.from_numpy(sizes)}
+    exact = sizes.astype(np.float64)
+    if nested:
+        offset = float(sizes.mean())
+        scale = np.float32(np.abs(sizes - offset).max())
+        table = np.linspace(-1, 1, 256, dtype=np.float32)
+        index = np.abs(((sizes - offset) / scale)[:, None] - table).argmin(1)
+        exact = table.astype(np.float64)[index] * float(scale) + offset
+        said |= {"nested_blocksize": 256, "nested_dtype": "float32", "nested_offset": offset}
+        parts["absmax"] = torch.from_numpy(index.astype(np.uint8))
+        parts |= {
+            "nested_absmax": torch.tensor([scale]),
+            "nested_quant_map": torch.from_numpy(table),
+        }
+    wide = np.repeat(exact, block)[: len(flat)]
+    index = np.abs((flat / wide)[:, None] - NF4).argmin(1)
+    state = torch.tensor(list(json.dumps(said).encode()), dtype=torch.uint8)
+    made = {f"weight.{part}": tensor for part, tensor in parts.items()}
+    made[f"weight.quant_state.bitsandbytes__{name}"] = state
+    made["weight"] = torch.from_numpy((index[0::2] << 4 | index[1::2]).astype(np.uint8))[:, None]
+    return made, torch.from_numpy(NF4.astype(np.float64)[index] * wide).reshape(weight.shape)
+
+
 def four_bit_floats(
     weight: torch.Tensor, scales: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -247,6 +284,7 @@ MODELOPT = {"quant_method": "modelopt", "producer": {"name": "modelopt", "versio
 GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": GROUP, "desc_act": False, "sym": True}
 AWQ = {"quant_method": "awq", "bits": 4, "group_size": GROUP, "zero_point": True, "version": "gemv"}
 INT = {"type": "int", "num_bits": 4, "strategy": "group", "group_size": GROUP}
+BNB = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
 SCALE = {"input_scale": torch.tensor(0.02)}
 FORMS: dict[str, Form] = {
     "fp8 in blocks, bf16 scales": Form(
@@ -334,6 +372,8 @@ FORMS: dict[str, Form] = {
     ),
     "awq for gemv": Form(AWQ, lambda w: awq_rows(w, GROUP, 1)),
     "awq for gemv in groups of 32": Form(AWQ | {"group_size": 32}, lambda w: awq_rows(w, 32, 4)),
+    "nf4, bitsandbytes": Form(BNB, lambda w: in_table(w, 64, nested=False)),
+    "nested nf4, bitsandbytes": Form(BNB, lambda w: in_table(w, 32, nested=True)),
     "int8, bitsandbytes": Form({"quant_method": "bitsandbytes", "load_in_8bit": True}, llm_int8),
 }
 

@@ -32,7 +32,8 @@ class Packed:
     `values` has one element of a low precision each or, where `four_bits` names their format, two patterns a byte, the
     lower first, and `width` is K. `scales` are float32, or exponents of two as bytes; beside each scale of "u4" stands
     a zero point, along one more axis. `dtype` is the format that elements are rounded to. With `per_channel` the scales
-    are one a row and no part of the elements: they multiply the results.
+    are one a row and no part of the elements: they multiply the results. A `table` of the file's own says what four-bit
+    patterns stand for.
     """
 
     values: Array
@@ -43,6 +44,7 @@ class Packed:
     four_bits: str = ""
     width: int = 0
     per_channel: bool = False
+    table: Array | None = None
 
     @property
     def has_exponents(self) -> bool:
@@ -68,6 +70,8 @@ class Packed:
     @property
     def patterns(self) -> Array:
         """Return the float32 value of every pattern of an element."""
+        if self.table is not None:
+            return self.table
         if self.four_bits:
             return FOUR_BITS[self.four_bits]
         return np.arange(256, dtype=np.uint8).view(self.values.dtype).astype(np.float32)
@@ -89,7 +93,12 @@ class Packed:
             )
             for w in (self, other)
         ]
-        return ways[0] == ways[1]
+        same_table = self.table is other.table or (
+            self.table is not None
+            and other.table is not None
+            and np.array_equal(self.table, other.table)
+        )
+        return ways[0] == ways[1] and same_table
 
     def part(self, index: int) -> Packed:
         """Return one entry of the leading axis of a stack."""

@@ -14,6 +14,7 @@ import numpy as np
 from device_model.numbers.integers import awq, awq_rows, gptq, integers
 from device_model.numbers.numerics import Array
 from device_model.numbers.packed import Packed, mxfp4
+from device_model.numbers.tables import indexed
 from device_model.program.call import integer
 from dsl.graph import Attr
 
@@ -99,6 +100,12 @@ def _integers(parts: Parts, attrs: Mapping[str, Attr]) -> Array | Packed:
     return integers(values, scales, zeros, index, (k, bits, group))
 
 
+def _bitsandbytes(parts: Parts, attrs: Mapping[str, Attr]) -> Array | Packed:
+    values, sizes, table, state, *others = plain(parts)
+    nested = (others[0], others[1]) if others else None
+    return indexed(values, sizes, table, state, nested, integer(attrs, "columns"))
+
+
 PACKED: Mapping[str, Callable[[Parts, Mapping[str, Attr]], Array | Packed]] = {
     "scaled": _scaled,
     "column": _column,
@@ -110,5 +117,6 @@ PACKED: Mapping[str, Callable[[Parts, Mapping[str, Attr]], Array | Packed]] = {
     "awq": _awq,
     "awq_rows": _awq_rows,
     "integers": _integers,
+    "bitsandbytes": _bitsandbytes,
 }
 """What makes a weight, or the scales of one, of stored parts."""

@@ -37,7 +37,8 @@ class TensorReader(Protocol):
 class Fill(Enum):
     """What the elements of a tensor are: numbers, factors near 1, any patterns, exponents of two as bytes.
 
-    Of groups of four-bit numbers also the middle ones as zero points, scales, and the numbers of the groups.
+    Of groups of four-bit numbers also the middle ones as zero points, scales, and the numbers of the groups; of
+    bitsandbytes what it says of a weight in JSON.
     """
 
     NUMBERS = "numbers"
@@ -47,6 +48,7 @@ class Fill(Enum):
     MIDDLES = "middles"
     STEPS = "steps"
     GROUPS = "groups"
+    STATE = "state"
 
 
 FILLS: Mapping[str, tuple[Fill, ...]] = {
@@ -57,6 +59,14 @@ FILLS: Mapping[str, tuple[Fill, ...]] = {
     "awq_rows": (Fill.PATTERNS, Fill.MIDDLES, Fill.STEPS),
     "fp4": (Fill.PATTERNS, Fill.FACTORS),
     "integers": (Fill.PATTERNS, Fill.STEPS, Fill.MIDDLES, Fill.GROUPS),
+    "bitsandbytes": (
+        Fill.PATTERNS,
+        Fill.FACTORS,
+        Fill.FACTORS,
+        Fill.STATE,
+        Fill.FACTORS,
+        Fill.FACTORS,
+    ),
     "inverse": (Fill.FACTORS,),
 }
 """What the parts of a packed weight hold."""
@@ -110,6 +120,10 @@ def _random(shape: Shape, generator: np.random.Generator) -> Array:
         return patterns.view(STORAGE[shape.dtype.name])
     if shape.fill is Fill.MIDDLES:
         return np.broadcast_to(_middles(shape.bits, shape.dims[-1]), shape.dims).copy()
+    if shape.fill is Fill.STATE:
+        raise ValueError(
+            "what bitsandbytes says of a weight cannot be made up: run it on its own weights"
+        )
     if shape.fill is Fill.GROUPS:
         return (np.arange(shape.dims[0]) // shape.group).astype(np.int32)
     if shape.fill is Fill.EXPONENTS:
@@ -180,6 +194,7 @@ def _fills(
     if origin.function == "integers":
         there = (True, True, bool(origin.attrs["zeros"]), bool(origin.attrs["index"]))
         inner = tuple(compress(inner, there))
+    inner = inner[: len(origin.parts)]
     group, bits = (
         integer(origin.attrs, key, usual) for key, usual in (("group", group), ("bits", bits))
     )
@@ -190,6 +205,8 @@ def _fills(
 def _stored(ref: TensorRef, weight: Weight) -> tuple[int, ...]:
     """Return the least shape of a tensor that a reference can be read from."""
     dims: list[Dim | None] = list(ref.shape or weight.type.dims)
+    if None in dims and ref.region is None:
+        dims = list(ref.read)
     if ref.region is not None and dims[ref.region.axis] is None:
         dims[ref.region.axis] = ref.region.stop * ref.region.groups
     bound = tuple(dim for dim in dims if isinstance(dim, int))

@@ -1,6 +1,6 @@
 """Where a weight's bytes come from: functions of tensors that compose, and the table of all of them.
 
-Those that give packed weights are in `packed_sources` and `integer_sources`.
+Those that give packed weights are in `packed_sources`, `integer_sources` and `table_sources`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dsl.graph import Attr, Region, Transform, WeightSource
 from dsl.inference.integer_sources import INTEGER_SOURCES
 from dsl.inference.packed_sources import PACKED_SOURCES
 from dsl.inference.resolver import Resolver, SourceRule, SourceSpec, Want
+from dsl.inference.table_sources import TABLE_SOURCES
 from dsl.linking.static import StaticError
 from dsl.symbolic import Dim, equal, quotient, text
 from dsl.text import syntax as sx
@@ -232,5 +233,6 @@ SOURCES: Mapping[str, SourceSpec] = {
         ),
         *PACKED_SOURCES,
         *INTEGER_SOURCES,
+        *TABLE_SOURCES,
     )
 }

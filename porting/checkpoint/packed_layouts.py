@@ -6,6 +6,7 @@ the source's tensors are compared with the file's; values are not read.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -27,6 +28,9 @@ Template: TypeAlias = "str | int | tuple[Template, ...]"
 W, M = "<weight>", "<module>."
 WORD_BITS = 32
 USUAL_BLOCK = 128
+STATE = ".quant_state.bitsandbytes__"
+TABLE_BLOCKS = (64, 128, 256, 512, 1024, 2048, 4096, 32)
+"""How many numbers share a size in bitsandbytes, the usual one first."""
 LOW = frozenset({"f8e4m3", "f8e5m2", "i8", "u8", "f4e2m1"})
 """Formats of elements that are nothing without scales."""
 
@@ -273,13 +277,29 @@ def _llm_int8(weight: str, tensors: Tensors, said: Said) -> Layout | None:
     if weight not in tensors:
         return None
     source = ("scaled", "i8", W, ("divided", ("column", f"{M}SCB"), 127), 1, 0)
-    return Layout(source, 2)
+    return Layout(source, 2, turned=True)
+
+
+def _absmax(weight: str, tensors: Tensors, said: Said) -> Layout | None:
+    """Return how bitsandbytes stores four bits: indices of a table and sizes of blocks, which may be nested."""
+    info = tensors.get(weight)
+    states = [f"{STATE}{kind}" for kind in ("nf4", "fp4") if f"{weight}{STATE}{kind}" in tensors]
+    if info is None or len(states) != 1:
+        return None
+    nested = [f"{W}.nested_absmax", f"{W}.nested_quant_map"]
+    nested = nested if f"{weight}.nested_absmax" in tensors else ["", ""]
+    count, blocks = 2 * math.prod(info.shape), math.prod(tensors[f"{weight}.absmax"].shape)
+    fitting = [size for size in TABLE_BLOCKS if -(-count // size) == blocks]
+    parts = (f"{W}.absmax", f"{W}.quant_map", f"{W}{states[0]}", *nested)
+    source: Template = ("bitsandbytes", W, *parts, fitting[0] if fitting else TABLE_BLOCKS[0])
+    return Layout(source, 4 + 2 * bool(nested[0]), turned=True)
 
 
 MARKS: Mapping[str, tuple[str, Read]] = {
     ".qweight": (".weight", _qweight),
     ".weight_packed": (".weight", _weight_packed),
     ".SCB": (".weight", _llm_int8),
+    ".absmax": ("", _absmax),
     "_scale_inv": ("", _beside("_scale_inv")),
     "_scale": ("", _beside("_scale")),
 }

@@ -21,6 +21,7 @@ from porting.files.strict_json import shown
 INPUTS = "the file's own kernels round inputs by it; here they stay in the run's numerics"
 CACHES = "the file's own kernels round keys and values by it; here they stay in the run's numerics"
 SHAPES = "the shape of a packed weight, which the program declares"
+ROWS = "says that eight-bit numbers lie row by row, as they are read"
 REST: Mapping[str, str] = {
     ".input_scale": INPUTS,
     ".input_scale_ub": INPUTS,
@@ -34,6 +35,7 @@ REST: Mapping[str, str] = {
     ".output_scale": CACHES,
     ".prob_output_scale": CACHES,
     ".weight_shape": SHAPES,
+    ".weight_format": ROWS,
 }
 """What the names of such tensors end with, and why they may be left."""
 MAX_REST = 8

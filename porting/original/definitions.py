@@ -9,6 +9,7 @@ words, compressed-tensors' `pack_to_int32`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from dsl.diagnostics import refuse
@@ -133,3 +134,35 @@ def _columns(torch: Any, words: Any) -> Any:
     for place, column in enumerate(AWQ_ORDER):
         values[:, column::AWQ_WORDS] = (words >> 4 * place) & 15
     return values
+
+
+def indices(
+    torch: Any, name: str, packed: Any, parts: list[Any], said: Mapping[str, object]
+) -> Any:
+    """Return numbers of a table by their indices, the upper half of a byte first, times the sizes of their blocks.
+
+    `parts` are the sizes and the table and, where sizes are indices too, their scales and their table. `said` is what
+    bitsandbytes says beside them. Raises `Refused` where these do not fit.
+    """
+    sizes, table, scales, second = parts
+    try:
+        n, k = _pair(said["shape"])
+        block = min(int(str(said["blocksize"])), 2 * packed.numel())
+        if scales is not None:
+            each = min(int(str(said["nested_blocksize"])), len(sizes))
+            wide = scales.double().repeat_interleave(each)[: len(sizes)]
+            offset = float(str(said["nested_offset"]))
+            sizes = second.double()[sizes.long()] * wide + offset
+        halves = torch.stack([packed.flatten() >> 4, packed.flatten() & 15], dim=-1).flatten()
+        values = table.double()[halves[: n * k].long()]
+        return (values * sizes.double().repeat_interleave(block)[: n * k]).reshape(n, k)
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        message = f"what `{shown(name)}` says of itself does not fit its tensors"
+        raise refuse("S551", message) from error
+
+
+def _pair(value: object) -> tuple[int, int]:
+    match value:
+        case [int(n), int(k)]:
+            return n, k
+    raise ValueError("no two sizes")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dsl.diagnostics import refuse
-from porting.files.strict_json import shown
+from porting.files.strict_json import parse_object, shown
 from porting.original import definitions
 
 METHODS = [
@@ -214,6 +214,17 @@ def _llm_int8(folder: Folder, base: str) -> Any:
     return weight.double() * (largest.double() / 127)[:, None]
 
 
+def _absmax(folder: Folder, base: str) -> Any:
+    """Return indices of a table times sizes of blocks, by what the JSON object beside them says."""
+    kind = "nf4" if folder.has(f"{base}{_STATE}nf4") else "fp4"
+    state = bytes(folder.read(f"{base}{_STATE}{kind}").tolist())
+    said = parse_object(state, name=base, code="S551")
+    parts = [folder.maybe(f"{base}.{part}") for part in _TABLES]
+    return definitions.indices(folder.torch, base, folder.read(base), parts, said)
+
+
+_STATE = ".quant_state.bitsandbytes__"
+_TABLES = ("absmax", "quant_map", "nested_absmax", "nested_quant_map")
 _SCALES = ("", "_scale", "_scale_2", "_scale_inv")
 _PACKED = ["weight_packed", "weight_scale", "weight_shape", "weight_zero_point", "weight_g_idx"]
 _WORDS = ("qweight", "qzeros", "scales", "g_idx")
@@ -231,6 +242,15 @@ MARKS: Mapping[str, tuple[str, PackedKind]] = {
     ".SCB": (
         "",
         PackedKind((".weight", ".SCB", ".weight_format"), ".weight", _llm_int8, is_linear=True),
+    ),
+    ".absmax": (
+        "",
+        PackedKind(
+            ("", *(f".{x}" for x in _TABLES), f"{_STATE}nf4", f"{_STATE}fp4"),
+            "",
+            _absmax,
+            is_linear=True,
+        ),
     ),
     "_scale_inv": ("", PackedKind(_SCALES, "", _beside("_scale_inv"))),
     "_scale": ("", PackedKind(_SCALES, "", _beside("_scale"))),
