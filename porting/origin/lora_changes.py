@@ -24,6 +24,13 @@ PREFIX = "base_model.model."
 FLOATS = frozenset({"bf16", "f16", "f32"})
 BODIES = ("model.", "transformer.")
 """What stands before the names of a model's body, and not always in a file of it."""
+INSIDE = (
+    ("model.language_model.", "language_model.model."),
+    ("language_model.model.", "model.language_model."),
+    ("lm_head.", "language_model.lm_head."),
+    ("language_model.lm_head.", "lm_head."),
+)
+"""How names begin in models that hold a text model, as modules and in files, older and newer."""
 HEAD = "lm_head"
 EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings")
 """The last part of the name of a module that embeds tokens."""
@@ -183,6 +190,7 @@ def _place(module: str, part: str, base: Checkpoint) -> tuple[str, str]:
     for body in BODIES:
         names.append(names[0].removeprefix(body))
         names.append(f"{body}{names[0]}")
+    names += [new + names[0].removeprefix(old) for old, new in INSIDE if names[0].startswith(old)]
     name = next((n for n in names if n in base.tensors), None)
     if name is None and module.rsplit(".", 1)[-1] == HEAD and part == "weight":
         # A head that is tied has no tensor of its own.

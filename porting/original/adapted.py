@@ -31,6 +31,11 @@ EXPERT = re.compile(
 )
 """An expert's module in transformers before version 5, where adapters were trained."""
 GATES, DOWN = frozenset({"w1", "gate_proj"}), frozenset({"w2", "down_proj"})
+RENAMED = (
+    ("language_model.model.", "model.language_model."),
+    ("language_model.lm_head", "lm_head"),
+)
+"""Modules of models with a text model inside, before and since transformers 4.52."""
 PLAIN = re.compile(r"[\w.\\^$|*+-]+", re.ASCII)
 
 
@@ -75,11 +80,10 @@ def _attach(
     settings: Mapping[str, Any],
     conv: Any,
 ) -> None:
-    try:
-        module = model.get_submodule(name)
-    except AttributeError as error:
+    module = _module(model, name)
+    if module is None:
         if not _attach_to_expert(model, name, parts, settings):
-            raise _unfit(f"the original has no module `{shown(name)}`") from error
+            raise _unfit(f"the original has no module `{shown(name)}`")
         return
     if "bias" in parts:
         module.bias = torch.nn.Parameter(parts["bias"].to(module.bias.dtype), requires_grad=False)
@@ -90,6 +94,17 @@ def _attach(
         raise _unfit(f"`{shown(name)}` has another shape")
     # A new parameter, so that one that was tied to this weight keeps its own.
     module.weight = torch.nn.Parameter(merged.to(module.weight.dtype), requires_grad=False)
+
+
+def _module(model: Any, name: str) -> Any:
+    """Return a module by its name, or by what newer classes call it that hold a text model; None if there is none."""
+    for old, new in (("", ""), *RENAMED):
+        if name.startswith(old):
+            try:
+                return model.get_submodule(new + name.removeprefix(old))
+            except AttributeError:
+                continue
+    return None
 
 
 def _attach_to_expert(

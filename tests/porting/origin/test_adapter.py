@@ -272,6 +272,36 @@ def test_experts_of_an_older_transformers_are_changed_one_by_one(
     check(base, adapter(tmp_path / "a", tensors, **settings), change)
 
 
+@pytest.mark.parametrize("module", ["model.language_model", "language_model.model"])
+def test_an_adapter_of_a_text_model_inside_another_is_merged(tmp_path, module):
+    import torch
+    import transformers
+
+    torch.manual_seed(5)
+    text = transformers.AutoConfig.for_model("llama", **SIZES)
+    seen = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "image_size": 16}
+    vision = transformers.AutoConfig.for_model(
+        "clip_vision_model", **seen, num_attention_heads=2, patch_size=8
+    )
+    config = transformers.LlavaConfig(
+        text_config=text.to_dict(), vision_config=vision.to_dict(), image_token_index=100
+    )
+    base = tmp_path / "base"
+    transformers.LlavaForConditionalGeneration(config).save_pretrained(base)
+    head = "lm_head" if module.startswith("model") else "language_model.lm_head"
+    stem = f"{module}.layers.1.self_attn.q_proj"
+    folder = adapter(tmp_path / "a", linear(stem, 32, 32) | linear(head, 101, 32))
+    made = transformers.LlavaForConditionalGeneration.from_pretrained(
+        base, dtype=torch.float64, attn_implementation="eager"
+    )
+    with torch.no_grad():
+        own = made.get_submodule("model.language_model.layers.1.self_attn.q_proj")
+        own.weight += torch.from_numpy(2 * delta(32, 32))
+        made.lm_head.weight += torch.from_numpy(2 * delta(101, 32))
+        wanted = made(input_ids=torch.from_numpy(TOKENS[None])).logits[0].numpy()
+    compare(resolve(str(base), adapter=str(folder)), wanted)
+
+
 def test_a_gguf_file_is_a_base_too(tmp_path):
     write(KINDS["llama"], tmp_path / "folder", tmp_path / "m.gguf", "Q8_0")
     folder = adapter(tmp_path / "a", linear(Q, 64, 64))
