@@ -136,10 +136,10 @@ def _layers(raw: Mapping[str, Any]) -> Chosen | None:
         return None
     longest = max((raw[key] for key in PERIODS if _is_size(raw.get(key))), default=1)
     kinds = _kinds(raw, of)
-    first = min(max(FEW_LAYERS, longest), MOST_LAYERS)
     distinct = dict.fromkeys(kinds)
-    if of < FEW_LAYERS or set(kinds[:first]) == set(distinct):
-        return Chosen(tuple(range(first)), of)
+    for first in range(min(max(FEW_LAYERS, longest), MOST_LAYERS), MOST_LAYERS + 1):
+        if of < FEW_LAYERS or set(kinds[:first]) == set(distinct):
+            return Chosen(tuple(range(first)), of)
     numbers: list[int] = []
     for turn in range(FEW_LAYERS):
         for kind in distinct:
