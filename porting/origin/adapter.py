@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +33,7 @@ BESIDE = (
     *TOKENIZER, "added_tokens.json", "chat_template.jinja", "merges.txt", "special_tokens_map.json", "vocab.json",
 )  # fmt: skip
 """Files of a tokenizer; an adapter that has its own was trained with that."""
+MAX_TEXT = 256 * 2**20
 GENERATION = "generation_config.json"
 
 
@@ -71,7 +71,8 @@ def merge(folder: Path, base: Path, *, keeps_dtype: bool, progress: Progress) ->
             (work / CONFIG).write_text(f"{text}\n", encoding="utf-8")
             return (_note(settings, made, folder), *_copy_text(folder, base, work))
 
-        notes = build(target, folder.name, write)
+        least = sum(tensor.nbytes for tensor in whole.tensors.values())
+        notes = build(target, shown(folder.name), least, write)
     return Merged(target, notes)
 
 
@@ -150,6 +151,5 @@ def _copy_text(folder: Path, base: Path, work: Path) -> tuple[str, ...]:
     for place, name in places:
         file = find_file(place, name)
         if file is not None:
-            with file.open() as source, (work / name).open("wb") as target:
-                shutil.copyfileobj(source, target)
+            (work / name).write_bytes(file.read(MAX_TEXT))
     return ("the tokenizer is the adapter's",) if is_own else ()

@@ -61,10 +61,16 @@ def recorded(target: Path) -> tuple[str, ...] | None:
     return tuple(notes)
 
 
-def build(target: Path, name: str, write: Callable[[Path], tuple[str, ...]]) -> tuple[str, ...]:
-    """Make a conversion by what writes it into a folder, and return its notes; nothing is left of one that fails."""
+def build(
+    target: Path, name: str, least: int, write: Callable[[Path], tuple[str, ...]]
+) -> tuple[str, ...]:
+    """Make a conversion by what writes it into a folder, and return its notes; nothing is left of one that fails.
+
+    `least` are the bytes that it takes at the least: a file may promise more than there is room for.
+    """
     try:
         _own_room(target.parent)
+        _check_room(target.parent, name, least)
         work = Path(tempfile.mkdtemp(prefix=f".{target.name[:16]}-", dir=target.parent))
     except OSError as error:
         raise _no_room(error) from error
@@ -101,6 +107,13 @@ def _own_room(room: Path) -> None:
     if own_folder(room) is None:
         message = "the cache folder for converted models can be written by others"
         raise refuse("S575", message, help=OWN_PLACE)
+
+
+def _check_room(room: Path, name: str, least: int) -> None:
+    free = shutil.disk_usage(room).free
+    if least > free:
+        message = f"{name} takes {least:,} bytes of the cache or more, and {free:,} are free"
+        raise refuse("S575", message, help="set SOHU_CACHE to a folder with room for it")
 
 
 def _publish(work: Path, target: Path) -> None:

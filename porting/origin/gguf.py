@@ -7,6 +7,7 @@ The folder lies in the cache under the content's sha256. What is written is `ggu
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +69,9 @@ def _build(
         _check_same(model, before)
         return notes
 
-    return build(target, model.name, write)
+    # No format of what is kept takes less than 16 bits.
+    least = 2 * sum(math.prod(tensor.shape) for tensor in model.header.tensors)
+    return build(target, model.name, least, write)
 
 
 def _check_same(model: GgufModel, before: tuple[Identity, ...]) -> None:

@@ -386,6 +386,16 @@ def test_the_tokenizer_is_the_adapters_where_it_has_one(tmp_path):
     assert "the tokenizer is the adapter's" in origin.notes
 
 
+def test_a_tokenizer_of_any_size_is_not_copied(tmp_path):
+    base = model(tmp_path / "base")
+    folder = adapter(tmp_path / "a", linear(Q, 32, 32))
+    with (folder / "tokenizer.json").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(Refused, match=r"S514.*tokenizer\.json has 1,099,511,627,776 bytes"):
+        resolve(str(base), adapter=str(folder))
+    assert list((tmp_path / "cache" / "adapters").iterdir()) == []
+
+
 @pytest.mark.parametrize("name", [None, "org/name", "/nonesuch", "../..", "a b"])
 def test_a_base_that_is_not_at_hand_is_named_and_never_fetched(tmp_path, monkeypatch, name):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))

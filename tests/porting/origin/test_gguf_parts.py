@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import struct
 from pathlib import Path
 
@@ -251,6 +252,14 @@ def test_a_cache_that_others_can_write_is_refused(tmp_path, whole):
     (tmp_path / "cache" / "gguf").symlink_to(tmp_path / "other")
     with pytest.raises(Refused, match=r"S575.*can be written by others"):
         gguf.convert(whole)
+
+
+def test_a_conversion_without_room_is_refused_before_it_begins(tmp_path, whole, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(Refused, match=r"S575.*bytes of the cache or more, and 1,000 are free"):
+        gguf.convert(whole)
+    assert list((tmp_path / "cache" / "gguf").iterdir()) == []
 
 
 def test_an_own_cache_is_closed_to_others(tmp_path, whole):
