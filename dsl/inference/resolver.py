@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from dsl.diagnostics import Diagnostic, did_you_mean
 from dsl.graph import Region, TensorRef, WeightSource
@@ -19,6 +20,9 @@ from dsl.stored_tensors import HOLE, tensors
 from dsl.symbolic import Dim, Poly, TooComplex, equal, text
 from dsl.text import syntax as sx
 from dsl.types import DTYPES, DType
+
+MAX_NAMES = 4096
+"""Tensors of a source that are looked for to choose it; a config may ask for as many experts as it likes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +148,8 @@ class SourceSpec:
 
 def _share(source: WeightSource, layer: int | None, held: Container[str]) -> float:
     """Return which share of a source's tensors there is."""
-    present = [name in held for name, _ in tensors(source, -1 if layer is None else layer)]
+    names = islice(tensors(source, -1 if layer is None else layer), MAX_NAMES)
+    present = [name in held for name, _ in names]
     return sum(present) / len(present) if present else 0.0
 
 

@@ -43,11 +43,10 @@ def as_named(
     With `inside` the program is of a text model that the checkpoint holds inside of another.
     """
     constants = _constants(program.family())
-    names = Counter(name for name in _names(program, constants) if "*" not in name)
-    heads = Counter(n.partition(".")[0] for n in names if "{" in n and not n.startswith("{"))
-    if not heads or not tensors:
+    names = {name for name in _names(program, constants) if "*" not in name}
+    base = _base(names)
+    if not base or not tensors:
         return program, ()
-    base = heads.most_common(1)[0][0]
     prefixes = _prefixes(tensors)
     new_base = _chosen(base, [n for n in names if n.startswith(f"{base}.")], prefixes, inside)
     others = {n.partition(".")[0] for n in names if "." in n} - {base}
@@ -65,6 +64,17 @@ def as_named(
 
     shown = ", ".join(f"`{head}.` is `{new}`" for head, new in changed.items())
     return _with_strings(program, change, constants), (f"the file's names are its own: {shown}",)
+
+
+def base_of(program: Program) -> str:
+    """Return what a family calls the base model: what most names of tensors in layers begin with."""
+    return _base(_names(program, _constants(program.family())))
+
+
+def _base(names: Iterable[str]) -> str:
+    in_layers = (name for name in names if "{" in name and not name.startswith("{"))
+    heads = Counter(name.partition(".")[0] for name in in_layers)
+    return heads.most_common(1)[0][0] if heads else ""
 
 
 def renamed(program: Program, names: Mapping[str, str]) -> Program:

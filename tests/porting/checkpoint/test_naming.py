@@ -7,8 +7,8 @@ import pytest
 from dsl.inference.inference import infer
 from dsl.linking.program import Program
 from dsl.stored_tensors import tensors as tensors_of
-from porting.checkpoint.naming import as_named, renamed
-from porting.planning.library import family_for
+from porting.checkpoint.naming import as_named, base_of, renamed
+from porting.planning.library import families, family_for
 
 LLAMA = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 16} | {
     "intermediate_size": 12, "rms_norm_eps": 1e-5, "rope_parameters.rope_theta": 1e4,
@@ -70,6 +70,23 @@ def test_a_text_model_is_looked_for_inside_only_where_there_is_another(base, hea
     assert names(as_named(program, inside, inside=True)[0], LLAMA) == inside
     if base.startswith("language_model.") or "text" in base:
         assert names(as_named(program, inside)[0], LLAMA) != inside
+
+
+INSIDE = {"FuyuForCausalLM", "Gemma3ForConditionalGeneration", "GotOcr2ForConditionalGeneration"}
+"""Families of a text model inside of another, whose tensors they name."""
+ADDED = {"Llama4ForCausalLM", "MllamaForCausalLM"}
+"""Classes for which transformers takes away the name of the model around them."""
+
+
+def test_the_name_of_the_base_model_is_transformers():
+    import transformers
+
+    differ = set()
+    for architecture in families():
+        base = base_of(family_for(architecture))
+        known = getattr(transformers, architecture).base_model_prefix
+        differ |= {architecture} if base != known else set()
+    assert differ == INSIDE | ADDED
 
 
 def test_a_name_that_some_tensors_lack_stays_the_familys(tmp_path):

@@ -11,10 +11,12 @@ import pytest
 
 from dsl.diagnostics import Refused
 from dsl.graph import Graph
+from dsl.inference.inference import infer
 from dsl.types import DTYPES
-from porting.checkpoint.accounting import Accounted, account
+from porting.checkpoint.accounting import MAX_MISSING, Accounted, account
 from porting.checkpoint.safetensors_header import TensorInfo
 from porting.checkpoint.tensors import MAX_LOOKED, SINGLE, Checkpoint
+from porting.planning.library import family_for
 from tests.checkpoints import safetensors_bytes, tensor_entry
 from tests.dsl.snippets import family, graph
 
@@ -193,6 +195,25 @@ output y: bf16[B, S, D] = x"""
     assert len(result.account.missing) == 299
     assert len(described) == 6
     assert result.diagnostics[-1].message == "293 more tensors are missing"
+
+
+def test_any_number_of_experts_is_missing_in_no_time():
+    program = family_for("Qwen3MoeForCausalLM")
+    sizes = {
+        "hidden_size": 8,
+        "moe_intermediate_size": 4,
+        "num_attention_heads": 2,
+        "vocab_size": 9,
+    }
+    values = sizes | {
+        "num_hidden_layers": 1, "num_experts": 2**31, "num_experts_per_tok": 2, "head_dim": 4,
+        "intermediate_size": 4, "dtype": "bf16", "rope_parameters.rope_theta": 1e4,
+    }  # fmt: skip
+    info = TensorInfo("model.norm.weight", DTYPES["bf16"], (8,), "f", 0, 16)
+    made = infer(program.family(), program.blocks, values, {info.name}).graph
+    result = account(made, {info.name: info}, None)
+    assert MAX_MISSING < len(result.account.missing) < 2 * MAX_MISSING
+    assert {d.code for d in result.diagnostics} == {"S560"}
 
 
 def sparse(folder, entries: dict[str, dict[str, object]], size: int, pad: str = "") -> Checkpoint:
