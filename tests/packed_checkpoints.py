@@ -378,12 +378,14 @@ FORMS: dict[str, Form] = {
 }
 
 
-def quantised(folder: Path, form: Form) -> dict[str, torch.Tensor]:
-    """Store a folder's linear layers in a form, and return all weights whole."""
+def quantised(folder: Path, *forms: Form) -> dict[str, torch.Tensor]:
+    """Store a folder's linear layers in a form, or each layer in the next of several; return all weights whole."""
     made: Tensors = {}
     whole: Tensors = {}
     for name, weight in load_file(folder / "model.safetensors").items():
-        if weight.ndim != 2 or KEPT.search(name):
+        at = re.search(r"\.layers\.(\d+)\.", name)
+        form = forms[int(at.group(1)) % len(forms)] if at else forms[0]
+        if weight.ndim != 2 or KEPT.search(name) or form is WHOLE:
             made[name] = whole[name] = weight
             continue
         parts, whole[name] = form.store(weight)
@@ -393,6 +395,25 @@ def quantised(folder: Path, form: Form) -> dict[str, torch.Tensor]:
             made[f"{base}k_scale"] = torch.tensor(1.0)
     save_file(made, folder / "model.safetensors", {"format": "pt"})
     config = folder / "config.json"
-    said = json.loads(config.read_text()) | {"quantization_config": form.section}
+    said = json.loads(config.read_text()) | {"quantization_config": forms[-1].section}
     config.write_text(json.dumps(said))
     return whole
+
+
+WHOLE = Form({}, lambda weight: ({"weight": weight}, weight))
+_RULES = GPTQ | {"sym": False, "dynamic": {r"+:.*\.2\..*": {"bits": 8, "group_size": 16}}}
+_MIXED = MODELOPT | {"quant_algo": "MIXED_PRECISION"}
+BY_LAYER = {
+    "whole and fp8": (WHOLE, FORMS["fp8 a row, fbgemm"], FORMS["fp8 a row, fbgemm"]),
+    "whole, gptq of 4 and 8 bits": (
+        WHOLE,
+        Form(_RULES, lambda w: gptq(w, 4, GROUP)),
+        Form(_RULES, lambda w: gptq(w, 8, 16, symmetric=True)),
+    ),
+    "whole, fp8 a tensor, nvfp4": (
+        WHOLE,
+        FORMS["fp8 a tensor, modelopt"],
+        Form(_MIXED, lambda w: nvfp4(w, divides=False)),
+    ),
+}
+"""Folders whose layers are in different forms, under the same names."""

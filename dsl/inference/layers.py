@@ -159,6 +159,9 @@ class Layers:
         return all(self._answer(query, variable, layer) == query.answer for query in trace)
 
     def _answer(self, query: Query, variable: str, layer: int) -> object:
+        if query.layers is not None:
+            return layer in query.layers
+
         def lookup(name: sx.Name) -> Static:
             if name.id == variable:
                 return layer

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 from dsl.diagnostics import Diagnostic, did_you_mean
 from dsl.graph import Region, TensorRef, WeightSource
-from dsl.inference.scope import LayerIndex, Poison, Scope
+from dsl.inference.scope import LayerIndex, Poison, Query, Scope
 from dsl.linking.static import MAX_TEXT, Evaluator, Static, StaticError, Unknown, show
 from dsl.source import Span
 from dsl.stored_tensors import HOLE, tensors
@@ -38,13 +38,17 @@ class Want:
 
 @dataclass(frozen=True, slots=True)
 class Resolver:
-    """Resolves one weight's source in a scope; `functions` are those that it may use."""
+    """Resolves one weight's source in a scope; `functions` are those that it may use.
+
+    What is asked of the layer is added to `trace`.
+    """
 
     functions: Mapping[str, SourceSpec]
     scope: Scope
     evaluator: Evaluator
     shape: tuple[Dim, ...]
     held: Container[str] | None = None
+    trace: list[Query] = field(default_factory=list)
 
     def resolve(self, expr: sx.Expr) -> WeightSource:
         """Return the source, of alternatives the one that the checkpoint holds, else the first.
@@ -53,11 +57,12 @@ class Resolver:
         the checkpoint holds as a whole the others do not matter.
         """
         want = Want(self.shape, self.shape)
-        sources: list[WeightSource] = []
+        sources: list[tuple[WeightSource, sx.Expr]] = []
         faults: list[StaticError] = []
+        asked = len(self.trace)
         for one in sx.alternatives(expr):
             try:
-                sources.append(self.source(one, want, {}))
+                sources.append((self.source(one, want, {}), one))
             except TooComplex as error:
                 message = f"{error} is too complex"
                 raise StaticError(Diagnostic("S218", message, expr.span)) from None
@@ -66,12 +71,37 @@ class Resolver:
         if self.held is None or not sources:
             if faults:
                 raise faults[0]
-            return sources[0]
-        held, layer = self.held, self.scope.current_layer()
-        best = max(sources, key=lambda source: _share(source, layer, held))
-        if faults and _share(best, layer, held) < 1.0:
+            return sources[0][0]
+        shares = [self._share(one, want, source, self.held) for source, one in sources]
+        best = max(shares)
+        if faults and best < 1.0:
             raise faults[0]
-        return best
+        # What the others asked of the layer does not matter.
+        del self.trace[asked:]
+        return self.source(sources[shares.index(best)][1], want, {})
+
+    def _share(
+        self, expr: sx.Expr, want: Want, source: WeightSource, held: Container[str]
+    ) -> float:
+        """Return which share of a source's tensors there is: where layers differ, in those named and one other."""
+        named: dict[int, sx.Expr] = {}
+        rest = expr
+        while isinstance(rest, sx.Call) and rest.function.id == "in_layers":
+            if len(rest.arguments) != 3:
+                return 0.0
+            listed, one, rest = rest.arguments
+            layers = self.evaluator.value(listed)
+            numbers = layers if isinstance(layers, tuple) else ()
+            named = {n: one for n in numbers if isinstance(n, int)} | named
+        if rest is expr:
+            return _share(source, self.scope.current_layer(), held)
+        other = next(n for n in range(len(named) + 1) if n not in named)
+        each = {**named, other: rest}
+        try:
+            made = [(self.source(one, want, {}), layer) for layer, one in each.items()]
+        except StaticError:
+            return 0.0
+        return sum(_share(one, layer, held) for one, layer in made) / len(made)
 
     def source(self, expr: sx.Expr, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
         """Return one source of what is wanted."""
@@ -100,6 +130,12 @@ class Resolver:
                 Diagnostic("S208", f"this is {size}; it cannot be negative", expr.span)
             )
         return size
+
+    def is_in(self, layers: frozenset[int], expr: sx.Expr) -> bool:
+        """Tell whether the layer that is being inferred is one of some."""
+        answer = self.scope.current_layer() in layers
+        self.trace.append(Query(expr, {}, answer, True, layers))
+        return answer
 
     def count(self, expr: sx.Expr) -> Dim:
         """Return a static size of at least one among a source's arguments."""

@@ -46,12 +46,16 @@ POISON = Poison()
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A static question whose answer depended on the layer; equal answers make equal layers."""
+    """A static question whose answer depended on the layer; equal answers make equal layers.
+
+    With `layers` it is whether the layer is one of them, and of no expression.
+    """
 
     expr: sx.Expr
     statics: Mapping[str, Meaning]
     answer: object
     is_condition: bool
+    layers: frozenset[int] | None = None
 
 
 @dataclass(slots=True)

@@ -147,6 +147,19 @@ def _join(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> W
     return Transform("join", tuple(parts), {}, expr.span)
 
 
+def _in_layers(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
+    """One of two sources, by the layer."""
+    listed, first, second = expr.arguments
+    layers = r.evaluator.value(listed)
+    if not isinstance(layers, tuple) or not all(type(layer) is int for layer in layers):
+        message = "in_layers needs a list of layers, such as [0, 1]"
+        raise StaticError(Diagnostic("S208", message, listed.span))
+    named = frozenset(layer for layer in layers if isinstance(layer, int))
+    chosen = r.source(first if r.is_in(named, expr) else second, want, loops)
+    # Both are one source of the text.
+    return replace(chosen, span=expr.span)
+
+
 def _half_pairs(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim]) -> WeightSource:
     """Rotary rows of each head from neighbouring pairs to halves apart."""
     heads = r.count(expr.arguments[1])
@@ -230,6 +243,13 @@ SOURCES: Mapping[str, SourceSpec] = {
             "Rotary rows of each head reordered from neighbouring pairs to pairs that are halves apart.",
             2,
             _half_pairs,
+        ),
+        SourceSpec(
+            "in_layers",
+            "in_layers([layer, …], source, source)",
+            "In these layers the first source, in all others the second.",
+            3,
+            _in_layers,
         ),
         *PACKED_SOURCES,
         *INTEGER_SOURCES,

@@ -110,7 +110,8 @@ class Statements:
     def _weight(self, statement: sx.WeightSyntax, scope: Scope) -> Meaning:
         type_ = self.expressions.type(statement.type, scope)
         evaluator = self.expressions.evaluator(scope)
-        resolver = Resolver(SOURCES, scope, evaluator, type_.dims, self.shared.held)
+        shared = self.shared
+        resolver = Resolver(SOURCES, scope, evaluator, type_.dims, shared.held, shared.trace)
         source = resolver.resolve(statement.source)
         value = self.builder.weight(statement.name.id, type_, source, statement.span)
         self.builder.expect_use(value, statement.name.id, statement.name.span, "weight")

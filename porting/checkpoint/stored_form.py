@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from typing import TypeAlias
 
 from dsl.linking.program import Program, with_sources, with_unused
 from dsl.source import Source, Span
@@ -28,7 +29,10 @@ _NUMBER = re.compile(r"\.[0-9]+(?=\.)")
 MAX_LAYOUTS = 4
 """How many ways to store the weights of one name there may be in one checkpoint."""
 
-Layouts = Mapping[str, tuple[Layout, ...]]
+Pick: TypeAlias = Callable[[str], Layout | None]
+"""Which layout the tensor of a name with holes has."""
+Layouts: TypeAlias = Mapping[str, Mapping[int, Layout | None]]
+"""How weights of one name, but for numbers, are stored in each layer; None is as they were, -1 is outside of layers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ def as_stored(program: Program, config: ModelConfig, tensors: Mapping[str, Tenso
         return AsStored(program, config)
     layouts = layouts_of(tensors, Said.of(config, method))
     check_agreement(config, layouts)
-    by_name = _by_name(layouts)
+    by_name = _by_name(layouts, tensors)
 
     def change(weight: sx.WeightSyntax) -> sx.Expr:
         if len(weight.type.axes) < 2:
@@ -65,15 +69,22 @@ def as_stored(program: Program, config: ModelConfig, tensors: Mapping[str, Tenso
     return AsStored(changed, _without(config, known_keys(config, method)), notes)
 
 
-def _by_name(layouts: Mapping[str, Layout]) -> Layouts:
-    """Return the ways to store weights of one name, but for a layer's or an expert's number; of most tensors first."""
-    counted: dict[str, Counter[Layout]] = {}
+def _by_name(layouts: Mapping[str, Layout], tensors: Iterable[str]) -> Layouts:
+    """Return how the weights of each name are stored, layer by layer; of a layer's experts the first one's is taken."""
+    made: dict[str, dict[int, Layout | None]] = {}
     for name, layout in layouts.items():
-        counted.setdefault(_NUMBER.sub(".0", name), Counter())[layout] += 1
-    return {
-        name: tuple(sorted(counts, key=lambda one: (-one.count, -counts[one]))[:MAX_LAYOUTS])
-        for name, counts in counted.items()
-    }
+        made.setdefault(_NUMBER.sub(".0", name), {}).setdefault(_layer(name), layout)
+    for name in tensors:
+        known = made.get(_NUMBER.sub(".0", name))
+        if known is not None and name not in layouts:
+            known.setdefault(_layer(name), None)
+    return made
+
+
+def _layer(name: str) -> int:
+    """Return the first number in a tensor's name, which is the layer's."""
+    number = _NUMBER.search(name)
+    return int(number.group()[1:]) if number else -1
 
 
 def _without(config: ModelConfig, keys: Iterable[str]) -> ModelConfig:
@@ -87,57 +98,103 @@ def _without(config: ModelConfig, keys: Iterable[str]) -> ModelConfig:
 
 def _all(source: sx.Expr, layouts: Layouts) -> Iterator[sx.Expr]:
     """Yield the sources of packed values that the checkpoint has in place of one, and then that one."""
-    start = source.span
-    at = Source(f"{start.source.name} as stored, at {start.start}", start.text)
-    span = Span(at, 0, len(at.text))
+    yield from _in_layers(source, layouts)
     made: list[sx.Expr] = []
     for choice in range(MAX_LAYOUTS):
-        one = _packed(source, layouts, choice, span)
+
+        def pick(name: str, choice: int = choice) -> Layout | None:
+            ordered = _several(name, layouts)
+            return ordered[min(choice, len(ordered) - 1)] if ordered else None
+
+        one = _packed(source, pick, _at(source, choice))
         if one is not None and one not in made:
             made.append(one)
     yield from made
     yield source
 
 
-def _packed(source: sx.Expr, layouts: Layouts, choice: int, span: Span) -> sx.Expr | None:
+def _at(source: sx.Expr, choice: int) -> Span:
+    """Return the place of a source that is written here, each its own."""
+    start = source.span
+    at = Source(f"{start.source.name} as stored ({choice}), at {start.start}", start.text)
+    return Span(at, 0, len(at.text))
+
+
+def _several(name: str, layouts: Layouts) -> list[Layout]:
+    """Return the ways in which weights of a name with holes are stored, those of most tensors first."""
+    fitting = _fitting(name, layouts)
+    counted = Counter(one for layers in fitting for one in layers.values() if one is not None)
+    return sorted(counted, key=lambda one: (-one.count, -counted[one]))
+
+
+def _fitting(name: str, layouts: Layouts) -> list[Mapping[int, Layout | None]]:
+    parts = HOLE.split(name)[::2]
+    return [layers for packed, layers in layouts.items() if _fits(parts, packed)]
+
+
+def _in_layers(source: sx.Expr, layouts: Layouts) -> Iterator[sx.Expr]:
+    """Yield the source that is another one in some layers, where the file has different ways in different layers."""
+    fitting = {text: fits for text in _names(source) if (fits := _fitting(text, layouts))}
+    groups: dict[tuple[Layout | None, ...], list[int]] = {}
+    for layer in sorted({x for several in fitting.values() for each in several for x in each}):
+        ways = [{each[layer] for each in several if layer in each} for several in fitting.values()]
+        if any(len(way) != 1 for way in ways):
+            return
+        groups.setdefault(tuple(next(iter(way)) for way in ways), []).append(layer)
+    if len(groups) < 2:
+        return
+    span, made = _at(source, MAX_LAYOUTS), None
+    for taken, layers in sorted(groups.items(), key=lambda item: (-len(item[1]), item[1])):
+        one = _one(source, dict(zip(fitting, taken, strict=True)), span)
+        if one is None:
+            return
+        made = one if made is None else _chosen(layers, one, made, span)
+    if made is not None:
+        yield made
+
+
+def _one(source: sx.Expr, picked: Mapping[str, Layout | None], span: Span) -> sx.Expr | None:
+    """Return a source with each tensor as it is picked, itself where none is packed."""
+    if all(layout is None for layout in picked.values()):
+        return source
+    return _packed(source, lambda name: picked.get(name), span)  # noqa: PLW0108 - one of two overloads
+
+
+def _chosen(layers: Sequence[int], one: sx.Expr, other: sx.Expr, span: Span) -> sx.Expr:
+    numbers = tuple(sx.Number(span, layer, str(layer)) for layer in layers)
+    arguments = (sx.Listing(span, numbers), one, other)
+    return sx.Call(span, sx.Name(span, "in_layers"), arguments, ())
+
+
+def _names(source: sx.Expr) -> Iterator[str]:
+    """Yield the names of the tensors in a source."""
+    if isinstance(source, sx.String):
+        yield source.value
+    if isinstance(source, sx.Call):
+        for argument in source.arguments:
+            yield from _names(argument)
+
+
+def _packed(source: sx.Expr, pick: Pick, span: Span) -> sx.Expr | None:
     """Return a source with its tensors as they are stored, None where one of them is not packed."""
     if isinstance(source, sx.String):
-        one = _layout(source.value, layouts, choice)
+        one = pick(source.value)
         return None if one is None else _written(one.source, source.value, span)
     if not isinstance(source, sx.Call):
         return None
     turned = _turned(source)
     if turned is not source:
-        inner = _packed(turned, layouts, choice, span)
-        if inner is not None and _is_turned(turned, layouts, choice):
-            return inner
+        (name,) = _names(turned)
+        layout = pick(name)
+        if layout is not None and layout.turned:
+            return _packed(turned, pick, span)
     arguments = [
-        _packed(argument, layouts, choice, span)
-        if isinstance(argument, sx.String | sx.Call)
-        else argument
+        _packed(argument, pick, span) if isinstance(argument, sx.String | sx.Call) else argument
         for argument in source.arguments
     ]
     if any(argument is None for argument in arguments):
         return None
     return replace(source, span=span, arguments=tuple(a for a in arguments if a is not None))
-
-
-def _layout(name: str, layouts: Layouts, choice: int) -> Layout | None:
-    """Return one of the ways in which weights of a name with holes are stored."""
-    parts = HOLE.split(name)[::2]
-    fitting = dict.fromkeys(
-        layout for packed, several in layouts.items() if _fits(parts, packed) for layout in several
-    )
-    ordered = sorted(fitting, key=lambda layout: -layout.count)
-    return ordered[min(choice, len(ordered) - 1)] if ordered else None
-
-
-def _is_turned(source: sx.Expr, layouts: Layouts, choice: int) -> bool:
-    """Tell whether the tensor in a source is stored as that of a linear layer, whatever the original is."""
-    while isinstance(source, sx.Call):
-        source = source.arguments[0]
-    layout = _layout(source.value, layouts, choice) if isinstance(source, sx.String) else None
-    return layout is not None and layout.turned
 
 
 def _turned(source: sx.Call) -> sx.Call | sx.String:

@@ -19,7 +19,7 @@ from porting.original.reference import Reference
 from porting.planning.plan import Plan, plan
 from porting.verdict.rows import sample_rows
 from porting.verdict.validate import validate
-from tests.packed_checkpoints import FORMS, quantised
+from tests.packed_checkpoints import BY_LAYER, FORMS, quantised
 
 SIZES = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4}
 MODELS: dict[str, dict[str, int]] = {
@@ -64,6 +64,16 @@ def test_a_packed_form_is_what_its_definition_says(
     folder = tiny(tmp_path / "model", model_type, **MODELS[model_type])
     port = assert_right(folder, quantised(folder, FORMS[form]))
     assert any("read as they are stored" in note for note in port.notes)
+
+
+@pytest.mark.f32
+@pytest.mark.parametrize("forms", BY_LAYER)
+@pytest.mark.parametrize("model_type", ["llama", "mixtral"])
+def test_layers_are_in_different_forms(model_type: str, forms: str, tmp_path: Path) -> None:
+    sizes = SIZES | {"num_hidden_layers": 3}
+    folder = tiny(tmp_path / "model", model_type, **sizes)
+    port = assert_right(folder, quantised(folder, *BY_LAYER[forms]))
+    assert "in_layers(" in port.spec
 
 
 BESIDE: dict[str, tuple[str, dict[str, object]]] = {
