@@ -37,6 +37,8 @@ class TextModel:
     text: str
     beside: tuple[str, ...]
     tied: bool | str
+    flat: bool = False
+    """Older files have the keys of the text model beside the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +70,20 @@ class Table:
     implied: Mapping[str, Mapping[str, object]]
     models: Mapping[str, TextModel]
 
+    def of(self, config: ModelConfig, is_apart: bool) -> TextModel | None:
+        """Return the model of a config's type, under whatever name where a config of its text model stands apart."""
+        named = self.models.get(config.architecture)
+        if named is None and is_apart:
+            named = next((m for m in self.models.values() if m.type == config.model_type), None)
+        return named if named is not None and named.type == config.model_type else None
+
 
 @lru_cache(maxsize=1)
 def text_models() -> Table:
     """Return the models that read text beside other things."""
     data = tomllib.loads((ZOO / "texts.toml").read_text(encoding="utf-8"))
     models = {
-        name: TextModel(row["type"], row["text"], tuple(row["beside"]), row["tied"])
+        name: TextModel(row["type"], row["text"], tuple(row["beside"]), row["tied"], "flat" in row)
         for name, row in data["models"].items()
     }
     return Table(data["classes"], data["implied"], models)
@@ -88,14 +97,14 @@ def whole_part(config: ModelConfig) -> Subject:
 def inner_text(config: ModelConfig) -> Subject | None:
     """Return the text model inside of a model, None where the table has no such model or its text is no family's."""
     table = text_models()
-    model = table.models.get(config.architecture)
-    if model is None or config.model_type != model.type:
+    is_apart = any(key.startswith(TEXT) for key in config.values)
+    model = table.of(config, is_apart)
+    if model is None:
         return None
     kind = config.values.get(f"{TEXT}model_type", model.text)
     if not isinstance(kind, str) or kind not in table.classes:
         return None
-    is_apart = any(key.startswith(TEXT) for key in config.values)
-    inner = inner_part(config) if is_apart else _flat(config)
+    inner = _flat(config) if model.flat and not is_apart else inner_part(config)
     known = _turned(_tied(inner, config, model))
     implied = table.implied.get(kind, {})
     origins = {**known.origins, **{key: f"{kind}: {key}" for key in implied}}

@@ -65,6 +65,37 @@ def test_a_row_of_the_table_is_what_the_whole_model_computes_over_text(tmp_path,
     assert error(folder) < 1e-5
 
 
+@pytest.mark.parametrize(
+    "name", ["Qwen2VLForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration"]
+)
+def test_older_files_have_one_config_for_all(tmp_path, name):
+    folder = made(tmp_path, name)
+    config = config_of(folder)
+    inner = config.pop("text_config")
+    turned = inner.pop("rope_parameters")
+    kept = (
+        "architectures",
+        "model_type",
+        "vision_config",
+        "dtype",
+        "image_token_id",
+        "video_token_id",
+    )
+    sections = {"type": "mrope", "mrope_section": turned["mrope_section"]}
+    old = {**inner, **{k: config[k] for k in kept}, "rope_theta": turned["rope_theta"]}
+    (folder / "config.json").write_text(json.dumps({**old, "rope_scaling": sections}))
+    assert error(folder) < 1e-5
+
+
+def test_a_name_of_remote_code_is_that_of_the_type(tmp_path):
+    folder = made(tmp_path, "Kimi_K25ForConditionalGeneration")
+    config = config_of(folder)
+    config["architectures"] = ["KimiK25ForConditionalGeneration"]
+    config["text_config"]["model_type"] = "kimi_k2"
+    (folder / "config.json").write_text(json.dumps(config))
+    assert error(folder) < 1e-5
+
+
 def test_a_class_whose_logits_are_not_those_of_its_text_class_is_refused(tmp_path):
     folder = composite(tmp_path, "LlavaForConditionalGeneration", "llava", "cohere")
     with pytest.raises(Refused) as caught:
