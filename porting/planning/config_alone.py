@@ -6,8 +6,9 @@ Makes no tensors and judges none: what a checkpoint lacks or has too many of is 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 
 from dsl.graph import Graph, TensorRef
@@ -47,27 +48,47 @@ def dtype_of(*configs: ModelConfig) -> tuple[str, tuple[str, ...]]:
 
 def assumed_tensors(
     program: Program, config: ModelConfig, values: Mapping[str, object]
-) -> dict[str, TensorInfo]:
-    """Return tensors that show how a quantised checkpoint of this config is stored; none where it is not quantised.
+) -> tuple[dict[str, TensorInfo], tuple[str, ...]]:
+    """Return tensors that show how a quantised checkpoint of this config is stored, none where it is not quantised.
 
-    Quantised are the matrices of layers, except routers and the modules that the config leaves out. Those
-    have the sizes and data types that the config implies.
+    Quantised are the matrices of layers, except routers and the modules that the config leaves out, with the sizes
+    and data types that the config implies. A matrix that is left out in some layers counts in all as in most of them,
+    with a note.
     """
     if not method_of(config):
-        return {}
+        return {}, ()
     checked = infer(program.family(), program.blocks, values)
     if checked.graph is None:
-        return {}
+        return {}, ()
     kept = LeftOut.of(config)
+    read = list(_matrices(checked.graph))
+    votes: dict[str, Counter[bool]] = {}
+    for ref, (one, *_) in read:
+        votes.setdefault(ref.name, Counter())[not ROUTERS.search(one) and not kept.has(one)] += 1
     made: dict[str, TensorInfo] = {}
-    for ref, names in _matrices(checked.graph):
-        one = names[0]
-        packed = not ROUTERS.search(one) and not kept.has(one)
+    whole = 0
+    for ref, names in read:
+        packed = votes[ref.name].most_common(1)[0][0]
         shape = tuple(size if isinstance(size, int) else 0 for size in ref.shape)
         for name in names:
             parts = assumed_parts(config, name, shape) if packed else {}
+            whole += packed and not parts
             made |= parts or {name: TensorInfo(name, ref.dtype or DTYPES[USUAL], shape, "", 0, 0)}
-    return made
+    return made, tuple(_said(sum(len(vote) > 1 for vote in votes.values()), whole))
+
+
+def _said(mixed: int, whole: int) -> Iterator[str]:
+    """Yield notes on matrices that differ by layer, and on those whose stored form the config does not give."""
+    if mixed:
+        yield f"{mixed} matrices are stored in other ways in a few layers, and count as in most of them"
+    if whole:
+        yield f"{whole} quantised matrices count as if they were not: the config does not say what is stored"
+
+
+def without_exceptions(config: ModelConfig) -> ModelConfig:
+    """Return a config without its lists of modules that are not quantised: the tensors made up show which those are."""
+    lists = {f"{SECTION}{key}" for key in EXCEPT_KEYS}
+    return replace(config, values={k: [] if k in lists else v for k, v in config.values.items()})
 
 
 @dataclass(frozen=True, slots=True)

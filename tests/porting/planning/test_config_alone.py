@@ -76,6 +76,19 @@ def test_what_is_stored_in_fp8_follows_from_the_config(model_type, sizes, tmp_pa
 
 
 @pytest.mark.parametrize(
+    ("left_out", "told"),
+    [("lm_head", False), ("down_proj", False), ("model.layers.1.self_attn", True)],
+)
+def test_layers_that_are_stored_in_other_ways_are_told_of(left_out, told, tmp_path):
+    folder = tiny(tmp_path, "llama")
+    said = FP8 | {"weight_block_size": [BLOCK, BLOCK], "modules_to_not_convert": [left_out]}
+    config = json.loads((folder / "config.json").read_text()) | {"quantization_config": said}
+    (folder / "config.json").write_text(json.dumps(config))
+    notes = planned(folder / "config.json").notes
+    assert any("in other ways in a few layers" in note for note in notes) == told
+
+
+@pytest.mark.parametrize(
     ("left_out", "tensor", "expected"),
     [
         ("lm_head", "lm_head.weight", True),
