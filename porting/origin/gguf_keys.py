@@ -28,7 +28,7 @@ def check_keys(
     prefix = f"{header.architecture}."
     implied = _implied(config)
     implied |= {key: header.metadata[prefix + key] for key in scaling_keys(header)}
-    if windows(header) == _windows(config):
+    if windows(header) and windows(header) == _windows(config):
         implied[PATTERN] = header.metadata.get(prefix + PATTERN)
     if not has_experts(header):
         implied |= {"expert_count": 0, "expert_used_count": 0}

@@ -23,6 +23,8 @@ SCALING = "rope.scaling."
 WINDOW, PATTERN = "attention.sliding_window", "attention.sliding_window_pattern"
 LEGACY_FACTOR = "rope.scale_linear"
 ORIGINAL = "original_max_position_embeddings"
+ATTENTION = f"{SCALING}attn_factor"
+TAKES_FACTOR = frozenset({"longrope", "yarn"})
 NO_EFFECT = frozenset({f"{SCALING}finetuned"})
 
 Factors = Callable[[str], Sequence[float] | None]
@@ -141,6 +143,9 @@ def read_config(
         values["layer_types"] = _layer_types(header)
     if own.model_type:
         values["model_type"] = own.model_type
+    for key, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise _refused(header, f"has {value} for `{shown(key)}`")
     mapping = transformers.models.auto.configuration_auto.CONFIG_MAPPING
     if values.get("model_type") not in mapping:
         raise _refused(header, "is of no type that transformers knows")
@@ -281,6 +286,12 @@ def _scale_rotation(config: Any, header: GgufHeader, factors: Factors) -> None:
         raise _refused(header, f"scales its rotation by {shown(kind)} in a way that is not read")
     if (long is not None or short is not None) and made.get("rope_type") != "longrope":
         raise _refused(header, "has factors of a rotation that its scaling does not use")
+    if made.get("rope_type") not in TAKES_FACTOR and _number(header, said, ATTENTION) not in (
+        None,
+        1.0,
+    ):
+        # llama.cpp multiplies queries and keys by it whatever the type.
+        raise _refused(header, f"has `{header.architecture}.{ATTENTION}` without a use for it")
     every = getattr(config, "rope_parameters", None) or {}
     if made and not every:
         raise _refused(header, "scales a rotation that its type does not have")
@@ -293,7 +304,7 @@ def _scale_rotation(config: Any, header: GgufHeader, factors: Factors) -> None:
 
 def _yarn(header: GgufHeader, said: Mapping[str, GgufValue], factor: float) -> dict[str, object]:
     """Return YaRN's settings: llama.cpp multiplies the usual factor of attention by one of the file's."""
-    own = _number(header, said, f"{SCALING}attn_factor")
+    own = _number(header, said, ATTENTION)
     usual = 1.0 + 0.1 * math.log(factor) if factor > 1.0 else 1.0
     made: dict[str, object] = {"rope_type": "yarn", "factor": factor}
     original = _number(header, said, f"{SCALING}original_context_length")
@@ -312,7 +323,7 @@ def _longrope(
     header: GgufHeader, said: Mapping[str, GgufValue], long: Sequence[float], short: Sequence[float]
 ) -> dict[str, object]:
     original = _number(header, said, f"{SCALING}original_context_length")
-    attention = _number(header, said, f"{SCALING}attn_factor")
+    attention = _number(header, said, ATTENTION)
     if original is None or attention is None:
         raise _refused(header, "has factors of a rotation without its original length or scale")
     return {

@@ -327,6 +327,9 @@ def test_a_scaled_rotation_of_gemma3_is_that_of_full_attention(tmp_path):
         ({"type": "yarn"}, {}, "scales its rotation by yarn"),
         ({"type": "longrope"}, {}, "scales its rotation by longrope"),
         ({"factor": "x"}, {}, r"no number in `llama\.rope\.scaling\.factor`"),
+        ({"attn_factor": 0.5}, {}, "without a use for it"),
+        ({"attn_factor": "x"}, {}, "no number in"),
+        ({"type": "linear", "factor": 2.0, "attn_factor": 0.5}, {}, "without a use for it"),
         ({"yarn_log_multiplier": 0.1}, {}, r"drops `llama\.rope\.scaling\.yarn_log_multiplier`"),
         ({"yarn_ext_factor": 0.5}, {}, r"drops `llama\.rope\.scaling\.yarn_ext_factor`"),
         ({}, {"rope_factors_short.weight": SHORT}, "factors of a rotation"),
@@ -346,6 +349,18 @@ def test_windows_in_other_layers_than_transformers_has_them_are_refused(tmp_path
     pattern = {"attention.sliding_window_pattern": [False, True]}
     write(replace(base, keys=base.keys | pattern), tmp_path / "folder", tmp_path / "m.gguf")
     with pytest.raises(Refused, match=r"S574.*drops `gemma2\.attention\.sliding_window_pattern`"):
+        resolve(str(tmp_path / "m.gguf"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_none_are_refused(tmp_path, value):
+    base = KINDS["llama"]
+    write(
+        replace(base, keys=base.keys | {"rope.freq_base": value}),
+        tmp_path / "folder",
+        tmp_path / "m.gguf",
+    )
+    with pytest.raises(Refused, match=r"S574.*`rope_theta`"):
         resolve(str(tmp_path / "m.gguf"))
 
 
