@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +25,15 @@ Made = tuple[Tensors, torch.Tensor]
 
 @dataclass(frozen=True)
 class Form:
-    """What a config says, and how one weight is stored: parts by what follows the module's name."""
+    """What a config says, and how one weight is stored: parts by what follows the module's name.
+
+    `rest` adds a scale of the cache; `kept` are modules that stay whole.
+    """
 
     section: Mapping[str, object]
     store: Callable[[torch.Tensor], Made]
     rest: bool = False
+    kept: str = "$none"
 
 
 def fp8(weight: torch.Tensor, rows: int, columns: int, dtype: torch.dtype) -> Made:
@@ -385,7 +389,7 @@ def quantised(folder: Path, *forms: Form) -> dict[str, torch.Tensor]:
     for name, weight in load_file(folder / "model.safetensors").items():
         at = re.search(r"\.layers\.(\d+)\.", name)
         form = forms[int(at.group(1)) % len(forms)] if at else forms[0]
-        if weight.ndim != 2 or KEPT.search(name) or form is WHOLE:
+        if weight.ndim != 2 or KEPT.search(name) or re.search(form.kept, name) or form is WHOLE:
             made[name] = whole[name] = weight
             continue
         parts, whole[name] = form.store(weight)
@@ -403,7 +407,9 @@ def quantised(folder: Path, *forms: Form) -> dict[str, torch.Tensor]:
 WHOLE = Form({}, lambda weight: ({"weight": weight}, weight))
 _RULES = GPTQ | {"sym": False, "dynamic": {r"+:.*\.2\..*": {"bits": 8, "group_size": 16}}}
 _MIXED = MODELOPT | {"quant_algo": "MIXED_PRECISION"}
+_ROWS = FORMS["fp8 a row, fbgemm"]
 BY_LAYER = {
+    "as Llama 3.1 405B": (WHOLE, _ROWS, replace(_ROWS, kept=r"mlp|w[123]\.")),
     "whole and fp8": (WHOLE, FORMS["fp8 a row, fbgemm"], FORMS["fp8 a row, fbgemm"]),
     "whole, gptq of 4 and 8 bits": (
         WHOLE,

@@ -24,6 +24,8 @@ from dsl.types import DTYPES, DType
 MAX_NAMES = 4096
 """Tensors of a source that are looked for to choose it; a config may ask for as many experts as it likes."""
 
+WHOLE_BITS = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Want:
@@ -183,10 +185,16 @@ class SourceSpec:
 
 
 def _share(source: WeightSource, layer: int | None, held: Container[str]) -> float:
-    """Return which share of a source's tensors there is."""
+    """Return which share of a source's tensors there is; one that is packed is not there as a weight of its own."""
     names = islice(tensors(source, -1 if layer is None else layer), MAX_NAMES)
-    present = [name in held for name, _ in names]
+    present = [name in held and not _is_packed(ref, held, name) for name, ref in names]
     return sum(present) / len(present) if present else 0.0
+
+
+def _is_packed(ref: TensorRef, held: Container[str], name: str) -> bool:
+    """Tell whether a tensor that is read as it is has elements that are nothing without scales."""
+    dtype = getattr(held[name], "dtype", None) if isinstance(held, Mapping) else None
+    return ref.dtype is None and isinstance(dtype, DType) and dtype.bits < WHOLE_BITS
 
 
 def _layers(scope: Scope) -> str:

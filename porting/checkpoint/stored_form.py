@@ -31,6 +31,8 @@ MAX_LAYOUTS = 4
 
 Pick: TypeAlias = Callable[[str], Layout | None]
 """Which layout the tensor of a name with holes has."""
+Groups: TypeAlias = Mapping[tuple[Layout | None, ...], Sequence[int]]
+"""The layers in which the tensors of a source are stored alike."""
 Layouts: TypeAlias = Mapping[str, Mapping[int, Layout | None]]
 """How weights of one name, but for numbers, are stored in each layer; None is as they were, -1 is outside of layers."""
 
@@ -135,22 +137,52 @@ def _fitting(name: str, layouts: Layouts) -> list[Mapping[int, Layout | None]]:
 def _in_layers(source: sx.Expr, layouts: Layouts) -> Iterator[sx.Expr]:
     """Yield the source that is another one in some layers, where the file has different ways in different layers."""
     fitting = {text: fits for text in _names(source) if (fits := _fitting(text, layouts))}
-    groups: dict[tuple[Layout | None, ...], list[int]] = {}
-    for layer in sorted({x for several in fitting.values() for each in several for x in each}):
-        ways = [{each[layer] for each in several if layer in each} for several in fitting.values()]
-        if any(len(way) != 1 for way in ways):
-            return
-        groups.setdefault(tuple(next(iter(way)) for way in ways), []).append(layer)
+    # A name with holes may stand for several modules, each with layers of its own.
+    variants = [_distinct(several) for several in fitting.values()]
+    made: list[tuple[int, sx.Expr]] = []
+    for choice in range(max(map(len, variants), default=0)):
+        ways = [several[min(choice, len(several) - 1)] for several in variants]
+        groups: dict[tuple[Layout | None, ...], list[int]] = {}
+        for layer in sorted({x for way in ways for x in way}):
+            groups.setdefault(tuple(way.get(layer) for way in ways), []).append(layer)
+        one = _by_groups(source, tuple(fitting), groups, _at(source, MAX_LAYOUTS + choice))
+        if one is not None:
+            _, *named = _ordered(groups)
+            made.append((-sum(len(layers) for _, layers in named), one))
+    # Of two that fit the layers which they name, the one that names more is right.
+    yield from (one for _, one in sorted(made, key=lambda item: item[0]))
+
+
+def _distinct(several: Sequence[Mapping[int, Layout | None]]) -> list[Mapping[int, Layout | None]]:
+    """Return the different ways of layers, no more than a few."""
+    made: list[Mapping[int, Layout | None]] = []
+    for one in several:
+        if one not in made and len(made) < MAX_LAYOUTS:
+            made.append(one)
+    return made
+
+
+def _ordered(groups: Groups) -> list[tuple[tuple[Layout | None, ...], Sequence[int]]]:
+    """Return groups of layers, that of most packed ones first, which is the one that need not be named."""
+    return sorted(groups.items(), key=lambda item: (None in item[0], -len(item[1]), tuple(item[1])))
+
+
+def _by_groups(
+    source: sx.Expr,
+    names: Sequence[str],
+    groups: Groups,
+    span: Span,
+) -> sx.Expr | None:
+    """Return the source that is another one in the layers of each group, None where all are alike or one cannot be."""
+    made: sx.Expr | None = None
     if len(groups) < 2:
-        return
-    span, made = _at(source, MAX_LAYOUTS), None
-    for taken, layers in sorted(groups.items(), key=lambda item: (-len(item[1]), item[1])):
-        one = _one(source, dict(zip(fitting, taken, strict=True)), span)
+        return None
+    for taken, layers in _ordered(groups):
+        one = _one(source, dict(zip(names, taken, strict=True)), span)
         if one is None:
-            return
+            return None
         made = one if made is None else _chosen(layers, one, made, span)
-    if made is not None:
-        yield made
+    return made
 
 
 def _one(source: sx.Expr, picked: Mapping[str, Layout | None], span: Span) -> sx.Expr | None:
