@@ -42,33 +42,50 @@ def as_named(
 
     With `inside` the program is of a text model that the checkpoint holds inside of another.
     """
-    constants = _constants(program.family())
-    names = {name for name in _names(program, constants) if "*" not in name}
+    moved = _moved(program, tensors, inside=inside)
+    if not moved:
+        return program, ()
+    names = {name: _change(name, moved) for name in _all_names(program)}
+    shown = ", ".join(f"`{head}.` is `{new}`" for head, new in moved.items())
+    return renamed(program, names), (f"the file's names are its own: {shown}",)
+
+
+def own_names(
+    program: Program, tensors: Collection[str], *, inside: bool = False
+) -> dict[str, str]:
+    """Return what a program calls the tensors, by the names that a checkpoint has them by where they are others."""
+    moved = _moved(program, tensors, inside=inside)
+    pairs = ((name, _change(name, moved)) for name in _all_names(program))
+    return {new: name for name, new in pairs if new != name}
+
+
+def _change(name: str, moved: Mapping[str, str]) -> str:
+    head, dot, rest = name.partition(".")
+    return f"{moved[head]}{rest}" if dot and head in moved else name
+
+
+def _all_names(program: Program) -> set[str]:
+    return set(_names(program, _constants(program.family())))
+
+
+def _moved(program: Program, tensors: Collection[str], *, inside: bool) -> dict[str, str]:
+    """Return what a file has in place of the beginnings of a program's names, where it is something else."""
+    names = {name for name in _all_names(program) if "*" not in name}
     base = _base(names)
     if not base or not tensors:
-        return program, ()
+        return {}
     prefixes = _prefixes(tensors)
-    new_base = _chosen(base, [n for n in names if n.startswith(f"{base}.")], prefixes, inside)
-    others = {n.partition(".")[0] for n in names if "." in n} - {base}
-    moved = {base: new_base}
-    for head in sorted(others):
+    own = [n for n in names if n.startswith(f"{base}.")]
+    moved = {base: _chosen(base, own, prefixes, inside)}
+    for head in sorted({n.partition(".")[0] for n in names if "." in n} - {base}):
         own = [n for n in names if n.startswith(f"{head}.")]
         moved[head] = _other(head, base, own, prefixes, inside)
-    changed = {head: new for head, new in moved.items() if new != f"{head}."}
-    if not changed:
-        return program, ()
-
-    def change(name: str) -> str:
-        head, dot, rest = name.partition(".")
-        return f"{changed[head]}{rest}" if dot and head in changed else name
-
-    shown = ", ".join(f"`{head}.` is `{new}`" for head, new in changed.items())
-    return _with_strings(program, change, constants), (f"the file's names are its own: {shown}",)
+    return {head: new for head, new in moved.items() if new != f"{head}."}
 
 
 def base_of(program: Program) -> str:
     """Return what a family calls the base model: what most names of tensors in layers begin with."""
-    return _base(_names(program, _constants(program.family())))
+    return _base(_all_names(program))
 
 
 def _base(names: Iterable[str]) -> str:

@@ -88,7 +88,7 @@ def plan(
     origin: Origin, config: ModelConfig, checkpoint: Checkpoint, family: Path | None = None
 ) -> Plan:
     """Return the plan of a port; raises `Refused` with everything that is wrong. `family` is a file of the user's."""
-    shelved, chosen, part = _family(config, family)
+    shelved, chosen, part = family_of(config, family)
     program = chosen.program
     dtype, assumed = _dtype(origin, (part.config, config), checkpoint)
     tensors, described = checkpoint.tensors, part.config
@@ -147,7 +147,7 @@ def plan(
     )
 
 
-def _family(config: ModelConfig, own: Path | None) -> tuple[Search, Chosen, Subject]:
+def family_of(config: ModelConfig, own: Path | None) -> tuple[Search, Chosen, Subject]:
     """Return the family of a model, or of the text model inside of it; raises `Refused` where there is neither."""
     shelved = search(config.architecture, own)
     if shelved.chosen is not None:

@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 from dsl.linking.program import Program
 from porting.checkpoint.naming import as_named, beside
@@ -55,6 +56,14 @@ class Subject:
         if self.model is None:
             return made, notes
         return beside(made, self.model.beside, BESIDE, tensors), notes
+
+    def raw(self, whole: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the subject's part of a whole config, as a config of its own."""
+        inner = whole.get(TEXT.removesuffix("."))
+        if self.model is None or not isinstance(inner, dict):
+            return dict(whole)
+        kind = inner.get("model_type", self.model.text)
+        return {**inner, "model_type": kind, "architectures": [self.architecture]}
 
     @property
     def notes(self) -> tuple[str, ...]:

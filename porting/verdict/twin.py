@@ -6,27 +6,29 @@ Only constants that a family reads from the config's sizes are changed; all else
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dsl.diagnostics import Refused, refuse
 from dsl.graph import Graph
 from dsl.inference.inference import infer
-from dsl.linking.program import Program
+from dsl.linking.binding import KeyUse
+from dsl.linking.program import Program, link
 from dsl.linking.static import Static, show
 from dsl.source import Source
 from dsl.text import syntax as sx
 from dsl.text.parser import parse
 from porting.checkpoint import accounting
+from porting.checkpoint.naming import own_names, renamed
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import MAX_BYTES, NAME, ModelConfig, parse_config, read_config
 from porting.config.text_part import text_part
 from porting.files.files import find_file
 from porting.files.strict_json import parse_object
 from porting.original.reference import write_smaller
-from porting.planning.plan import STORED_DTYPE, stored_dtype
-from porting.planning.shelves import search
+from porting.planning.plan import STORED_DTYPE, family_of, stored_dtype
+from porting.planning.tying import TIED
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +49,23 @@ def twin_of(text: str, directory: Path, folder: Path, family: Path | None = None
     if file is None:
         raise refuse("S511", f"there is no {NAME} in the model folder")
     raw = file.read(MAX_BYTES)
-    write_smaller(parse_object(raw, name=NAME, code="S421"), folder)
-    checkpoint = Checkpoint.open(folder)
     config = parse_config(raw)
-    program = _family_of(text, config.architecture, family)
-    before = _constants(config, "bf16", program)
-    after = _constants(read_config(folder), stored_dtype(checkpoint), program)
-    changed = {name: value for name, value in after.items() if before.get(name) != value}
-    resized = parse(Source("model.sohu, smaller", _with(text, changed)))
-    checked = infer(resized.families[0], {b.name.id: b for b in resized.blocks}, None)
+    _, chosen, subject = family_of(config, family)
+    written = parse(Source("model.sohu", text)).families[0]
+    _check_family(written, chosen.program, config.architecture)
+    program, held = chosen.program, Checkpoint.open(directory).tensors
+    before = _constants(subject.config, "bf16", program)
+    whole = subject.raw(parse_object(raw, name=NAME, code="S421"))
+    write_smaller({**whole, **_tied(written, before)}, folder)
+    checkpoint = Checkpoint.open(folder)
+    made = text_part(read_config(folder))
+    after = _values(_constants(made, stored_dtype(checkpoint), program))
+    known = _values(before)
+    changed = {name: value for name, value in after.items() if known.get(name) != value}
+    resized = link(parse(Source("model.sohu, smaller", _with(text, changed))), _no_other)
+    own = own_names(program, held, inside=subject.model is not None)
+    resized = renamed(resized, own)
+    checked = infer(resized.family(), resized.blocks, None)
     if checked.graph is None:
         raise Refused(checked.diagnostics)
     accounted = accounting.account(checked.graph, checkpoint.tensors, checkpoint)
@@ -64,23 +74,37 @@ def twin_of(text: str, directory: Path, folder: Path, family: Path | None = None
     return Twin(checked.graph, folder, checkpoint)
 
 
-def _family_of(text: str, architecture: str, family: Path | None) -> Program:
-    """Return the family that a port's text came from: constants of another would mean something else in it."""
-    chosen = search(architecture, family).chosen
-    if chosen is None:
-        raise refuse("S404", f"no family claims {architecture}")
-    name = parse(Source("model.sohu", text)).families[0].name.id
-    own = chosen.program.family().name.id
+def _check_family(written: sx.Family, program: Program, architecture: str) -> None:
+    """Refuse the family that a text did not come from: constants of another would mean something else in it."""
+    name, own = written.name.id, program.family().name.id
     if name != own:
         message = f"the text is of the family {name}; {own} is the one for {architecture}"
         raise refuse("S404", message)
-    return chosen.program
 
 
-def _constants(config: ModelConfig, dtype: str, program: Program) -> dict[str, Static]:
-    """Return the constants that a family takes from a config, by the names that a port gives them."""
-    values = dict(text_part(config).values) | {STORED_DTYPE: dtype}
-    return {use.name: use.value for use in infer(program.family(), program.blocks, values).uses}
+def _no_other(use: sx.String) -> sx.File:
+    """Refuse a file that a text uses: a port has all that it needs inside."""
+    raise refuse("S227", f"a port uses no file such as `{use.value}`")
+
+
+def _tied(written: sx.Family, uses: Sequence[KeyUse]) -> dict[str, object]:
+    """Return what a text says of its head where the file decided against the config."""
+    names = {use.name for use in uses if use.key == TIED}
+    for bind in sx.binds(written):
+        if bind.name.id in names and isinstance(bind.value, sx.Boolean):
+            return {TIED: bind.value.value}
+    return {}
+
+
+def _constants(config: ModelConfig, dtype: str, program: Program) -> tuple[KeyUse, ...]:
+    """Return the constants that a family takes from a config."""
+    values = dict(config.values) | {STORED_DTYPE: dtype}
+    return tuple(infer(program.family(), program.blocks, values).uses)
+
+
+def _values(uses: Sequence[KeyUse]) -> dict[str, Static]:
+    """Return constants by the names that a port gives them; what the file decides stays as the text has it."""
+    return {use.name: use.value for use in uses if use.key != TIED}
 
 
 def _with(text: str, values: Mapping[str, Static]) -> str:

@@ -16,6 +16,7 @@ from porting.origin.resolve import resolve
 from porting.original.reference import Reference
 from porting.planning.plan import Plan, plan
 from porting.planning.text_models import text_models
+from porting.verdict.twin import twin_of
 from tests.composites import composite, config_of
 
 ROW = list(range(3, 43))
@@ -94,6 +95,17 @@ def test_a_name_of_remote_code_is_that_of_the_type(tmp_path):
     config["text_config"]["model_type"] = "kimi_k2"
     (folder / "config.json").write_text(json.dumps(config))
     assert error(folder) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "name", ["Llama4ForConditionalGeneration", "LightOnOcrForConditionalGeneration"]
+)
+def test_the_twin_is_of_the_text_model_alone(tmp_path, name):
+    folder = made(tmp_path / "model", name)
+    twin = twin_of(planned(folder).spec, folder, tmp_path / "twin")
+    names = set(twin.checkpoint.tensors)
+    assert "model.norm.weight" in names
+    assert not any("language_model" in tensor for tensor in names)
 
 
 def test_a_class_whose_logits_are_not_those_of_its_text_class_is_refused(tmp_path):

@@ -16,6 +16,7 @@ from porting.origin.resolve import resolve
 from porting.original.reference import Reference
 from porting.planning.plan import Plan, plan
 from porting.planning.tying import SWAPPED, UNTIED
+from porting.verdict.twin import twin_of
 
 ROW = list(range(3, 23))
 EMBED = {"llama": "model.embed_tokens.weight", "gpt2": "transformer.wte.weight"}
@@ -100,3 +101,14 @@ def test_names_relative_to_the_base_model_are_loaded_alike(tmp_path, kind):
     base = EMBED[kind].partition(".")[0]
     change(folder, lambda w: {k.removeprefix(f"{base}."): v for k, v in w.items()})
     assert any("the file's names are its own" in note for note in agrees(folder).notes)
+
+
+@pytest.mark.parametrize("change_names", [False, True])
+def test_the_twin_has_the_head_and_the_names_that_the_file_decided_on(tmp_path, change_names):
+    folder = tied(tmp_path / "model", "gpt2")
+    embed = EMBED["gpt2"]
+    change(folder, lambda w: {**w, HEAD: w[embed].flip(0)})
+    if change_names:
+        change(folder, lambda w: {k.removeprefix("transformer."): v for k, v in w.items()})
+    made = twin_of(planned(folder).spec, folder, tmp_path / "twin")
+    assert {embed, HEAD} <= set(made.checkpoint.tensors)
