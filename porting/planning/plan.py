@@ -117,17 +117,8 @@ def plan(
     limit = limit_of(config, checked.uses)
     spec = format_file(port_of(program, checked.uses, header, checked.entries.values(), limit))
     graph = _again(spec)
-    model = ModelInfo(
-        source=origin.source,
-        architecture=config.architecture,
-        model_type=config.model_type,
-        revision=origin.revision or "",
-        name=origin.source,
-        family=program.family().name.id,
-        adapter=str(origin.original.adapter) if isinstance(origin.original, Adapted) else "",
-    )
     return Plan(
-        model,
+        _model(origin, config, program),
         spec,
         graph,
         _config_keys(config, checked, keys),
@@ -144,6 +135,19 @@ def plan(
             *stored.notes,
             *accounted.notes,
         ),
+    )
+
+
+def _model(origin: Origin, config: ModelConfig, program: Program) -> ModelInfo:
+    """Return what is said of the model: where it came from, and the family that it was given."""
+    return ModelInfo(
+        source=origin.source,
+        architecture=config.architecture,
+        model_type=config.model_type,
+        revision=origin.revision or "",
+        name=origin.source,
+        family=program.family().name.id,
+        adapter=str(origin.original.adapter) if isinstance(origin.original, Adapted) else "",
     )
 
 
