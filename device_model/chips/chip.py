@@ -7,14 +7,15 @@ elsewhere; nothing here is measured.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
-from math import isfinite
+from itertools import islice
 from pathlib import Path
 
 from dsl.diagnostics import Diagnostic, Refused, did_you_mean, refuse
+from dsl.regular_file import read_regular
 
 # What people call a chip, where it is not the file's own name.
 ALIASES: Mapping[str, str] = {
@@ -58,8 +59,11 @@ QUANTITIES: Mapping[str, str] = {
 LEAST, LARGEST = 1e-18, 1e24
 """Between these lies every quantity of a chip; formulas stay far from what floats hold."""
 SHARES = ("link_overlap", "utilisation")
-COUNTS = ("units", "domain", "multicast")
-MAX_FILE = 1 << 20
+COUNTS = ("units", "domain", "multicast", *(name for name in QUANTITIES if name.endswith("_bytes")))
+MAX_FILE = 16 * 2**10
+MAX_FAULTS = 50
+MAX_REASON = 160
+MAX_BITS = 256
 MAX_SWEEP = 64
 
 
@@ -143,11 +147,11 @@ def _known(key: str) -> Device:
 
 def _own(path: Path) -> Device:
     try:
-        if path.stat().st_size > MAX_FILE:
-            raise refuse("S608", f"{path} is larger than {MAX_FILE:,} bytes")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise refuse("S608", f"{path} cannot be read: {error}") from None
+        text = read_regular(path, MAX_FILE).decode()
+    except OSError as error:
+        raise refuse("S608", f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise refuse("S608", f"{path} is not UTF-8 at byte {error.start}") from None
     return parse_device(path.stem, text, str(path))
 
 
@@ -155,9 +159,10 @@ def parse_device(id_: str, text: str, place: str) -> Device:
     """Return the chip that a TOML text describes; raises `Refused` with every fault of it."""
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise refuse("S608", f"{place} is no TOML: {error}") from None
-    faults = [fault for key, value in table.items() if (fault := _fault(key, value, place))]
+    except (ValueError, RecursionError) as error:  # tomllib's own error, long numbers, deep nesting
+        reason = str(error)[:MAX_REASON] or type(error).__name__
+        raise refuse("S608", f"{place} is no TOML that is read: {reason}") from None
+    faults = list(islice(_faults(table, place), MAX_FAULTS))
     faults += [
         Diagnostic("S608", f"`{key}` is missing, and a text", place=place)
         for key in ("name",)
@@ -174,6 +179,12 @@ def parse_device(id_: str, text: str, place: str) -> Device:
         str(table.get("calibration", "ideal")),
         str(table.get("note", "")),
     )
+
+
+def _faults(table: Mapping[str, object], place: str) -> Iterator[Diagnostic]:
+    for key, value in table.items():
+        if fault := _fault(key, value, place):
+            yield fault
 
 
 def _fault(key: str, value: object, place: str) -> Diagnostic | None:
@@ -203,17 +214,26 @@ def _wrong(key: str, value: object) -> str | None:
     if not 1 <= len(numbers) <= MAX_SWEEP:
         return f"has {len(numbers)} values; 1 to {MAX_SWEEP} are possible"
     for number in numbers:
-        real = isinstance(number, (int, float)) and not isinstance(number, bool)
-        if not (real and isfinite(number) and number > 0):
-            return f"is {number!r}; a value above zero is needed"
         low, high = _range(key)
-        if not low <= number <= high:
-            return f"is {number!r}; {low:g} to {high:g} are possible"
+        real = isinstance(number, (int, float)) and not isinstance(number, bool)
+        if real and number > 0:
+            # Compared before anything is computed: an integer may be longer than any float.
+            if low <= number <= high:
+                continue
+            return f"is {_number(number)}; {low:g} to {high:g} are possible"
+        return f"is {_number(number)}; a value above zero is needed"
     if not isinstance(value["source"], str) or not value["source"].strip():
         return "has no source"
     if value["confidence"] not in CONFIDENCE:
         return f"has the confidence {value['confidence']!r}; it is one of {', '.join(CONFIDENCE)}"
     return None
+
+
+def _number(value: object) -> str:
+    """Return a value as a message shows it: Python refuses to write out very long integers."""
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:
+        return f"a number of {value.bit_length():,} bits"
+    return repr(value)[:MAX_REASON]
 
 
 def _range(key: str) -> tuple[float, float]:

@@ -68,7 +68,15 @@ def numerics_named(name: str, device: Device | None = None) -> Numerics:
     own = device.numerics[name]
     if not own or found.product is None:
         return found
-    return replace(found, product=replace(found.product, accumulator=_accumulators()[own]))
+    known_sums = _accumulators()
+    if own not in known_sums:
+        message = f"{device.name} sums `{name}` in `{own}`, which is no accumulator"
+        raise refuse(
+            "S608",
+            message,
+            help=did_you_mean(own, known_sums) or f"there are {', '.join(known_sums)}",
+        )
+    return replace(found, product=replace(found.product, accumulator=known_sums[own]))
 
 
 @lru_cache(maxsize=1)
@@ -82,8 +90,8 @@ def parse_numerics(text: str, place: str) -> Mapping[str, Numerics]:
     """Return the numerics that a table describes; raises `Refused` with every fault of it."""
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise refuse("S606", f"no TOML: {error}", place=place) from error
+    except (ValueError, RecursionError) as error:
+        raise refuse("S606", f"no TOML: {str(error)[:160]}", place=place) from error
     reader = _Reader(data, place)
     found = reader.read()
     if reader.faults:

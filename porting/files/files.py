@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from dsl.diagnostics import refuse
+from dsl.regular_file import open_regular
 from porting.files.strict_json import shown
 
 MAX_NAME = 255
@@ -19,23 +20,41 @@ CONFIG = "config.json"
 CONFIG_SUFFIX = ".json"
 
 
+NO_IDENTITY: tuple[int, ...] = ()
+
+
+def identity(status: os.stat_result) -> tuple[int, ...]:
+    """Return what changes when a file is replaced or written to."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A regular file of a model folder: its name there, where it really is, and its size."""
+    """A regular file of a model folder: its name there, where it really is, and its size.
+
+    Whenever it is opened it must be the file that was found, so that what was checked is what is read.
+    """
 
     name: str
     path: Path
     size: int
+    identity: tuple[int, ...] = NO_IDENTITY
 
     def open(self) -> BinaryIO:
         """Open the file for reading; a link or a pipe put in its place since is not followed."""
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
         try:
-            return os.fdopen(os.open(self.path, flags), "rb")
+            stream = open_regular(self.path, follow=False)
         except OSError as error:
             raise refuse(
                 "S513", f"{self.name} cannot be read: {error.strerror}", place=self.name
             ) from error
+        if self.identity not in (NO_IDENTITY, identity(os.fstat(stream.fileno()))):
+            stream.close()
+            message = f"{self.name} is another file than a moment ago, or was written to"
+            raise refuse(
+                "S513", message, place=self.name, help="wait until it is whole, and try again"
+            )
+        return stream
 
     def read(self, limit: int) -> bytes:
         """Return the whole file, or refuse if it is larger than the limit."""
@@ -64,7 +83,7 @@ def find_file(directory: Path, name: str) -> ModelFile | None:
         raise refuse("S512", message, place=name, help="copy the file into the folder")
     if not stat.S_ISREG(status.st_mode):
         raise refuse("S513", f"{name} is not a regular file", place=name)
-    return ModelFile(name, target, status.st_size)
+    return ModelFile(name, target, status.st_size, identity(status))
 
 
 def list_names(directory: Path) -> tuple[str, ...]:

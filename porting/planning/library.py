@@ -13,6 +13,7 @@ from typing import BinaryIO
 import model_zoo
 from dsl.diagnostics import Diagnostic, Refused, did_you_mean, refuse
 from dsl.linking.program import Program, link
+from dsl.regular_file import TooLarge, is_file, is_inside, read_regular
 from dsl.source import Source
 from dsl.text import syntax as sx
 from dsl.text.parser import MAX_CHARACTERS, parse
@@ -27,9 +28,11 @@ FAMILIES = "families"
 def read_source(path: Path, name: str) -> Source:
     """Return a text file as a source; raises `Refused` when it cannot be read."""
     try:
-        if path.stat().st_size > 4 * MAX_CHARACTERS:
-            raise refuse("S106", f"the file is larger than {4 * MAX_CHARACTERS} bytes", place=name)
-        return Source(name, path.read_text(encoding="utf-8"))
+        return Source(name, read_regular(path, 4 * MAX_CHARACTERS).decode())
+    except TooLarge:
+        raise refuse(
+            "S106", f"the file is larger than {4 * MAX_CHARACTERS} bytes", place=name
+        ) from None
     except UnicodeDecodeError as error:
         raise refuse("S108", f"not UTF-8 at byte {error.start}", place=name) from None
     except FileNotFoundError:
@@ -38,8 +41,6 @@ def read_source(path: Path, name: str) -> Source:
         raise refuse("S108", "a directory, not a file", place=name) from None
     except OSError as error:
         raise refuse("S108", f"cannot be read: {error.strerror}", place=name) from None
-    except ValueError:  # a zero byte, or half of a character
-        raise refuse("S108", "this can be no file's name", place=repr(name)) from None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -95,8 +96,8 @@ def _used(use: sx.String, roots: Sequence[Path], own: list[str] | None = None) -
         raise Refused((Diagnostic("S227", message, use.span),))
     for root in roots:
         path = root / relative
-        if path.is_file() and path.resolve().is_relative_to(root.resolve()):
-            if own is not None and root != ZOO and (ZOO / relative).is_file():
+        if is_file(path) and is_inside(path, root):
+            if own is not None and root != ZOO and is_file(ZOO / relative):
                 own.append(use.value)
             return _parsed(path)
     known = [str(p.relative_to(ZOO)) for p in ZOO.glob(f"blocks/*{SUFFIX}")]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from porting.files.atomic import replace_directory
-from porting.report.model import FILES, Report, to_json
+from porting.report.model import HTML_NAME, JSON_NAME, SPEC_NAME, Report, to_json
 from porting.report.page import render_html
 from porting.report.reading import digest_of
 
@@ -21,5 +21,9 @@ def write(directory: Path, spec_text: str, report: Report) -> None:
     nothing.
     """
     report = replace(report, text_sha256=digest_of(spec_text.encode()))
-    texts = (spec_text, to_json(report), render_html(report, spec_text))
-    replace_directory(directory, dict(zip(FILES, (t.encode() for t in texts), strict=True)))
+    texts = {
+        SPEC_NAME: spec_text,
+        HTML_NAME: render_html(report, spec_text),
+        JSON_NAME: to_json(report),  # last: it has the digest of the text
+    }
+    replace_directory(directory, {name: text.encode() for name, text in texts.items()})

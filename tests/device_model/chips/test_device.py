@@ -1,5 +1,7 @@
 """Descriptions of chips: what every one of them says, and a diagnostic for every fault of one."""
 
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,9 @@ from device_model.chips.peaks import PEAKS, operand_bits, peak_key
 from device_model.cost.calibration import build, calibration, calibration_named
 from device_model.cost.gemm import GemmParameters
 from device_model.cost.rates import rates
+from device_model.numbers.catalogue import numerics_named
 from dsl.diagnostics import Refused
+from tests.conftest import TESTS
 
 GOOD = """
 name = "Test chip"
@@ -114,3 +118,41 @@ def test_a_calibration_lacks_nothing_and_has_nothing_unknown() -> None:
 def test_units_of_all_quantities_are_told() -> None:
     used = {key for name in device_ids() for key in device(name).quantities}
     assert used <= set(QUANTITIES)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 5000,
+        f"bf16_flops = {{ value = {'9' * 400}, source = 's', confidence = 'low' }}",
+        f"bf16_flops = {{ value = {'9' * 5000}, source = 's', confidence = 'low' }}",
+        "hbm_bytes = { value = 1e-18, source = 's', confidence = 'low' }",
+        "bf16_flops = { value = nan, source = 's', confidence = 'low' }",
+        "\n".join(f"k{i} = 1" for i in range(1000)),
+    ],
+    ids=["brackets", "400 digits", "5,000 digits", "tiny memory", "nan", "many keys"],
+)
+def test_a_hostile_description_is_refused(tmp_path, text):
+    path = tmp_path / "chip.toml"
+    path.write_text(f'name = "x"\n{text}')
+    with pytest.raises(Refused) as caught:
+        device(str(path))
+    assert {d.code for d in caught.value.diagnostics} == {"S608"}
+    assert len(caught.value.diagnostics) <= 50
+
+
+def test_a_description_is_a_regular_file_of_16_kib(tmp_path):
+    os.mkfifo(tmp_path / "pipe.toml")
+    (tmp_path / "zero.toml").symlink_to("/dev/zero")
+    (tmp_path / "big.toml").write_text("# " + "x" * 20_000)
+    for name in ("pipe", "zero", "big"):
+        with pytest.raises(Refused, match="S608"):
+            device(str(tmp_path / f"{name}.toml"))
+
+
+def test_an_accumulator_that_does_not_exist_is_refused(tmp_path):
+    own = (TESTS.parent / "device_model/chips/descriptions" / "h100_sxm.toml").read_text()
+    path = tmp_path / "own.toml"
+    path.write_text(re.sub(r'accumulator = "[^"]*"', 'accumulator = "zzz"', own))
+    with pytest.raises(Refused, match="`zzz`, which is no accumulator"):
+        numerics_named("f8e4m3", device(str(path)))

@@ -1,6 +1,7 @@
 """`sohu predict` and `sohu calibrate`: tables in, tables out, and a reason for every row without an answer."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -225,3 +226,29 @@ def test_nothing_is_fitted_on_tables_of_another_kind(
     monkeypatch.setitem(sys.modules, "scipy.optimize", None)
     assert main(["calibrate", str(MEASURED), "--section", "collective"]) == 2
     assert "scipy is not installed" in capsys.readouterr().err
+
+
+def test_tables_that_unpack_to_too_much_are_refused(tmp_path: Path, capsys) -> None:
+    words = pa.DictionaryArray.from_arrays(pa.array([0] * 2000), pa.array(["x" * 4_000_000]))
+    wide = {f"c{i}": pa.array(np.zeros(1_000_000, np.int8)) for i in range(70)}
+    for name, table in {"words": pa.table({"m": words}), "cells": pa.table(wide)}.items():
+        path = tmp_path / f"{name}.parquet"
+        pyarrow.parquet.write_table(table, path)
+        assert run(path, "gemm", tmp_path / "out.csv") == 2
+        assert "are possible" in capsys.readouterr().err
+
+
+def test_a_column_that_nobody_reads_may_be_of_any_type(tmp_path: Path) -> None:
+    when = pa.array([1, 2], pa.timestamp("ns"))
+    span = pa.array([1, 2], pa.duration("ns"))
+    data = written(
+        tmp_path / "in.parquet", m=[1, 64], n=[4096, 64], k=[4096, 64], a=when, b=span, c=[[1], []]
+    )
+    assert run(data, "gemm", tmp_path / "out.parquet") == 0
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_pipe_is_no_table(tmp_path: Path, suffix: str, capsys) -> None:
+    os.mkfifo(path := tmp_path / f"in{suffix}")
+    assert run(path, "gemm", tmp_path / "out.csv") == 2
+    assert "not a regular file" in capsys.readouterr().err
