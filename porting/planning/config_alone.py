@@ -6,9 +6,8 @@ Makes no tensors and judges none: what a checkpoint lacks or has too many of is 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations, product
 
 from dsl.graph import Graph, TensorRef
@@ -52,8 +51,7 @@ def assumed_tensors(
     """Return tensors that show how a quantised checkpoint of this config is stored, none where it is not quantised.
 
     Quantised are the matrices of layers, except routers and the modules that the config leaves out, with the sizes
-    and data types that the config implies. A matrix that is left out in some layers counts in all as in most of them,
-    with a note.
+    and data types that the config implies. A note says of how many the config does not give the form.
     """
     if not method_of(config):
         return {}, ()
@@ -61,34 +59,17 @@ def assumed_tensors(
     if checked.graph is None:
         return {}, ()
     kept = LeftOut.of(config)
-    read = list(_matrices(checked.graph))
-    votes: dict[str, Counter[bool]] = {}
-    for ref, (one, *_) in read:
-        votes.setdefault(ref.name, Counter())[not ROUTERS.search(one) and not kept.has(one)] += 1
     made: dict[str, TensorInfo] = {}
     whole = 0
-    for ref, names in read:
-        packed = votes[ref.name].most_common(1)[0][0]
+    for ref, names in _matrices(checked.graph):
+        packed = not ROUTERS.search(names[0]) and not kept.has(names[0])
         shape = tuple(size if isinstance(size, int) else 0 for size in ref.shape)
         for name in names:
             parts = assumed_parts(config, name, shape) if packed else {}
             whole += packed and not parts
             made |= parts or {name: TensorInfo(name, ref.dtype or DTYPES[USUAL], shape, "", 0, 0)}
-    return made, tuple(_said(sum(len(vote) > 1 for vote in votes.values()), whole))
-
-
-def _said(mixed: int, whole: int) -> Iterator[str]:
-    """Yield notes on matrices that differ by layer, and on those whose stored form the config does not give."""
-    if mixed:
-        yield f"{mixed} matrices are stored in other ways in a few layers, and count as in most of them"
-    if whole:
-        yield f"{whole} quantised matrices count as if they were not: the config does not say what is stored"
-
-
-def without_exceptions(config: ModelConfig) -> ModelConfig:
-    """Return a config without its lists of modules that are not quantised: the tensors made up show which those are."""
-    lists = {f"{SECTION}{key}" for key in EXCEPT_KEYS}
-    return replace(config, values={k: [] if k in lists else v for k, v in config.values.items()})
+    note = f"{whole} quantised matrices count as if they were not: the config does not say what is stored"
+    return made, (note,) if whole else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from porting.files.strict_json import shown
 from porting.origin.resolve import Origin, OriginKind
 from porting.original.adapted import Adapted
 from porting.planning import missing_family
-from porting.planning.config_alone import DTYPE_NAMES, assumed_tensors, dtype_of, without_exceptions
+from porting.planning.config_alone import DTYPE_NAMES, assumed_tensors, dtype_of
 from porting.planning.placement import Placement
 from porting.planning.shelves import Chosen, Search, search
 from porting.planning.text_models import Subject, inner_text, whole_part
@@ -91,13 +91,13 @@ def plan(
     shelved, chosen, part = family_of(config, family)
     program = chosen.program
     dtype, assumed = _dtype(origin, (part.config, config), checkpoint)
-    tensors, described = checkpoint.tensors, part.config
+    tensors = checkpoint.tensors
     if checkpoint.extent is Extent.NOTHING:
         known = {**part.config.values, STORED_DTYPE: dtype}
-        tensors, mixed = assumed_tensors(program, part.config, known)
-        assumed, described = (*assumed, *mixed), without_exceptions(part.config)
+        tensors, more = assumed_tensors(program, part.config, known)
+        assumed = (*assumed, *more)
     program, named = part.named(program, tensors)
-    stored = as_stored(program, described, tensors)
+    stored = as_stored(program, part.config, tensors)
     program, config = stored.program, stored.config
     values = dict(config.values) | {STORED_DTYPE: dtype}
     checked = infer(program.family(), program.blocks, values, tensors)
