@@ -28,7 +28,8 @@ EXCEPT_KEYS = ("modules_to_not_convert", "ignore", "exclude_modules", "ignored_l
 """Where quantisers list the modules that they leave as they are."""
 REGEX = "re:"
 PLAIN_REGEX = re.compile(r"\^?((?:[\w-]|\\?\.|\.\*)+)\$?")
-"""The regular expressions that are read: those that say no more than a name with wildcards. Others match nothing."""
+"""The regular expressions that are read: names with wildcards, and one choice of words. Others match nothing."""
+CHOICE = re.compile(r"\((?:\?:)?([\w|-]{1,256})\)")
 MAX_PATTERNS = 4096
 MAX_STARS = 3
 ROUTERS = re.compile(r"\.(gate|router|wg|shared_expert_gate)(\.\w+)*\.weight")
@@ -84,7 +85,7 @@ class LeftOut:
         """Return what a config leaves out."""
         lists = (config.values.get(f"{SECTION}{key}") for key in EXCEPT_KEYS)
         said = [x for value in lists if isinstance(value, list) for x in value[:MAX_PATTERNS]]
-        globs = {_as_glob(item) for item in said if isinstance(item, str)}
+        globs = {glob for item in said if isinstance(item, str) for glob in _as_globs(item)}
         wild = sorted(glob for glob in globs if 0 < glob.count("*") <= MAX_STARS)
         either = "|".join(".*".join(map(re.escape, glob.split("*"))) for glob in wild)
         names = frozenset(glob for glob in globs if glob and "*" not in glob)
@@ -100,12 +101,19 @@ class LeftOut:
         return self.patterns is not None and self.patterns.fullmatch(module) is not None
 
 
-def _as_glob(pattern: str) -> str:
-    """Return a pattern with `*` for any characters; nothing for a regular expression that says more than that."""
+def _as_globs(pattern: str) -> list[str]:
+    """Return a pattern with `*` for any characters, one for each choice; none for an expression that says more."""
     if not pattern.startswith(REGEX):
-        return pattern
-    plain = PLAIN_REGEX.fullmatch(pattern.removeprefix(REGEX))
-    return plain[1].replace(".*", "*").replace("\\.", ".") if plain else ""
+        return [pattern]
+    text = pattern.removeprefix(REGEX)
+    choice = CHOICE.search(text)
+    texts = [text]
+    if choice is not None:
+        texts = [
+            text[: choice.start()] + way + text[choice.end() :] for way in choice[1].split("|")
+        ]
+    plain = [PLAIN_REGEX.fullmatch(one) for one in texts]
+    return [one[1].replace(".*", "*").replace("\\.", ".") for one in plain if one]
 
 
 def _matrices(graph: Graph) -> Iterator[tuple[TensorRef, list[str]]]:

@@ -86,6 +86,8 @@ def test_what_is_stored_in_fp8_follows_from_the_config(model_type, sizes, tmp_pa
         ("model.layers.1*", "model.layers.11.mlp.up_proj.weight", True),
         ("re:.*self_attn.*", "model.layers.1.self_attn.q_proj.weight", True),
         ("re:.*gate$", "model.layers.1.mlp.gate.weight", True),
+        (r"re:.*mlp\.(gate|up|gate_up)_proj.*", "model.layers.0.mlp.up_proj.weight", True),
+        (r"re:.*mlp\.(gate|up|gate_up)_proj.*", "model.layers.0.mlp.down_proj.weight", False),
         ("re:(a|b)+", "aaaa.weight", False),
         ("*a*a*a*a*a*", "aaaaaaaa.weight", False),
     ],
