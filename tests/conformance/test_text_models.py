@@ -53,6 +53,30 @@ def error(folder: Path) -> float:
     return float(np.sqrt(np.mean((got - truth) ** 2) / np.mean(truth**2)))
 
 
+def test_the_table_says_what_configs_of_transformers_say_where_a_file_is_silent():
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    said, ours = {}, {}
+    for name, row in MODELS.items():
+        config = CONFIG_MAPPING[row.type]()
+        tied = bool(getattr(config, "tie_word_embeddings", False))
+        said[name] = (config.get_text_config().model_type, row.tied if row.tied == "text" else tied)
+        ours[name] = (row.text, row.tied)
+    assert ours == said
+
+
+def test_a_type_with_a_causal_class_of_its_own_has_that_one():
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
+
+    classes = text_models().classes
+    named = {kind: CAUSAL[kind] for kind in classes if kind in CAUSAL}
+    assert {kind: classes[kind] for kind in named} == named
+    assert set(classes) - set(named) == {
+        "kimi_k2", "mllama_text_model", "qwen2_5_vl", "qwen2_5_vl_text", "qwen2_vl",
+        "qwen2_vl_text", "qwen3_vl_moe_text", "qwen3_vl_text",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_a_row_of_the_table_is_what_the_whole_model_computes_over_text(tmp_path, name):
     folder = made(tmp_path, name)
