@@ -31,6 +31,7 @@ USUAL_BLOCK = 128
 STATE = ".quant_state.bitsandbytes__"
 TABLE_BLOCKS = (64, 128, 256, 512, 1024, 2048, 4096, 32)
 """How many numbers share a size in bitsandbytes, the usual one first."""
+SCALES = ("f16", "bf16", "f32")
 LOW = frozenset({"f8e4m3", "f8e5m2", "i8", "u8", "f4e2m1"})
 """Formats of elements that are nothing without scales."""
 
@@ -232,7 +233,8 @@ def _awq(weight: str, tensors: Tensors, said: Said) -> Layout | None:
 
 
 def _dtype(info: TensorInfo | None) -> str:
-    return "f16" if info is None else info.dtype.name
+    """Return the format of scales, the usual one where what stands for them cannot be scales."""
+    return info.dtype.name if info is not None and info.dtype.name in SCALES else "f16"
 
 
 def _weight_packed(weight: str, tensors: Tensors, said: Said) -> Layout | None:
