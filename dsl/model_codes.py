@@ -274,6 +274,11 @@ _CHECKPOINT: dict[str, Code] = {
         "A count, a length or a tensor reaches beyond the end of the file or into another tensor. The "
         "file is cut short or was made to harm its reader.",
     ),
+    "S579": Code(
+        "A weight is no number",
+        "A tensor that the program reads holds NaN or infinity, so that the original's own logits are no numbers and "
+        "nothing can be compared with them. The message says how many; fetch the file or write it again.",
+    ),
     "S580": Code(
         "An operation departs from the original model",
         "Given the reference's own values, the operation computes something that the reference does not. Look at the "

@@ -20,6 +20,8 @@ from device_model.numbers.catalogue import numerics_named
 from dsl.diagnostics import refuse
 from dsl.graph import Graph, Node
 from dsl.ops import OPS
+from porting.checkpoint import accounting
+from porting.checkpoint.finite import check_finite
 from porting.checkpoint.tensors import Checkpoint
 from porting.files.progress import Progress, silent
 from porting.origin.conversions import cache_folder
@@ -76,8 +78,13 @@ def judge(
     stage: Stage = nullcontext,
     progress: Progress = silent,
 ) -> tuple[Validation, Verdict]:
-    """Return what the rule says of a program, and the verdict; raises `Refused` for a reference that cannot be used."""
+    """Return what the rule says of a program, and the verdict.
+
+    Raises `Refused` for weights that are no numbers, and for a reference that cannot be used.
+    """
     numerics = court.numerics or NUMERICS
+    read = accounting.account(judged.graph, judged.weights.tensors, None).account.consumed
+    check_finite(judged.weights, read)
     if court.own.reference is not None:
         source, wanted = _own(judged, court)
         compared = validate(

@@ -49,7 +49,9 @@ class PositionErrors:
 
     @property
     def rmse(self) -> float:
-        """Return the root mean square over all positions, relative to the truth's."""
+        """Return the root mean square over all positions, relative to the truth's; infinite where one is no number."""
+        if not np.isfinite(self.squares).all():
+            return float("inf")
         return self._relative(float(np.sqrt(np.mean(self.squares))))
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -225,12 +226,16 @@ def _numerics(judging: Judging, numerics: Numerics, modes: Sequence[Mode]) -> _O
             progress(f"device {name}", number, len(modes))
             fed = device.run(mode, known.feedings[mode])
             cases.append(_case(judging, mode, name, fed, errors, own))
-            apart += [] if fed.same_bits else [f"{mode.name} (by at most {fed.furthest:.2e})"]
+            apart += [] if fed.same_bits else [f"{mode.name} ({_away(fed.furthest)})"]
         progress(f"device {name}", len(modes), len(modes))
         layers = _layer_errors(engine, name, truth, own)
     told = f"differ from prefill: {', '.join(apart)}" if apart else "give the bits of prefill"
     pins = None if device.pinning is None else device.pinning.result(name)
     return _Outcome(name, cases, layers, [f"{name}: all modes {told}"], pins, errors, own)
+
+
+def _away(furthest: float) -> str:
+    return f"by at most {furthest:.2e}" if isfinite(furthest) else "logits that are no numbers"
 
 
 def needs_own(numerics: Numerics) -> bool:
