@@ -205,6 +205,12 @@ _CHECKPOINT: dict[str, Code] = {
         "The model has no place for a prompt",
         "Its tokens have ids that the model has no rows for, or it is longer than the model has positions for.",
     ),
+    "S549": Code(
+        "A model of this kind is outside",
+        "Ports are of causal language models: one stack of layers, logits of the next token. Encoders, models of an "
+        "encoder and a decoder, heads that classify or score, models of pictures or sound, and layers without a head "
+        "are none. The help says what would do; a family of your own that claims the class is taken.",
+    ),
     "S550": Code(
         "The reference cannot run here",
         "Validation compares with the original model in torch and transformers; they are installed, and cannot be "

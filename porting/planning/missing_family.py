@@ -18,6 +18,7 @@ from dsl.text import syntax as sx
 from porting.config import ignored_keys
 from porting.config.reader import ModelConfig
 from porting.config.text_part import text_part
+from porting.planning import outside
 from porting.planning.library import FAMILIES, SUFFIX, ZOO, parsed_blocks, parsed_families
 
 MAX_KEYS = 8
@@ -44,7 +45,10 @@ def lacking() -> dict[str, str]:
 
 
 def refusal(config: ModelConfig) -> Refused:
-    """Return the refusal of an architecture that no family claims."""
+    """Return the refusal of an architecture that no family claims: S549 where its kind is outside, else S404."""
+    is_outside = outside.refusal(config)
+    if is_outside is not None:
+        return is_outside
     text = text_part(config)
     closest = nearest(text)
     reason = lacking().get(config.model_type)
