@@ -280,6 +280,11 @@ _CHECKPOINT: dict[str, Code] = {
         "A count, a length or a tensor reaches beyond the end of the file or into another tensor. The "
         "file is cut short or was made to harm its reader.",
     ),
+    "S578": Code(
+        "The weights are in a format of another maker",
+        "The files or config.json tell whose it is. Read are safetensors as transformers writes them, in the stored "
+        "forms of decision 36, GGUF and PEFT's adapters; the help says how to come to one of them.",
+    ),
     "S579": Code(
         "A weight is no number",
         "A tensor that the program reads holds NaN or infinity, so that the original's own logits are no numbers and "

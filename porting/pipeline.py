@@ -21,9 +21,10 @@ from dsl.inference.inference import infer
 from dsl.regular_file import is_file, is_folder
 from porting.checkpoint import accounting
 from porting.checkpoint.beside import check_beside
+from porting.checkpoint.foreign import check_method
 from porting.checkpoint.own_weights import FORMS, open_weights
 from porting.checkpoint.section_beside import with_section
-from porting.checkpoint.tensors import Checkpoint
+from porting.checkpoint.tensors import Checkpoint, require_weights
 from porting.config.reader import ModelConfig, read_config
 from porting.files.files import CONFIG
 from porting.files.progress import Progress, silent
@@ -103,8 +104,12 @@ def open_model(
     with stages.stage("read headers"):
         if plan_only:
             return Opened(origin, *open_to_plan(origin, progress))
+        require_weights(origin.directory)
+        config = read_config(origin.directory)
+        check_method(config)
         checkpoint = Checkpoint.open(origin.directory)
-        config = with_section(read_config(origin.directory), checkpoint)
+        config = with_section(config, checkpoint)
+        check_method(config)
         is_quantised = any(key.startswith("quantization_config") for key in config.values)
         check_beside(checkpoint, is_quantised=is_quantised)
     return Opened(origin, config, checkpoint)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -17,21 +18,19 @@ import numpy as np
 import numpy.typing as npt
 
 from dsl.diagnostics import Refused, refuse
+from porting.checkpoint.foreign import check_layout
 from porting.checkpoint.index import INDEX, Indexed, few, read_indexed
 from porting.checkpoint.safetensors_header import Header, TensorInfo, digest_parts, read_header
 from porting.files.files import ModelFile, find_file, list_names
 from porting.files.strict_json import shown
 
 SINGLE = "model.safetensors"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+PART = re.compile(r"-[0-9]{5}-of-[0-9]{5}\.safetensors$")
 PIECE = 8 * 2**20
 FIRST_PIECE = 64 * 2**10
 """Bytes that are read at once where values are looked at; little at first, since most that differ do so at once."""
 MAX_LOOKED = 16 * 2**30
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-CONVERT = (
-    "pickled weights can run code when read; where you trust them, convert them once: python -c "
-    "\"from transformers import AutoModelForCausalLM as M; M.from_pretrained('IN').save_pretrained('OUT')\""
-)
 
 # Packed 4-bit values are handed out as the bytes that hold them.
 NUMPY: dict[str, npt.DTypeLike] = {
@@ -225,14 +224,28 @@ def _one(header: Header) -> Header:
     return header
 
 
+def require_weights(directory: Path) -> None:
+    """Refuse a folder without weights that are read, as opening it would, before its config is looked at."""
+    if find_file(directory, SINGLE) is None and find_file(directory, INDEX) is None:
+        raise _no_weights(directory)
+
+
 def _no_weights(directory: Path) -> Refused:
+    """Return what is wrong with a folder without weights; raises where they are another maker's (S578, S521)."""
     names = list_names(directory)
-    pickles = [name for name in names if name.endswith(PICKLES)]
-    if pickles:
-        message = f"the folder has no safetensors, only pickled weights: {few(pickles)}"
-        return refuse("S521", message, help=CONVERT)
+    check_layout(names)
     others = [name for name in names if name.endswith(".safetensors")]
     message = f"the folder has neither {SINGLE} nor {INDEX}"
     if others:
         message = f"{message}, only {few(others)}"
-    return refuse("S520", message, help="MODEL is a folder as written by save_pretrained")
+    return refuse("S520", message, help=_named(others))
+
+
+def _named(others: Sequence[str]) -> str:
+    """Return what to do about a folder that has only these safetensors."""
+    parts = [name for name in others if PART.search(name)]
+    if parts:
+        return f"they are parts of one checkpoint: fetch its {INDEX} as well"
+    if len(others) == 1 and others[0] != ADAPTER_WEIGHTS:
+        return f"if it holds the whole model, name it {SINGLE}"
+    return "MODEL is a folder as written by save_pretrained"

@@ -17,6 +17,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from dsl.diagnostics import Refused, refuse
+from porting.checkpoint.foreign import check_layout
+from porting.checkpoint.index import INDEX
+from porting.checkpoint.tensors import SINGLE
 from porting.files.files import CONFIG, CONFIG_SUFFIX, find_file, list_names
 from porting.files.progress import Progress, silent
 from porting.files.strict_json import shown
@@ -126,6 +129,8 @@ def _directory(model: str, path: Path) -> Origin:
     if not list_names(path):
         raise refuse("S511", f"the folder `{shown(model, 240)}` is empty", help=FORMS)
     if find_file(path, CONFIG) is None and not is_adapter(path):
+        if all(find_file(path, name) is None for name in (SINGLE, INDEX)):
+            check_layout(list_names(path))
         message = f"there is no config.json in the folder `{shown(model, 240)}`"
         raise refuse("S511", message, help="MODEL is a folder as written by save_pretrained")
     return Origin(path, path, model, None, OriginKind.DIRECTORY)

@@ -6,6 +6,7 @@ Reads no weights. That something must be there to run or to validate a model is 
 from __future__ import annotations
 
 from porting.checkpoint.beside import check_beside
+from porting.checkpoint.foreign import check_method
 from porting.checkpoint.index import INDEX, read_weight_map
 from porting.checkpoint.section_beside import with_section
 from porting.checkpoint.tensors import SINGLE, Checkpoint
@@ -19,10 +20,12 @@ from porting.origin.resolve import Origin, OriginKind
 def open_to_plan(origin: Origin, progress: Progress = silent) -> tuple[ModelConfig, Checkpoint]:
     """Return a model's config and the tensors that are known of; weights that are there are checked as always."""
     config = read_config(origin.directory, origin.config_name)
+    check_method(config)
     if origin.kind is OriginKind.CONFIG:
         return config, Checkpoint.absent(origin.directory)
     checkpoint = _at_hand(origin, progress)
     config = with_section(config, checkpoint)
+    check_method(config)
     is_quantised = any(key.startswith("quantization_config") for key in config.values)
     check_beside(checkpoint, is_quantised=is_quantised)
     return config, checkpoint

@@ -323,3 +323,17 @@ def test_one_file_is_read_before_an_index(tmp_path):
     assert checkpoint.notes == (
         "model.safetensors is read, as transformers does; model.safetensors.index.json beside it is not",
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("model-00001-of-00002.safetensors", INDEX),
+        ("gptq_model-4bit.safetensors", f"name it {SINGLE}"),
+    ],
+)
+def test_safetensors_of_other_names_are_told_what_they_lack(tmp_path, name, words):
+    write_safetensors(tmp_path / name, GOOD)
+    (only,) = refusal(tmp_path).diagnostics
+    assert only.code == "S520"
+    assert words in only.help
