@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from dsl.diagnostics import Diagnostic, did_you_mean
@@ -53,7 +53,7 @@ def account(graph: Graph, tensors: Mapping[str, TensorInfo], stored: Stored | No
 
     `stored` gives values, where they are at hand; it is asked about surplus tensors alone.
     """
-    problems: list[Diagnostic] = []
+    differing: list[Diagnostic] = []
     uses: list[TensorUse] = []
     missing: dict[str, TensorUse] = {}
     casts: Counter[str] = Counter()
@@ -63,9 +63,10 @@ def account(graph: Graph, tensors: Mapping[str, TensorInfo], stored: Stored | No
         missing |= {use.name: use for use in absent if use.name not in missing}
         if len(missing) > MAX_MISSING:
             break
-        problems += _compare(reads, tensors)
+        differing += _compare(reads, tensors)
         casts.update(_casts(reads, tensors))
     consumed = tuple(sorted({use.name for use in uses}))
+    problems = [*_differing(differing)]
     problems += _few(missing, lambda name: _missing(missing[name], tensors), "missing")
     if len(missing) > MAX_MISSING:
         return Accounted(TensorAccount(consumed, (), tuple(missing)), tuple(problems), ())
@@ -224,10 +225,26 @@ def _repeated(
 def _few(
     names: Iterable[str], describe: Callable[[str], Diagnostic], what: str
 ) -> Iterator[Diagnostic]:
-    """Yield the first few problems, each made only now, and how many more there are."""
+    """Yield one problem for all of the names: the first few, each made only now, and how many more there are."""
     total = list(names)
-    yield from (shown := [describe(name) for name in islice(total, MAX_SHOWN)])
-    if len(total) > MAX_SHOWN:
-        more = "at least " if len(total) > MAX_MISSING else ""
-        message = f"{more}{len(total) - MAX_SHOWN} more tensors are {what}"
-        yield Diagnostic(shown[0].code, message, place="checkpoint")
+    shown = [describe(name) for name in islice(total, MAX_SHOWN)]
+    yield from _as_one(shown, len(total), what)
+
+
+def _as_one(problems: Sequence[Diagnostic], count: int, what: str) -> Iterator[Diagnostic]:
+    """Yield the first of some problems with the others as its notes: a wrong size shows in every layer."""
+    if not problems:
+        return
+    first, *others = problems[:MAX_SHOWN]
+    notes = [f"also {other.message}" for other in others]
+    if count > MAX_SHOWN:
+        more = "at least " if count > MAX_MISSING else ""
+        notes.append(f"{more}{count - MAX_SHOWN} more tensors are {what}")
+    yield replace(first, notes=(*first.notes, *notes))
+
+
+def _differing(problems: Sequence[Diagnostic]) -> Iterator[Diagnostic]:
+    """Yield one problem for all tensors of other shapes, and one for all of other formats."""
+    for code, what in (("S562", "of other shapes"), ("S563", "of other formats")):
+        alike = [one for one in problems if one.code == code]
+        yield from _as_one(alike, len(alike), what)

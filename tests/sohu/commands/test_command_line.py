@@ -283,7 +283,7 @@ def test_run_on_random_weights_needs_no_checkpoint(
     shutil.copy(ported / "model.sohu", spec)
     arguments = ["run", str(spec), "--tokens", str(tmp_path / "t.npy"), "--logits", str(out)]
     assert "S533" in refusal(arguments, capsys)
-    assert "S554" in refusal([*arguments, "--weights", "zeros"], capsys)
+    assert "S533" in refusal([*arguments, "--weights", "zeros"], capsys)
     assert main([*arguments, "--weights", "random:7"]) == 0
     first = np.load(out)
     assert main([*arguments, "--weights", "random:7"]) == 0
