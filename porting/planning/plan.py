@@ -53,6 +53,8 @@ from porting.report.model import (
 
 STORED_DTYPE = "dtype"
 SURPLUS = "S561"
+UNMET = "S403"
+"""What a family needs of a config is not so: keys that are then missing or unread follow from it."""
 CONVERTED = frozenset({OriginKind.ADAPTED, OriginKind.DEMO, OriginKind.GGUF})
 HEADERS_ALONE = "planned from the headers of the weights, whose values are not at hand"
 CONFIG_ALONE = (
@@ -102,7 +104,8 @@ def plan(
     values = dict(config.values) | {STORED_DTYPE: dtype}
     checked = infer(program.family(), program.blocks, values, tensors)
     keys = ignored_keys.account(config, {use.key for use in checked.uses})
-    problems = [*checked.errors, *keys.diagnostics]
+    unmet = [d for d in checked.errors if d.code == UNMET]
+    problems = unmet or [*checked.errors, *keys.diagnostics]
     if checked.graph is None:
         raise Refused(problems)
     bound = as_tied(

@@ -40,3 +40,12 @@ def test_a_wrong_size_or_flag_in_the_config_is_one_error(folder, tmp_path, key):
     assert only.code == code
     assert only.notes
     assert len(only.notes) <= 6
+
+
+def test_a_rotation_that_no_family_has_is_one_error(folder, tmp_path):
+    config = json.loads((folder / "config.json").read_text())
+    config["rope_parameters"] = {"rope_type": "other", "rope_theta": 1e4}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(Refused) as caught:
+        port(str(tmp_path / "config.json"), out=tmp_path / "out", plan_only=True)
+    assert [d.code for d in caught.value.diagnostics] == ["S403"]
