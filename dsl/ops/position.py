@@ -45,6 +45,14 @@ def _position_scale(site: Site) -> tuple[TensorType, ...]:
     return (x,)
 
 
+SCALED_BY = {
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    "yarn": ("factor", "original_max_position_embeddings", "beta_fast", "beta_slow"),
+    "proportional": ("factor",),
+}
+
+
 def _rope_frequencies(site: Site) -> tuple[TensorType, ...]:
     half = site.divide(site.dim("width"), 2, 1, "width")
     site.need(not equal(half, 0), 1, "width is 0", "width")
@@ -55,7 +63,19 @@ def _rope_frequencies(site: Site) -> tuple[TensorType, ...]:
         site.need(fits, 2, shown, "factors")
         positive = all(isinstance(f, (int, float)) and f > 0 for f in factors)
         site.need(positive, 2, "a factor is not positive", "factors")
+    _scaled(site)
     return (TensorType(DTYPES["f32"], (Axis(half),)),)
+
+
+def _scaled(site: Site) -> None:
+    """Check the numbers that the scaling divides by, or takes the logarithm of."""
+    scaling = site.attrs.get("scaling")
+    for name in ("theta", *SCALED_BY.get(str(scaling), ())):
+        value = site.attrs.get(name)
+        positive = not isinstance(value, (int, float)) or value > 0
+        site.need(positive, 3, f"{name} is {value}", name)
+    even = scaling == "yarn" and site.attrs.get("theta") == 1
+    site.need(not even, 3, "theta is 1, so that all frequencies are alike", "theta")
 
 
 def _rope(site: Site) -> tuple[TensorType, ...]:
@@ -224,6 +244,7 @@ ROPE_FREQUENCIES = OpSpec(
     constraints=(
         "width is even and not 0",
         "factors are positive, one for each frequency",
+        "theta and the numbers that the scaling reads are positive; with yarn theta is not 1",
     ),
     semantics=(
         "f[j] = theta^(-2j / width), then per scaling: linear divides by factor; llama3 keeps wavelengths below "

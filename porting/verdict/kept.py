@@ -1,13 +1,15 @@
 """What the original made of rows, kept on disk: a text that is edited and judged again needs no torch.
 
 Kept under the digest of the original's files, the code and libraries that ran it, and the processor, so that a result
-is found only where it would come out the same. Small models are quicker to run than to look up, and large results are
-not kept. Nothing here judges; a damaged or half-written record counts as not there.
+is found only where it would come out the same, and in folders that nobody else can write. Small models are quicker to
+run than to look up, and large results are not kept. Nothing here judges; a damaged or half-written record counts as not
+there.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -22,6 +24,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from dsl.own_folder import is_own_folder, own_folder, read_own
 from porting.checkpoint.gguf_parts import part_paths
 from porting.files.atomic import replace_file
 from porting.original.adapted import Adapted
@@ -38,6 +41,7 @@ LEAST_BYTES, MOST_BYTES = 2**26, 4 * 2**30
 """Of the original's files: below, running is quicker; above, hashing takes longer than a person waits."""
 MOST_KEPT = 2**30
 MOST_IN_ALL = 4 * 2**30
+MOST_FACTS = 2**24
 CHUNK = 2**22
 CODE = ("original", "verdict")
 COUNTED = ("torch", "transformers", "gguf", "numpy")
@@ -71,7 +75,7 @@ class Kept:
     def facts(self) -> Facts | None:
         """Return what rows are chosen by, None where it is not known yet."""
         try:
-            data = json.loads((self.folder / "facts.json").read_text(encoding="utf-8"))
+            data = json.loads(self._bytes("facts.json", MOST_FACTS))
             lengths = {int(length): str(key) for length, key in data["lengths"].items()}
             return Facts(int(data["vocab_size"]), lengths, frozenset(map(int, data["special"])))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -123,12 +127,17 @@ class Kept:
             arrays |= {f"close-{n}-{i}": x for i, x in enumerate(close)}
         self._save(f"own-{precision}-{_digest(rows)}.npz", arrays)
 
+    def _bytes(self, name: str, limit: int) -> bytes:
+        """Return a record that nobody else can have written: a verdict rests on it."""
+        if not is_own_folder(self.folder.parent):
+            raise OSError(f"{self.folder.parent} can be written by others")
+        return read_own(self.folder / name, limit)
+
     def _read(self, name: str) -> Arrays | None:
         try:
-            with (self.folder / name).open("rb") as stream:
-                archive = np.load(stream, allow_pickle=False)
-                is_archive = isinstance(archive, np.lib.npyio.NpzFile)
-                return {key: archive[key] for key in archive.files} if is_archive else None
+            archive = np.load(io.BytesIO(self._bytes(name, MOST_IN_ALL)), allow_pickle=False)
+            is_archive = isinstance(archive, np.lib.npyio.NpzFile)
+            return {key: archive[key] for key in archive.files} if is_archive else None
         except (OSError, ValueError, KeyError, EOFError, BadZipFile):
             return None
 
@@ -140,6 +149,8 @@ class Kept:
 
     def _write(self, name: str, save: Any) -> None:
         """Write a record, and make room for it; a full disk only means that nothing is kept."""
+        if own_folder(self.folder.parent) is None or own_folder(self.folder) is None:
+            return
         with suppress(OSError):
             replace_file(self.folder / name, save)
             _make_room(self.folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,12 @@ from porting.text.token_ids import token_array
 
 MAX_BYTES = 2**30
 MAGIC = b"\x93NUMPY"
+
+# What numpy raises at a header that is none: it reads it as a literal of Python.
+UNREADABLE = (
+    OSError, ValueError, EOFError, SyntaxError, TokenError, TypeError, LookupError, ArithmeticError, RecursionError,
+    MemoryError,
+)  # fmt: skip
 
 Tokens = npt.NDArray[np.int64]
 
@@ -34,7 +41,7 @@ def read_array(path: Path, limit: int, code: str) -> npt.NDArray[np.generic]:
             # numpy would take anything else for a pickle, and advise to trust it.
             raise refuse(code, "no .npy array: it does not begin as one", place=str(path))
         array: npt.NDArray[np.generic] = np.load(path, allow_pickle=False, mmap_mode="r")
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
+    except UNREADABLE as error:
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise refuse(code, f"no .npy array: {reason}", place=str(path)) from error
     return array

@@ -96,6 +96,20 @@ output y: bf16[B, H, S, 4] = rope(x, rope_frequencies(4, theta=1e4, factors=f), 
     assert node.attrs["factors"] == (1.0, 2.5)
 
 
+def test_rope_frequencies_c3() -> None:
+    yarn = 'rope_frequencies(8, theta=1e4, scaling="yarn", factor=2.0, original_max_position_embeddings=64.0'
+    assert gives(f"{yarn})", "f32[4]")
+    for value in ("0.0", "-1.0"):
+        assert violated(f"{yarn}, beta_fast={value})") == "rope_frequencies_c3"
+        assert violated(f"{yarn}, beta_slow={value})") == "rope_frequencies_c3"
+        assert violated(f"rope_frequencies(8, theta={value})") == "rope_frequencies_c3"
+    assert violated(yarn.replace("1e4", "1.0") + ")") == "rope_frequencies_c3"
+    llama3 = (
+        'rope_frequencies(8, theta=1e4, scaling="llama3", original_max_position_embeddings=64.0'
+    )
+    assert violated(f"{llama3}, low_freq_factor=0.0)") == "rope_frequencies_c3"
+
+
 def test_rope_type() -> None:
     x = "bf16[B, H @tp, S, 2*R]"
     assert gives("rope(x, freqs, at=C)", x, x=x, freqs=FREQS)

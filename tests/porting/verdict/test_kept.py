@@ -107,3 +107,22 @@ def test_the_oldest_go_where_there_is_too_much(
 
 def test_an_original_that_cannot_be_read_is_not_kept(eager: Path, tmp_path: Path) -> None:
     assert Kept.of(tmp_path / "not there", eager) is None
+
+
+@pytest.mark.parametrize("place", [".", "one", "one/facts.json"])
+def test_what_others_can_write_is_not_believed(place: str, tmp_path: Path) -> None:
+    kept = Kept(tmp_path / "originals" / "one")
+    facts = Facts(64, {}, frozenset())
+    kept.keep_facts(facts)
+    assert kept.facts() == facts
+    path = tmp_path / "originals" / place
+    path.chmod(path.stat().st_mode | 0o022)
+    assert kept.facts() is None
+
+
+def test_nothing_is_kept_where_others_can_write(tmp_path: Path) -> None:
+    kept = Kept(tmp_path / "originals" / "one")
+    kept.folder.parent.mkdir()
+    kept.folder.parent.chmod(0o777)
+    kept.keep_facts(Facts(64, {}, frozenset()))
+    assert list(kept.folder.parent.iterdir()) == []
