@@ -254,6 +254,7 @@ def test_copies_are_compared_piece_by_piece_aligned_or_not(tmp_path, pad):
     with (tmp_path / SINGLE).open("r+b") as file:
         file.seek(info.offset + info.nbytes - 1)
         file.write(b"\1")
+    checkpoint = Checkpoint.open(tmp_path)
     assert checkpoint.same_bits("one", "two")
     assert not checkpoint.same_bits("one", "three")
     assert sum(len(piece) for piece in checkpoint.pieces("one")) == size // 4

@@ -192,13 +192,18 @@ def test_surplus_tensor_is_named(copied: Path, capsys: pytest.CaptureFixture[str
     assert name in shown
 
 
-def test_a_tied_head_that_is_stored_too_may_be_left(tmp_path: Path) -> None:
+def test_the_file_decides_whether_a_head_is_tied(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = tiny_llama(tmp_path / "model", tie_word_embeddings=True)
     embed = "model.embed_tokens.weight"
     edit_tensors(model, lambda t: t.update({"lm_head.weight": t[embed].clone()}))
     assert main(["port", str(model), "--plan", "--out", str(tmp_path / "same")]) == 0
     edit_tensors(model, lambda t: t.update({"lm_head.weight": t[embed] * 2}))
-    assert main(["port", str(model), "--plan", "--out", str(tmp_path / "other")]) == 2
+    assert main(["port", str(model), "--plan", "--out", str(tmp_path / "other")]) == 0
+    assert "both are read" in capsys.readouterr().out
+    same, other = ((tmp_path / name / "model.sohu").read_text() for name in ("same", "other"))
+    assert same != other
 
 
 def test_wrong_shape_is_named(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
