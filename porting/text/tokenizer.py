@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsl.diagnostics import Refused, refuse
+from dsl.extras import require
 from porting.files.files import find_file, list_names
 from porting.files.strict_json import shown
 from porting.text.chat_template import render
@@ -111,6 +112,7 @@ class TextCodec:
 
 def load_tokenizer(directory: Path) -> TextCodec:
     """Load the tokenizer of a model folder; raises `Refused` (S540 to S542) where it has none that can be read."""
+    require("tokenizers")  # the child would only say that it fails
     data = _data(directory)
     settings = read_settings(directory)
     child = LimitedChild()

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dsl.diagnostics import Refused
+from dsl.extras import require
 from porting.text.token_ids import token_array
 from porting.verdict.rows import Row, Wanted
 
@@ -67,6 +68,7 @@ def _as_message(codec: TextCodec, text: str) -> list[int]:
 def _codec(directory: Path, *, needed: bool) -> TextCodec | None:
     from porting.text.tokenizer import load_tokenizer  # noqa: PLC0415 - tokenizers, which only text needs
 
+    require("tokenizers")  # without it text would be left out in silence
     try:
         return load_tokenizer(directory)
     except Refused:

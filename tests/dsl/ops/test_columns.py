@@ -19,6 +19,7 @@ TABLES = {
     for area, specs in AREAS.items()
     if len(specs) > 2
 } | {
+    "device_model/machine/elf.py": "what compiled code may call of libm",
     "dsl/linking/static.py": "functions of numbers that a config gives",
     "farm/mutants/bugs.py": "the activation that each is mistaken for",
     "farm/mutants/config_flips.py": "words of configs",

@@ -39,7 +39,7 @@ CORE = (
 RUNNING = ("llvmlite", "numba", "tokenizers")
 REFERENCE = ("accelerate", "safetensors", "torch", "transformers")
 NEEDS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("run port --tokens t.npy --logits l.npy", RUNNING),
+    ("run port --tokens t.npy --logits l.npy", ("llvmlite", "numba")),
     ("generate port --prompt w1", RUNNING),
     ("validate port", (*RUNNING, *REFERENCE)),
     ("port model --out ported", (*RUNNING, *REFERENCE)),
@@ -77,7 +77,11 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(folder / "t.npy", np.arange(6).reshape(1, 6))
     (folder / "shapes.csv").write_text("m,n,k\n64,64,64\n")
     (folder / "model.gguf").write_bytes(
-        gguf_bytes([("general.architecture", STRING, gguf_string("llama"))])
+        gguf_bytes(
+            [("general.architecture", STRING, gguf_string("llama"))],
+            [("token_embd.weight", [32, 4], 0, 0)],
+            bytes(4 * 128),
+        )
     )
     return folder
 
