@@ -2,7 +2,7 @@
 
 A name may be a pipe that nobody writes to, a device without an end, a link in a circle, or no name at all; each is an
 `OSError` with words for people. What the bytes mean, and which code a refusal has, is the caller's affair. Nothing
-else in the packages opens a file for reading: the architecture test sees to it.
+else should open a file of a stranger's for reading.
 """
 
 from __future__ import annotations
