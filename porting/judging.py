@@ -91,14 +91,15 @@ def judge(
             judged.graph, judged.weights, source(progress), progress, stage, numerics, on=court.on,
             wanted=wanted,
         )  # fmt: skip
-        notes = (*notes, *((UNTOLD,) if _chooses(judged.graph) else ()))
+        notes = (*notes, *((UNTOLD,) if chooses(judged.graph) else ()))
     else:
         compared = _by_transformers(judged, court, stage, progress)
     validation = replace(compared, text=(*notes, *compared.text))
     return validation, Verdict.PASS if passed(validation) else Verdict.FAIL
 
 
-def _chooses(graph: Graph) -> bool:
+def chooses(graph: Graph) -> bool:
+    """Tell whether a program chooses anything, as experts of a token."""
     steps = (step for body, _ in graph.bodies() for step in body.steps)
     return any(isinstance(step, Node) and OPS[step.op].chooses for step in steps)
 

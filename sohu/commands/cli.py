@@ -124,7 +124,9 @@ def _parser() -> argparse.ArgumentParser:
     _cost(commands.add_parser("cost", help="memory and work: formulas and values"))
     _fit(commands.add_parser("fit", help="whether a program fits a device, and how far it grows"))
     _run(commands.add_parser("run", help="run a port on given tokens"))
-    _validate(commands.add_parser("validate", help="validate an existing port again"))
+    _validate(
+        commands.add_parser("validate", help="validate a port again, or a text on weights of yours")
+    )
     _diff(commands.add_parser("diff", help="name the first operation that departs"))
     _generate(commands.add_parser("generate", help="greedy text from a port"))
     _profile(commands.add_parser("profile", help="time on a device, and what holds it up"))

@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 
 import sohu
+from porting.judging import chooses
+from porting.planning.library import ZOO
 from sohu.commands.cli import main, port_main
 from tests.sohu.told_pages import OWN_ARCHITECTURE, write_files
 
+PORTS = {"mixtral-8x7b": True, "llama-3.1-8b": False}
 TOKENS = np.random.default_rng(3).integers(0, 61, (2, 20))
 
 
@@ -78,6 +81,17 @@ def test_a_family_and_a_reference_port_what_transformers_does_not_know(
     assert "not judged: nobody knows what the original itself makes of bf16" in notes
     again = ["validate", str(tmp_path / "port"), "--reference", "heron.py:logits"]
     assert main([*again, "--numerics", "f32"]) == 0
+
+
+def test_what_a_reference_does_not_tell_is_said(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graphs = {name: sohu.load(ZOO / "ports" / f"{name}.sohu").graph for name in PORTS}
+    assert {name: chooses(graph) for name, graph in graphs.items()} == PORTS
+    command = [str(place / "heron"), "--family", str(place / "heron.sohu"), "--plan"]
+    named = f"{place}/heron.py:logits"
+    assert port_main([*command, "--out", str(tmp_path / "port"), "--reference", named]) == 0
+    assert "the reference was not asked" in capsys.readouterr().out
 
 
 def test_a_wrong_text_fails(place: Path, weights: Path, tmp_path: Path) -> None:
