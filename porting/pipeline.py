@@ -18,7 +18,7 @@ from device_model.numbers.catalogue import numerics_named
 from dsl.diagnostics import Diagnostic, Refused, refuse
 from dsl.graph import Graph
 from dsl.inference.inference import infer
-from dsl.regular_file import is_file, is_folder
+from dsl.regular_file import is_file, is_folder, is_there
 from porting.checkpoint import accounting
 from porting.checkpoint.beside import check_beside
 from porting.checkpoint.foreign import check_method
@@ -92,10 +92,13 @@ def open_model(
     adapter: str | None = None,
     *,
     plan_only: bool = False,
+    cached_only: bool = False,
 ) -> Opened:
     """Resolve MODEL, with its adapter if there is one, and read config and headers; only planning needs no weights."""
     with stages.stage("resolve"):
-        origin = resolve(model, revision, progress, adapter, plan_only=plan_only)
+        origin = resolve(
+            model, revision, progress, adapter, plan_only=plan_only, cached_only=cached_only
+        )
     if origin.kind is OriginKind.CONFIG and not plan_only:
         message = (
             f"`{shown(model, 240)}` is a config alone: there are no weights beside what it says"
@@ -262,13 +265,17 @@ def read_port(folder: Path) -> Port:
 
 
 def open_checkpoint(existing: Port, stages: Stages, progress: Progress) -> Opened:
-    """Resolve the model that a port was made from."""
+    """Resolve the model that a port was made from: files, or what the hub's cache has.
+
+    Nothing is fetched: a report is a file like any, and may be a stranger's.
+    """
     source, revision = existing.model.source, existing.model.revision
     if not source:
         raise refuse("S531", "report.json does not name the model's source")
-    is_hub = "/" in source and not Path(source).exists()
+    is_hub = "/" in source and not is_there(Path(source))
     at = revision if is_hub and revision else None
-    return open_model(source, at, stages, progress, existing.model.adapter or None)
+    adapter = existing.model.adapter or None
+    return open_model(source, at, stages, progress, adapter, cached_only=True)
 
 
 def validate_port(

@@ -18,7 +18,7 @@ from porting.checkpoint.index import INDEX, read_weight_map
 from porting.checkpoint.remote import open_remote
 from porting.checkpoint.tensors import SINGLE, Checkpoint
 from porting.files.files import find_file
-from porting.files.progress import Progress
+from porting.files.progress import Progress, silent
 
 SMALL = (
     "added_tokens.json",
@@ -90,8 +90,9 @@ def headers(repository: str, snapshot: Snapshot, progress: Progress) -> Checkpoi
         return open_remote(snapshot.directory, _weights(snapshot.directory), part, progress)
 
 
-def cached(repository: str, revision: str | None) -> Snapshot:
+def cached(repository: str, revision: str | None, progress: Progress = silent) -> Snapshot:
     """Return what the hub's cache has of a repository; nothing is fetched."""
+    del progress
     directory = _download(repository, revision, ("*",), only_cached=True)
     return Snapshot(directory, directory.name)
 

@@ -80,20 +80,23 @@ def resolve(
     adapter: str | None = None,
     *,
     plan_only: bool = False,
+    cached_only: bool = False,
 ) -> Origin:
     """Return the folder of a model, with an adapter if one is given, fetched, converted or merged where needed.
 
-    With `plan_only` no weights of a hub id are fetched, unless there is an adapter to be merged with them.
+    With `plan_only` no weights of a hub id are fetched, unless there is an adapter to be merged with them; with
+    `cached_only` nothing is, since it is not the user who names the id.
     """
+    whole: Fetch = hub.cached if cached_only else hub.fetch
     light = plan_only and adapter is None
-    origin = _resolve(model, revision, progress, hub.fetch_small if light else hub.fetch)
+    origin = _resolve(model, revision, progress, hub.fetch_small if light else whole)
     if adapter is not None:
         if is_adapter(origin.directory):
             message = f"`{shown(model, 240)}` is an adapter itself"
             raise refuse("S545", message, help="--adapter goes with a whole model")
-        return _adapted(origin, _adapter_folder(adapter, progress), progress)
+        return _adapted(origin, _adapter_folder(adapter, progress, whole), progress)
     if origin.kind in (OriginKind.DIRECTORY, OriginKind.HUB) and is_adapter(origin.directory):
-        origin = _resolve(model, revision, progress, hub.fetch) if light else origin
+        origin = _resolve(model, revision, progress, whole) if light else origin
         return _adapted(_base_of(origin.directory), origin.directory, progress)
     return origin
 
@@ -147,9 +150,9 @@ def _converted(path: Path, source: str, kind: OriginKind, progress: Progress) ->
     return Origin(made.directory, path.absolute(), source, made.sha256, kind, made.notes)
 
 
-def _adapter_folder(adapter: str, progress: Progress) -> Path:
+def _adapter_folder(adapter: str, progress: Progress, fetch: Fetch) -> Path:
     """Return the folder of an adapter, which may have a whole model beside it."""
-    origin = _resolve(adapter, None, progress, hub.fetch)
+    origin = _resolve(adapter, None, progress, fetch)
     if ADAPTER_NAME not in list_names(origin.directory):
         message = f"there is no {ADAPTER_NAME} in `{shown(adapter, 240)}`"
         raise refuse("S545", message, help="--adapter names a folder as PEFT writes it")
