@@ -45,8 +45,10 @@ class Blocks:
     ) -> Meaning:
         """Return the results of a block's call."""
         name = block.name.id
-        if name in self.stack or len(self.stack) >= MAX_CALL_DEPTH:
-            message = f"block `{name}` calls itself"
+        if name in self.stack:
+            raise StaticError(Diagnostic("S206", f"block `{name}` calls itself", call.span))
+        if len(self.stack) >= MAX_CALL_DEPTH:
+            message = f"block `{name}` is called {MAX_CALL_DEPTH} blocks deep; no more is followed"
             raise StaticError(Diagnostic("S206", message, call.span))
         for diagnostic in faulty_parameters(block):
             raise StaticError(diagnostic)

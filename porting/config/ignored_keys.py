@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from dsl.diagnostics import Diagnostic, did_you_mean
 from porting.config.reader import NAME, ModelConfig
@@ -205,11 +206,11 @@ HELP = {
 
 
 def account(config: ModelConfig, used_keys: Collection[str]) -> KeyAccount:
-    """Sort the keys of a config into used, ignored and unread; each unread one has a diagnostic."""
+    """Sort the keys of a config into used, ignored and unread; the first unread ones have a diagnostic each."""
     read = frozenset(used_keys) | IDENTITY
     used = tuple(sorted(key for key in config.values if key in read))
     ignored = dict(config.dropped)
-    diagnostics: dict[str, Diagnostic] = {}
+    unread: dict[str, Ignored | None] = {}
     for key, value in config.values.items():
         if key in read:
             continue
@@ -217,19 +218,16 @@ def account(config: ModelConfig, used_keys: Collection[str]) -> KeyAccount:
         if row is not None and _is_harmless(row, value, config.values, read):
             ignored[key] = row.reason
         else:
-            diagnostics[key] = _unread(config, key, value, row, read)
-    return KeyAccount(used, ignored, tuple(diagnostics), _screenful(diagnostics))
-
-
-def _screenful(diagnostics: Mapping[str, Diagnostic]) -> tuple[Diagnostic, ...]:
-    shown_first = tuple(diagnostics.values())[:MAX_DIAGNOSTICS]
-    left = len(diagnostics) - len(shown_first)
-    if not left:
-        return shown_first
-    return (
-        *shown_first,
-        Diagnostic("S425", f"nothing reads {left:,} more config keys", place=NAME),
-    )
+            unread[key] = row
+    # Made for those that are shown alone: each looks for a name that may have been meant.
+    shown_first = [
+        _unread(config, key, config.values[key], row, read)
+        for key, row in islice(unread.items(), MAX_DIAGNOSTICS)
+    ]
+    if left := len(unread) - len(shown_first):
+        more = Diagnostic("S425", f"nothing reads {left:,} more config keys", place=NAME)
+        shown_first.append(more)
+    return KeyAccount(used, ignored, tuple(unread), tuple(shown_first))
 
 
 def _own_config(key: str, values: Mapping[str, object]) -> str:

@@ -128,6 +128,13 @@ def test_blocks_call_blocks_but_not_themselves() -> None:
     assert set(codes(alone(ring))) == {"S206"}
 
 
+def test_a_long_chain_of_blocks_is_told_as_what_it_is() -> None:
+    chain = [f"block b{i}(x: bf16[B]) -> bf16[B] {{ return b{i + 1}(x) }}" for i in range(20)]
+    first = alone("\n".join([*chain, "block b20(x: bf16[B]) -> bf16[B] { return x }"]))[0]
+    assert first.code == "S206"
+    assert "16 blocks deep" in first.message
+
+
 def test_a_fault_in_a_block_is_reported_once_however_often_it_is_called() -> None:
     head = "block bad(x: dtype[B, S, D]) -> dtype[B, S, D] { return wrong(x) }"
     assert codes(called(head, "bad(bad(x)) + bad(x)")) == ["S206"]

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from dsl.diagnostics import render_all
+from porting.config import ignored_keys
 from porting.config.ignored_keys import MAX_DIAGNOSTICS, PRIVATE, account
 from porting.config.reader import parse_config
 
@@ -136,3 +137,13 @@ def test_the_longest_length_is_ignored_where_the_family_rotates_by_default():
     raw = {"architectures": ["A"], "model_type": "a", "max_position_embeddings": 8}
     config = parse_config(json.dumps(raw).encode())
     assert account(config, {"rope_parameters.rope_theta"}).unread == ()
+
+
+def test_only_what_is_shown_of_many_unread_keys_is_looked_up(monkeypatch):
+    asked = []
+    monkeypatch.setattr(ignored_keys, "did_you_mean", lambda key, _: asked.append(key) or "")
+    result = accounted(**{f"k{i}": 1 for i in range(5000)})
+    assert len(result.unread) == 5000
+    assert len(result.diagnostics) == MAX_DIAGNOSTICS + 1
+    assert "4,994 more" in result.diagnostics[-1].message
+    assert len(asked) <= MAX_DIAGNOSTICS
