@@ -124,8 +124,7 @@ PRINTING = {
     "sohu/commands/cli.py",  # the version
     "porting/diff/reproduction.py",  # a script that a person runs with plain Python
 }
-# The one handler that ends without raising: what nobody expected becomes a line and an exit status there.
-LAST_RESORT = "sohu/commands/cli.py"
+LAST_RESORT = "sohu/commands/cli.py"  # a fault becomes a line and a status there
 HEAVY = frozenset({"torch", "transformers", "numba", "llvmlite"})
 
 
