@@ -50,12 +50,24 @@ def finish() -> None:
 
 def unwritable(fault: OSError) -> Refused:
     """Return the refusal of output that nobody takes."""
+    abandon()
     return refuse("S530", f"standard output cannot be written: {fault.strerror}")
 
 
 def note(text: str) -> None:
     """Print a note to standard error."""
     say(f"note: {text}", error=True)
+
+
+def abandon() -> None:
+    """Let what is still to be printed go nowhere.
+
+    Python writes it at its end, and would fail with a status of its own.
+    """
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def diagnostics(found: Sequence[Diagnostic]) -> None:
