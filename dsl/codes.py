@@ -34,7 +34,8 @@ _SYNTAX: dict[str, Code] = {
         "intermediate results instead.",
     ),
     "S106": Code(
-        "File too large", "A `.sohu` file is a page or two; 250,000 characters are the limit."
+        "File too large",
+        "A `.sohu` file is a page or two; 250,000 characters are the limit, and 24,576 names, numbers and signs.",
     ),
     "S107": Code(
         "Unknown version",

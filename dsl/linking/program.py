@@ -18,6 +18,7 @@ from dsl.ops import OPS
 from dsl.source import Source, Span
 from dsl.text import syntax as sx
 from dsl.text.outline import calls
+from dsl.text.parser import MAX_WORDS, count_words
 from dsl.types import DType
 
 MAX_FILES = 64
@@ -52,6 +53,7 @@ def link(file: sx.File, load: ReadFile) -> Program:
     files = [file]
     seen: dict[str, sx.Use] = {}
     queue = list(file.uses)
+    words = 0
     while queue:
         use = queue.pop(0)
         if use.path.value in seen:
@@ -60,6 +62,10 @@ def link(file: sx.File, load: ReadFile) -> Program:
         if len(files) >= MAX_FILES:
             raise Refused((Diagnostic("S218", f"more than {MAX_FILES} files", use.span),))
         used = load(use.path)
+        words += count_words(used.span.source.text)
+        if words > MAX_WORDS:
+            message = f"the files used have more than {MAX_WORDS:,} names, numbers and signs in all"
+            raise Refused((Diagnostic("S218", message, use.span),))
         files.append(used)
         queue.extend(used.uses)
     blocks: dict[str, sx.Block] = {}

@@ -120,15 +120,16 @@ class Exploration:
 
     def __iter__(self) -> Iterator[Path]:
         queue: deque[tuple[bool, ...]] = deque([()])
-        steps = 0
+        steps = longest = 0
         while queue:
-            if self.count >= MAX_PATHS or steps > MAX_STEPS:
+            if self.count >= MAX_PATHS or steps + longest > MAX_STEPS:
                 self.capped = True
                 return
             path = Path(queue.popleft())
             self.count += 1
             yield path
             steps += path.steps
+            longest = max(longest, path.steps)
             taken = tuple(path.taken.values())
             for i in range(len(path.prefix), len(taken)):
                 queue.append((*taken[:i], not taken[i]))

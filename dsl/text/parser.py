@@ -19,6 +19,8 @@ from dsl.text import syntax as sx
 from dsl.text.tree_builder import TreeBuilder
 
 MAX_CHARACTERS = 250_000
+MAX_WORDS = 24_576
+"""Eight times the longest text of the zoo; a second of parsing."""
 MAX_NESTING = 64
 
 # What a person calls each terminal; a test checks that every terminal has a row.
@@ -73,6 +75,9 @@ def parse(source: Source) -> sx.File:
         size = f"{len(source.text)} characters; the limit is {MAX_CHARACTERS}"
         raise Refused((Diagnostic("S106", f"the file is too large: {size}", place=source.name),))
     comments = _scan(source)
+    if (words := count_words(source.text)) > MAX_WORDS:
+        size = f"{words:,} names, numbers and signs; the limit is {MAX_WORDS:,}"
+        raise Refused((Diagnostic("S106", f"the file is too large: {size}", place=source.name),))
     try:
         tree = _lark().parse(source.text)
     except UnexpectedToken as error:
@@ -84,6 +89,11 @@ def parse(source: Source) -> sx.File:
     except VisitError as error:
         raise error.orig_exc from None
     return file
+
+
+def count_words(text: str) -> int:
+    """Return how many names, numbers and signs a text has, comments aside; parsing takes as long as these are many."""
+    return sum(1 for match in _CODE.finditer(text) if match[0][0] != "#")
 
 
 def terminals() -> frozenset[str]:

@@ -117,14 +117,14 @@ def families() -> dict[str, Path]:
 def claimed(folder: Path, mentioned: str) -> dict[str, tuple[Path, sx.File]]:
     """Return a folder's families by the architecture they claim; raises `Refused` where two claim one.
 
-    They lie in its `families`, or in the folder itself where it has none. Only texts with the word `mentioned` are
+    They lie in its `families`, or in the folder itself where it has none. Only texts with the string `mentioned` are
     parsed: a port needs one of many.
     """
     claims: dict[str, tuple[Path, sx.File]] = {}
     inner = folder / FAMILIES
     for path in sorted((inner if inner.is_dir() else folder).glob(f"*{SUFFIX}")):
         source = read_source(path, _shown(path))
-        if mentioned not in source.text:
+        if mentioned and f'"{mentioned}"' not in source.text:
             continue
         file = parse(source)
         for architecture in (a for f in file.families for a in f.architectures):

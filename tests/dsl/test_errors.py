@@ -13,7 +13,7 @@ import pytest
 from dsl.codes import CODES
 from dsl.diagnostics import Refused, Severity, render_all
 from dsl.source import Source
-from dsl.text.parser import MAX_CHARACTERS, parse
+from dsl.text.parser import MAX_CHARACTERS, MAX_WORDS, parse
 from porting.planning import library
 from tests.conftest import TESTS, Golden
 from tests.dsl.reporting import reported
@@ -86,6 +86,9 @@ def test_every_code_has_its_explanation() -> None:
 def test_a_file_beyond_the_limit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refused) as refused:
         parse(Source("long.sohu", "#" * (MAX_CHARACTERS + 1)))
+    assert [d.code for d in refused.value.diagnostics] == ["S106"]
+    with pytest.raises(Refused) as refused:
+        parse(Source("long.sohu", "x " * (MAX_WORDS + 1)))
     assert [d.code for d in refused.value.diagnostics] == ["S106"]
     path = tmp_path / "long.sohu"
     path.write_text("#" * (4 * MAX_CHARACTERS + 1))
