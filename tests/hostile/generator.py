@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import random
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from tests.checkpoints import gguf_bytes, gguf_string, safetensors_bytes
+from tests.hostile.things import Content
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 16, "intermediate_size": 32,
@@ -52,7 +53,7 @@ class Input:
     """One run: files to put over the valid case, and the arguments, with `{case}` for its folder."""
 
     name: str
-    files: dict[str, bytes]
+    files: Mapping[str, Content]
     arguments: tuple[str, ...]
 
 
@@ -64,7 +65,7 @@ def valid(folder: Path) -> None:
     model = folder / "m"
     model.mkdir(parents=True)
     (model / "config.json").write_text(json.dumps(CONFIG))
-    (model / "tokenizer.json").write_text(json.dumps(_tokenizer()))
+    (model / "tokenizer.json").write_text(json.dumps(tokenizer()))
     (model / "tokenizer_config.json").write_text(
         json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"})
     )
@@ -74,6 +75,19 @@ def valid(folder: Path) -> None:
     chips = Path(__file__).parents[2] / "device_model" / "chips" / "descriptions"
     (folder / "d.toml").write_bytes((chips / "h100_sxm.toml").read_bytes())
     (folder / "t.csv").write_text("m,n,k,latency_ms\n64,64,64,0.5\n128,64,64,0.25\n")
+
+
+def planned(folder: Path) -> None:
+    """Write the valid case and a port of its model, which names the model beside it, wherever the case is copied."""
+    from sohu.commands.cli import main
+
+    valid(folder)
+    if main(["port", str(folder / "m"), "--plan", "--out", str(folder / "p")]):
+        raise ValueError("the valid case is refused")
+    report = folder / "p" / "report.json"
+    data = json.loads(report.read_bytes())
+    data["model"]["source"] = "m"
+    report.write_text(json.dumps(data))
 
 
 def _tensors() -> tuple[dict[str, object], bytes]:
@@ -89,7 +103,8 @@ def _tensors() -> tuple[dict[str, object], bytes]:
     return header, values.astype("<f4").tobytes()
 
 
-def _tokenizer() -> dict[str, object]:
+def tokenizer() -> dict[str, object]:
+    """Return a tokenizer of 64 words that can be read."""
     words = {f"w{i}": i for i in range(64)}
     model = {"type": "WordLevel", "vocab": words, "unk_token": "w0"}
     return {
@@ -216,7 +231,7 @@ def _tokens(chance: random.Random, case: Path) -> Input:
 
 
 def _text(chance: random.Random, case: Path) -> Input:
-    files = {"m/tokenizer.json": broken_data(chance, _tokenizer())}
+    files = {"m/tokenizer.json": broken_data(chance, tokenizer())}
     if chance.random() < 0.5:
         template = chance.choice(
             (*WORDS, "{% for i in range(10**9) %}x{% endfor %}", "{{ 'a' * 10**12 }}")

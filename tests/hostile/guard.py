@@ -1,7 +1,8 @@
-"""Run hostile inputs in one child with limits, and say of each what is wrong with how it ended.
+"""Run hostile inputs in one child with limits, and say of each how it ended and what is wrong with that.
 
 The child is forked, so that nothing is imported again; it tells each outcome as it comes, and an input that takes the
-child with it (a crash, a limit) is the one that was begun last. Then a new child goes on behind it.
+child with it (a crash, a limit) is the one that was begun last. Then a new child goes on behind it. A hook of Python's
+own sees which files are opened, which programs are started and which addresses are looked up.
 """
 
 from __future__ import annotations
@@ -17,62 +18,128 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tests.hostile.generator import Input
+from tests.hostile.things import put_all
 
 ENDS = frozenset({0, 1, 2, 141})
-SECONDS, HARD_SECONDS = 4.0, 20
+# The limit is 2 s of a processor of its own; beside other work on the same core all takes up to twice as long.
+SECONDS, HARD_SECONDS, WALL_SECONDS = 4.0, 20, 200
 MEMORY = 4 * 2**30
+MOST_MIB = {"port": 256, "check": 256, "fmt": 256, "cost": 256}
+OTHERS_MIB = 1024
 RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+PANIC = re.compile(r"thread '.*' panicked|stack backtrace:")
+CODE = re.compile(r"^error\[(\w+)\]", re.MULTILINE)
+ASKED = (
+    "socket.connect",
+    "socket.getaddrinfo",
+    "socket.gethostbyname",
+    "os.system",
+    "os.exec",
+    "pty.spawn",
+)
+"""Events of Python's audit hook that no input may cause."""
+TRAPS = ("/etc/passwd", "/dev/zero", "/dev/full")
+"""Files that only a stranger's name leads to, unless the user gives it."""
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended: its status, the first code that it printed, CPU seconds, MiB at most, what is wrong."""
+
+    status: str
+    code: str = ""
+    seconds: float = 0.0
+    mib: int = 0
+    fault: str = ""
+
+    @property
+    def answer(self) -> str:
+        """The code of the refusal, or the exit status where there is none."""
+        return self.code if self.status == "2" else self.status
 
 
 def faults(batch: Sequence[Input], case: Path) -> dict[int, str]:
     """Return what is wrong, by the number of the input."""
-    wrong: dict[int, str] = {}
-    first = 0
-    while first < len(batch):
+    told = enumerate(outcomes(batch, case))
+    return {number: outcome.fault for number, outcome in told if outcome.fault}
+
+
+def outcomes(batch: Sequence[Input], case: Path) -> tuple[Outcome, ...]:
+    """Return how each input ended."""
+    told: list[Outcome] = []
+    while len(told) < len(batch):
         reading, writing = os.pipe()
         child = os.fork()
         if not child:
             os.close(reading)
-            _child(batch, first, case, writing)
+            _child(batch, len(told), case, writing)
         os.close(writing)
         with os.fdopen(reading, "rb") as stream:
-            told = [json.loads(line) for line in stream.read().splitlines()]
+            told += [Outcome(**json.loads(line)) for line in stream.read().splitlines()]
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        wrong |= {number: fault for number, fault in told if fault}
-        first += len(told)
-        if first < len(batch):
-            wrong[first] = f"ended the process: {status}"
-            first += 1
-    return wrong
+        if len(told) < len(batch):
+            told.append(Outcome(str(status), fault=f"ended the process: {status}"))
+    return tuple(told)
 
 
 def _child(batch: Sequence[Input], first: int, case: Path, writing: int) -> None:
     try:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        signal.signal(signal.SIGVTALRM, signal.SIG_DFL)
-        for number in range(first, len(batch)):
-            signal.setitimer(signal.ITIMER_VIRTUAL, HARD_SECONDS)  # ends it where it hangs
-            line = json.dumps([number, _fault(batch[number], case)])
-            os.write(writing, line.encode() + b"\n")
+        for number in (signal.SIGVTALRM, signal.SIGALRM):  # they end it where it hangs
+            signal.signal(number, signal.SIG_DFL)
+        watch = _Watch()
+        sys.addaudithook(watch.see)
+        for hostile in batch[first:]:
+            signal.setitimer(signal.ITIMER_VIRTUAL, HARD_SECONDS)
+            signal.setitimer(signal.ITIMER_REAL, WALL_SECONDS)
+            outcome = _outcome(hostile, case, watch)
+            os.write(writing, json.dumps(asdict(outcome)).encode() + b"\n")
     finally:
         os._exit(0)
 
 
-def _fault(hostile: Input, case: Path) -> str:
+@dataclass(slots=True)
+class _Watch:
+    """What the process did that no input may make it do."""
+
+    given: tuple[str, ...] = ()
+    seen: list[str] = field(default_factory=list)
+
+    def see(self, event: str, values: tuple[object, ...]) -> None:
+        """Keep an event of the audit hook where it is one of those."""
+        if event == "open":
+            self._opened(str(values[0]), values[2])
+        elif event == "subprocess.Popen" and values[0] != sys.executable:
+            self.seen.append(f"starts {values[0]}")
+        elif event in ASKED:
+            self.seen.append(f"{event} {values!r:.100}")
+
+    def _opened(self, path: str, flags: object) -> None:
+        is_trap = path.startswith(TRAPS) and not any(path in given for given in self.given)
+        if is_trap and not (isinstance(flags, int) and flags & WRITING):
+            self.seen.append(f"opens {path}")
+
+
+def _outcome(hostile: Input, case: Path, watch: _Watch) -> Outcome:
     work = case.parent / "work"
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(case, work)
-    for name, content in hostile.files.items():
-        (work / name).write_bytes(content)
+    put_all(work, hostile.files)
     os.chdir(work)
-    arguments = [argument.replace("{case}", str(work)) for argument in hostile.arguments]
-    before = time.process_time()
+    arguments = tuple(argument.replace("{case}", str(work)) for argument in hostile.arguments)
+    watch.given, watch.seen = arguments, []
+    base, before = _forget_peak(), _processor_seconds()
     status, printed = _run(arguments)
-    return _wrong(status, printed, time.process_time() - before)
+    seconds, mib = _processor_seconds() - before, _memory("VmHWM") - base
+    code = CODE.search(printed)
+    fault = _wrong(status, printed) or "; ".join(watch.seen) or _excess(arguments[0], seconds, mib)
+    return Outcome(str(status), code[1] if code else "", round(seconds, 2), mib, fault)
 
 
 def _run(arguments: Sequence[str]) -> tuple[object, str]:
@@ -92,11 +159,36 @@ def _run(arguments: Sequence[str]) -> tuple[object, str]:
     return status, told.getvalue()
 
 
-def _wrong(status: object, printed: str, seconds: float) -> str:
+def _wrong(status: object, printed: str) -> str:
     if status not in ENDS or "S999" in printed:
         return f"exit {status}: {printed[-600:]}"
     if raw := RAW.search(printed):
         return f"prints {raw[0]!r}"
-    if "Traceback" in printed:
+    if "Traceback" in printed or PANIC.search(printed):
         return f"prints a traceback: {printed[-300:]}"
-    return f"takes {seconds:.1f} s" if seconds > SECONDS else ""
+    return ""
+
+
+def _excess(command: str, seconds: float, mib: int) -> str:
+    if seconds > SECONDS:
+        return f"takes {seconds:.1f} s"
+    return f"takes {mib} MiB" if mib > MOST_MIB.get(command, OTHERS_MIB) else ""
+
+
+def _processor_seconds() -> float:
+    """Return what this process and its ended children have taken."""
+    times = os.times()
+    return time.process_time() + times.children_user + times.children_system
+
+
+def _forget_peak() -> int:
+    """Let the kernel count the most memory anew; returns what is in use, in MiB."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return _memory("VmRSS")
+
+
+def _memory(name: str) -> int:
+    status = Path("/proc/self/status")
+    match = re.search(rf"{name}:\s+(\d+)", status.read_text()) if status.exists() else None
+    return int(match[1]) // 1024 if match else 0

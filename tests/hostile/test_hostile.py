@@ -10,20 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from sohu.commands.cli import main
-from tests.hostile.generator import KINDS, Input, inputs, valid
+from tests.hostile.generator import KINDS, Input, inputs
 from tests.hostile.guard import faults
 
 COUNT = int(os.environ.get("SOHU_HOSTILE", "70"))
 SEED = int(os.environ.get("SOHU_HOSTILE_SEED", "1"))
-
-
-@pytest.fixture(scope="module")
-def case(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("hostile") / "case"
-    valid(folder)
-    assert main(["port", str(folder / "m"), "--plan", "--out", str(folder / "p")]) == 0
-    return folder
 
 
 def test_no_input_is_a_fault_of_ours(case: Path) -> None:
