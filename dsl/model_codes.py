@@ -42,7 +42,9 @@ _CONFIG: dict[str, Code] = {
         "A config may spell one thing in several ways: rotary settings the old way (`rope_theta`, "
         "`rope_scaling`) or the new way (`rope_parameters`), the data type as `torch_dtype` or `dtype`, and "
         "whatever a family reads as `key or other_key`. A file that has both must say the same thing "
-        "twice; which one the model was trained with cannot be guessed.",
+        "twice; which one the model was trained with cannot be guessed. Only a `rope_theta` or "
+        "`partial_rotary_factor` beside a rotation that has its own gives way to that, and `type` to "
+        "`rope_type`, as in transformers.",
     ),
     "S425": Code(
         "Nothing reads a config key",
@@ -58,6 +60,11 @@ _CONFIG: dict[str, Code] = {
     "S427": Code(
         "A config key names other files or classes",
         "It would make transformers load something else than the config and the weights that are checked.",
+    ),
+    "S428": Code(
+        "A config key is null, and the class takes no null there",
+        "An absent key means the class's default; null means none, where the class knows what none is. transformers "
+        "refuses such a config.",
     ),
 }
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dsl.diagnostics import Refused
 from farm.matrix.cells import Result
-from farm.matrix.matrix import ORACLES, QUICK, QUICK_ORACLES, cells, run
+from farm.matrix.matrix import ORACLES, QUICK, cells, run
 from farm.matrix.registry import family_types
 from farm.matrix.store import DEFAULT, Store
 from farm.oracles.shrink import causal_types, outside
@@ -69,8 +69,7 @@ def _run(options: argparse.Namespace) -> int:
         return 2
     modes = QUICK if options.quick else [MODE_NAMES[name] for name in options.modes]
     numerics = ("f32",) if options.quick else options.numerics
-    oracles = options.oracles or (QUICK_ORACLES if options.quick else ORACLES)
-    wanted = cells(options.types, numerics, modes, options.families, oracles)
+    wanted = cells(options.types, numerics, modes, options.families, options.oracles or ORACLES)
     if not wanted:
         print("there is nothing to run", file=sys.stderr)
         return 2
@@ -295,6 +294,19 @@ def _draws(options: argparse.Namespace) -> int:
     return 1 if changing else 0
 
 
+def _classes_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=None, metavar="FILE")
+
+
+def _classes(options: argparse.Namespace) -> int:
+    from farm.classes.table import OUT, table, text
+
+    path = options.out or OUT
+    path.write_text(text(table()), encoding="utf-8")
+    print(path)
+    return 0
+
+
 def _uncovered(types: Sequence[str]) -> bool:
     """Tell whether a type is covered by no family, and say so."""
     uncovered = sorted(set(types) - set(family_types()))
@@ -334,6 +346,7 @@ COMMANDS = {
     ),
     "describe": Command("show a type's keys, tensors and code", _describe_arguments, _describe),
     "oracle": Command("write the tiny oracle of a type", _oracle_arguments, _oracle),
+    "classes": Command("write what transformers' config classes say", _classes_arguments, _classes),
     "examine": Command("write every oracle and see if it runs", _examine_arguments, _examine),
 }
 

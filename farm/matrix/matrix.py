@@ -19,7 +19,6 @@ from porting.verdict.validate import NUMERICS
 ALL_MODES = tuple(mode.name for mode in MODES)
 DEFAULTS, PUBLISHED = ORACLES = ("defaults", "published")
 """What an oracle is made of: the defaults of a type's class, or a published config of it."""
-QUICK_ORACLES = (DEFAULTS,)
 QUICK = (MODES[0].name, MODES[-1].name)
 
 

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import islice
 
 from dsl.diagnostics import Diagnostic, did_you_mean
+from porting.config.class_defaults import rules_of
+from porting.config.class_rules import ClassRules, place, reads, transformers_version
 from porting.config.reader import NAME, ModelConfig
 from porting.files.strict_json import shown
 
 Condition = Callable[[Mapping[str, object], Collection[str]], bool]
 
 MAX_DIAGNOSTICS = 6
+MISSPELT = 0.88
+"""How alike an unread key and one that the file lacks must be for the one to be the other, misspelt."""
 IDENTITY = frozenset({"architectures", "model_type"})
 TRAINING = "used in training alone"
 SAMPLING = "a setting for sampling text; the forward pass does not read it"
@@ -26,6 +31,9 @@ LABELS = "labels of a classification head"
 PRECISION = "in which order and precision transformers computes, not what"
 RECORD = "says what the file was made from or by"
 REMARK = "a remark for people"
+NEVER_READ = "of no effect: no code of transformers' {} reads it ({})"
+STORED = frozenset({"quantization_config", "compression_config"})
+"""Sections on how weights are stored, which the forms account for."""
 LENGTH_TYPES = frozenset({"default", "linear", "llama3", "proportional", "yarn"})
 
 
@@ -173,6 +181,9 @@ IGNORED: dict[str, Ignored] = {
     "add_cross_attention": Ignored("false: there is no cross-attention", (False,)),
     "cross_attention_hidden_size": Ignored("0: there is no cross-attention", (0,)),
     "tie_encoder_decoder": Ignored("false: there is no encoder", (False,)),
+    "attn_config.rope_theta": Ignored(
+        "transformers 5 takes the theta of `rope_parameters`, and its class's where there is none"
+    ),
     "max_position_embeddings": Ignored(
         "a limit on use: the rotary angles do not depend on it", condition=_length_is_unused
     ),
@@ -210,13 +221,17 @@ def account(config: ModelConfig, used_keys: Collection[str]) -> KeyAccount:
     read = frozenset(used_keys) | IDENTITY
     used = tuple(sorted(key for key in config.values if key in read))
     ignored = dict(config.dropped)
+    rules = rules_of(config)
+    meant = _lacking(config, rules, read)
     unread: dict[str, Ignored | None] = {}
     for key, value in config.values.items():
-        if key in read:
+        if key in read or key in config.assumed:
             continue
-        row = _row(key) or _row(_own_config(key, config.values))
+        row = _row(key) or _row(_own_config(key, config.values, rules))
         if row is not None and _is_harmless(row, value, config.values, read):
             ignored[key] = row.reason
+        elif rules is not None and _has_no_effect(rules, config, key, meant):
+            ignored[key] = NEVER_READ.format(rules.name, transformers_version())
         else:
             unread[key] = row
     # Made for those that are shown alone: each looks for a name that may have been meant.
@@ -230,10 +245,37 @@ def account(config: ModelConfig, used_keys: Collection[str]) -> KeyAccount:
     return KeyAccount(used, ignored, tuple(unread), tuple(shown_first))
 
 
-def _own_config(key: str, values: Mapping[str, object]) -> str:
-    """Return the key inside of the config that it belongs to: one inside of another names its model type."""
-    head, _, rest = key.partition(".")
-    return _own_config(rest, {}) if rest and f"{head}.model_type" in values else key
+def _lacking(
+    config: ModelConfig, rules: ClassRules | None, read: Collection[str]
+) -> frozenset[str]:
+    """Return the last names of keys that the family or the class reads and the file lacks."""
+    known = {*read, *(rules.keys if rules is not None else ())}
+    in_file = config.values.keys() - config.assumed.keys()
+    return frozenset(key.rpartition(".")[2] for key in known - in_file)
+
+
+def _has_no_effect(
+    rules: ClassRules, config: ModelConfig, key: str, lacking: Collection[str]
+) -> bool:
+    """Tell whether transformers' code never reads a key, and it can be no size or misspelt key that it should have."""
+    if key.partition(".")[0] in STORED or reads(rules, key, config.values):
+        return False
+    value = config.values[key]
+    if isinstance(value, int) and value > 1 and _assumes_sizes(config):
+        return False
+    return not get_close_matches(key.rpartition(".")[2], lacking, n=1, cutoff=MISSPELT)
+
+
+def _assumes_sizes(config: ModelConfig) -> bool:
+    """Tell whether the family needs a whole number that the file does not have under the class's name for it."""
+    return any(needed and type(config.values[key]) is int for key, needed in config.assumed.items())
+
+
+def _own_config(key: str, values: Mapping[str, object], rules: ClassRules | None) -> str:
+    """Return the key inside of the config that it belongs to: the class says which are, or one names its model type."""
+    own = key if rules is None else place(rules, key, values).key
+    head, _, rest = own.partition(".")
+    return rest if own == key and rest and f"{head}.model_type" in values else own
 
 
 def _row(key: str) -> Ignored | None:

@@ -6,12 +6,14 @@ no defaults either, apart from what transformers itself writes into `rope_parame
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dsl.diagnostics import Diagnostic, Label, Refused, refuse
 from dsl.source import Source, Span
+from porting.config.class_rules import class_rules
 from porting.config.forbidden_keys import check_keys
 from porting.config.json_places import dotted, key_places
 from porting.config.rope_keys import ConfigEntry, Conflict, normalise_rope
@@ -19,8 +21,10 @@ from porting.files.files import find_file
 from porting.files.strict_json import decode, parse_object, shown
 
 NAME = "config.json"
-MAX_BYTES = 2 * 2**20
+MAX_BYTES = 8 * 2**20
 
+FLOAT = "__float__"
+UNBOUNDED = ("NaN", "Infinity", "-Infinity")
 NULL = "null, which is the same as absent"
 EMPTY = "an empty object, which is the same as absent"
 REMOTE_CODE = "names code to run, which is never run"
@@ -31,8 +35,10 @@ WRITER = "says which version wrote the file"
 class ModelConfig:
     """A model's configuration: flat keys in one spelling, and where they came from.
 
+    `architecture` is empty where the file names none and transformers goes by the model type.
     `origins` maps each key of `values` to the key as the file spells it. `dropped` holds the file's keys that are in
-    no value, with the reason; `nulls` are those, in our spelling, that the file sets to null.
+    no value, with the reason; `nulls` are those, in our spelling, that the file sets to null. `assumed` are keys
+    of `values` that the file lacks and transformers' class has a default for, true where the family needs them.
     """
 
     source: Source
@@ -43,6 +49,7 @@ class ModelConfig:
     dropped: Mapping[str, str]
     nulls: frozenset[str]
     places: Mapping[str, tuple[int, int]]
+    assumed: Mapping[str, bool] = field(default_factory=dict)
 
     def span_of(self, key: str) -> Span | None:
         """Return where the file writes a key, given in our spelling or in the file's."""
@@ -61,12 +68,12 @@ def read_config(directory: Path, name: str = NAME) -> ModelConfig:
 
 def parse_config(data: bytes) -> ModelConfig:
     """Return the configuration that the bytes of a config.json hold."""
-    raw = parse_object(data, name=NAME, code="S421")
+    raw = parse_object(data, name=NAME, code="S421", constants=True)
     source = Source(NAME, decode(data, name=NAME, code="S421"))
     places = key_places(source.text)
     check_keys(raw, name=NAME)
     account = _Account(source, places)
-    entries = _flat(_normalised(raw, "", account), "", account)
+    entries = _flat(_normalised(_spelt(raw), "", account), "", account)
     origins = {key: entry.origin for key, entry in entries.items()}
     return ModelConfig(
         source=source,
@@ -78,6 +85,23 @@ def parse_config(data: bytes) -> ModelConfig:
         nulls=frozenset(account.nulls),
         places=places,
     )
+
+
+def _spelt(value: dict[str, object]) -> dict[str, object]:
+    """Return an object with NaN and infinities as text: whatever reads such a key is told that it is no number."""
+    return {key: _finite(item) for key, item in value.items()}
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    # How transformers 5 itself writes one.
+    tagged = value.get(FLOAT) if len(value) == 1 else None
+    return str(float(tagged)) if tagged in UNBOUNDED else _spelt(value)
 
 
 class _Account:
@@ -101,6 +125,10 @@ def _architecture(raw: Mapping[str, object], account: _Account) -> str:
     names = raw.get("architectures")
     if isinstance(names, list) and len(names) == 1 and isinstance(names[0], str) and names[0]:
         return names[0]
+    said = raw.get("model_type")
+    rules = class_rules(said) if names in (None, []) and isinstance(said, str) else None
+    if rules is not None and rules.causal:
+        return ""
     was = "is missing" if "architectures" not in raw else f"is {shown(names)}"
     message = f"`architectures` {was}; it must be a list of one class name"
     hint = 'for example "architectures": ["LlamaForCausalLM"]'
@@ -127,7 +155,7 @@ def _normalised(
         else:
             entries[key] = ConfigEntry(value, origin)
     try:
-        entries = _renamed(normalise_rope(entries), "torch_dtype", "dtype")
+        entries = _renamed(normalise_rope(entries, account.dropped), "torch_dtype", "dtype")
     except Conflict as conflict:
         raise _conflict(conflict, account) from conflict
     nested = entries.get("text_config")

@@ -6,9 +6,10 @@ be keyed by layer type. The result is what transformers 5 would save. No frequen
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+PASSED_OVER = "the rotation says otherwise, and transformers takes what stands there"
 TYPES_WITH_ORIGINAL_LENGTH = frozenset({"llama3", "longrope", "yarn"})
 
 ORIGINAL_LENGTH = "original_max_position_embeddings"
@@ -47,8 +48,13 @@ class Conflict(Exception):
         self.what, self.old, self.new = what, old, new
 
 
-def normalise_rope(entries: Mapping[str, ConfigEntry]) -> dict[str, ConfigEntry]:
-    """Return the entries of one config object with all that concerns rotation in `rope_parameters`."""
+def normalise_rope(
+    entries: Mapping[str, ConfigEntry], passed: dict[str, str]
+) -> dict[str, ConfigEntry]:
+    """Return the entries of one config object with all that concerns rotation in `rope_parameters`.
+
+    Keys beside it that say otherwise are added to `passed`, as the file spells them, with the reason.
+    """
     rest = dict(entries)
     old = _present(rest, "rope_scaling")
     new = _present(rest, "rope_parameters")
@@ -66,8 +72,11 @@ def normalise_rope(entries: Mapping[str, ConfigEntry]) -> dict[str, ConfigEntry]
     if new is not None and _is_nested(new.value):
         if old is not None:
             raise Conflict("rotation", old, new)
-        return rest | {"rope_parameters": _nested(new, shared, rest)}
-    merged = _one_layout(old, new, shared, rest)
+        layers = _nested(new, shared, rest, passed)
+        _pass_over(shared, [*_filled_layers(layers)], passed)
+        return rest | {"rope_parameters": layers}
+    merged = _one_layout(old, new, shared, rest, passed)
+    _pass_over(shared, [merged], passed)
     top = rest.get(ORIGINAL_LENGTH)
     if top is not None and merged.get(ORIGINAL_LENGTH) is top:
         rest.pop(ORIGINAL_LENGTH)
@@ -95,16 +104,36 @@ def _is_nested(value: object) -> bool:
 
 
 def _nested(
-    new: ConfigEntry, shared: Mapping[str, ConfigEntry], rest: Mapping[str, ConfigEntry]
+    new: ConfigEntry,
+    shared: Mapping[str, ConfigEntry],
+    rest: Mapping[str, ConfigEntry],
+    passed: dict[str, str],
 ) -> ConfigEntry:
     layers: dict[str, ConfigEntry] = {}
     for name, value in _object(new).items():
         origin = f"{new.origin}.{name}"
         parameters = ConfigEntry(value, origin)
         if isinstance(value, dict):
-            parameters = ConfigEntry(_filled(parameters, shared, rest), origin)
+            parameters = ConfigEntry(_filled(parameters, shared, rest, passed), origin)
         layers[name] = parameters
     return ConfigEntry(layers, new.origin)
+
+
+def _filled_layers(layers: ConfigEntry) -> Iterator[dict[str, ConfigEntry]]:
+    for layer in _object(layers).values():
+        if isinstance(layer, ConfigEntry) and isinstance(layer.value, dict):
+            yield layer.value
+
+
+def _pass_over(
+    shared: Mapping[str, ConfigEntry],
+    rotations: list[dict[str, ConfigEntry]],
+    passed: dict[str, str],
+) -> None:
+    """Note the keys beside a rotation whose values it has nowhere."""
+    for key, value in shared.items():
+        if all(one[key].value != _real(key, value.value) for one in rotations):
+            passed[value.origin] = PASSED_OVER
 
 
 def _one_layout(
@@ -112,10 +141,11 @@ def _one_layout(
     new: ConfigEntry | None,
     shared: Mapping[str, ConfigEntry],
     rest: Mapping[str, ConfigEntry],
+    passed: dict[str, str],
 ) -> dict[str, ConfigEntry]:
     if old is None or new is None:
-        return _filled(old or new, shared, rest)
-    first, second = _filled(old, shared, rest), _filled(new, shared, rest)
+        return _filled(old or new, shared, rest, passed)
+    first, second = (_filled(one, shared, rest, passed) for one in (old, new))
     for key in first.keys() | second.keys():
         a = first.get(key, ConfigEntry(None, old.origin))
         b = second.get(key, ConfigEntry(None, new.origin))
@@ -125,14 +155,15 @@ def _one_layout(
 
 
 def _filled(
-    entry: ConfigEntry | None, shared: Mapping[str, ConfigEntry], rest: Mapping[str, ConfigEntry]
+    entry: ConfigEntry | None,
+    shared: Mapping[str, ConfigEntry],
+    rest: Mapping[str, ConfigEntry],
+    passed: dict[str, str],
 ) -> dict[str, ConfigEntry]:
     """Return one set of rotary parameters with the type and the keys that may stand beside it."""
-    parameters = _own(entry) if entry is not None else {}
+    parameters = _own(entry, passed) if entry is not None else {}
     for key, value in shared.items():
-        own = parameters.setdefault(key, ConfigEntry(_real(key, value.value), value.origin))
-        if own.value != _real(key, value.value):
-            raise Conflict(f"`{key}`", value, own)
+        parameters.setdefault(key, ConfigEntry(_real(key, value.value), value.origin))
     origin = entry.origin if entry is not None else next(iter(shared.values())).origin
     rope_type = parameters.setdefault("rope_type", ConfigEntry("default", origin)).value
     if isinstance(rope_type, str) and rope_type in TYPES_WITH_ORIGINAL_LENGTH:
@@ -149,7 +180,7 @@ def _nulls(entry: ConfigEntry) -> dict[str, ConfigEntry]:
     }
 
 
-def _own(entry: ConfigEntry) -> dict[str, ConfigEntry]:
+def _own(entry: ConfigEntry, passed: dict[str, str]) -> dict[str, ConfigEntry]:
     parameters = {
         key: ConfigEntry(_real(key, value), f"{entry.origin}.{key}")
         for key, value in _object(entry).items()
@@ -159,7 +190,7 @@ def _own(entry: ConfigEntry) -> dict[str, ConfigEntry]:
     if former is not None:
         now = parameters.setdefault("rope_type", former)
         if now.value != former.value:
-            raise Conflict("`rope_type`", former, now)
+            passed[former.origin] = PASSED_OVER
     return parameters
 
 

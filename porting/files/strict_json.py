@@ -1,4 +1,4 @@
-"""Read JSON from untrusted files: no duplicate keys, no NaN or infinity, no huge integers, no surprise.
+"""Read JSON from untrusted files: no duplicate keys, no huge integers, NaN and infinity where asked for, no surprise.
 
 Knows nothing of models: callers say which file it is, which code to refuse with, and check what the data means.
 """
@@ -18,11 +18,19 @@ _SURROGATE = re.compile(r"\\u[dD][89abAB]", re.ASCII)
 
 
 def parse_object(
-    data: bytes, *, name: str, code: str, digits: int = MAX_INTEGER_DIGITS
+    data: bytes,
+    *,
+    name: str,
+    code: str,
+    digits: int = MAX_INTEGER_DIGITS,
+    constants: bool = False,
 ) -> dict[str, object]:
-    """Return the JSON object in a file's bytes, or refuse with the code and the file's name."""
+    """Return the JSON object in a file's bytes, or refuse with the code and the file's name.
+
+    With `constants`, NaN and Infinity are floats, as Python writes and reads them.
+    """
     text = decode(data, name=name, code=code)
-    value = _parse(text, name=name, code=code, digits=digits)
+    value = _parse(text, name=name, code=code, digits=digits, constants=constants)
     if not isinstance(value, dict):
         raise refuse(code, f"{name} holds {kind(value)}, not a JSON object", place=name)
     return value
@@ -53,12 +61,12 @@ def kind(value: object) -> str:
     return names.get(type(value), type(value).__name__)
 
 
-def _parse(text: str, *, name: str, code: str, digits: int) -> object:
+def _parse(text: str, *, name: str, code: str, digits: int, constants: bool) -> object:
     try:
         value: object = json.loads(
             text,
             object_pairs_hook=_unique,
-            parse_constant=_constant,
+            parse_constant=float if constants else _constant,
             parse_float=_finite,
             parse_int=lambda text: _small(text, digits),
         )

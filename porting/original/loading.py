@@ -50,7 +50,7 @@ def checked_config(checkpoint: Checkpoint, adapter: Path | None = None) -> dict[
     file = find_file(checkpoint.directory, NAME)
     if file is None:
         raise refuse("S511", f"there is no {NAME} in the model folder")
-    raw = parse_object(file.read(MAX_BYTES), name=NAME, code="S421")
+    raw = parse_object(file.read(MAX_BYTES), name=NAME, code="S421", constants=True)
     check_keys(raw, name=NAME)
     is_quantised = bool(raw.get("quantization_config") or _beside(checkpoint))
     check_beside(checkpoint, is_quantised=is_quantised, adapter=adapter)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 
 from dsl.diagnostics import Diagnostic, Refused
 from dsl.linking.parts import collect, expanded
@@ -22,6 +23,7 @@ from porting.planning import outside
 from porting.planning.library import FAMILIES, SUFFIX, ZOO, parsed_blocks, parsed_families
 
 MAX_KEYS = 8
+MAX_COMPARED = 2000
 GUIDE = "docs/port-a-new-architecture.md"
 """Only a checkout has it."""
 PLAIN = re.compile(r"\w[\w-]{0,63}", re.ASCII)
@@ -85,6 +87,7 @@ def _remedy(model_type: str, closest: str | None) -> str:
 
 def nearest(config: ModelConfig) -> Nearest | None:
     """Return the family that reads most of a config's keys, None where none reads any."""
+    config = _of_the_model(config)
     parts = collect(parsed_blocks())
     best: tuple[tuple[int, int, int], Nearest] | None = None
     for file in parsed_families():
@@ -98,6 +101,16 @@ def nearest(config: ModelConfig) -> Nearest | None:
             if best is None or score > best[0]:
                 best = score, Nearest(family.name.id, read, unread)
     return best[1] if best is not None and best[1].read else None
+
+
+def _of_the_model(config: ModelConfig) -> ModelConfig:
+    """Leave out how weights are stored, which may be most of a file, and what is beyond any model's number of keys."""
+    values = (
+        (key, value)
+        for key, value in config.values.items()
+        if key.partition(".")[0] not in ignored_keys.STORED
+    )
+    return replace(config, values=dict(islice(values, MAX_COMPARED)))
 
 
 def _has(key: sx.Key, config: ModelConfig) -> bool:

@@ -17,7 +17,7 @@ from dsl.counting.liveness import peak, peak_candidates
 from dsl.counting.longest import LIMIT, NAMES
 from dsl.diagnostics import Diagnostic, Refused, Severity
 from dsl.graph import Graph
-from dsl.inference.inference import Checked, infer
+from dsl.inference.inference import infer
 from dsl.linking.binding import KeyUse
 from dsl.linking.program import Program, port_of
 from dsl.linking.static import Static, show
@@ -30,6 +30,7 @@ from porting.checkpoint import accounting
 from porting.checkpoint.stored_form import as_stored
 from porting.checkpoint.tensors import Checkpoint, Extent
 from porting.config import ignored_keys
+from porting.config.class_defaults import asked, causal_class, completed
 from porting.config.reader import ModelConfig
 from porting.files.strict_json import shown
 from porting.origin.resolve import Origin, OriginKind
@@ -92,6 +93,8 @@ def plan(
     """Return the plan of a port; raises `Refused` with everything that is wrong. `family` is a file of the user's."""
     shelved, chosen, part = family_of(config, family)
     program = chosen.program
+    if origin.kind not in CONVERTED:
+        part = replace(part, config=completed(part.config, asked(program.family())))
     dtype, assumed = _dtype(origin, (part.config, config), checkpoint)
     tensors = checkpoint.tensors
     if checkpoint.extent is Extent.NOTHING:
@@ -117,14 +120,15 @@ def plan(
     if any(p.severity is Severity.ERROR for p in problems):
         raise Refused(problems)
     header = _header(origin, config, program)
-    limit = limit_of(config, checked.uses)
-    spec = format_file(port_of(program, checked.uses, header, checked.entries.values(), limit))
+    uses = tuple(replace(u, defaulted=u.defaulted or u.key in config.assumed) for u in checked.uses)
+    limit = limit_of(config, uses)
+    spec = format_file(port_of(program, uses, header, checked.entries.values(), limit))
     graph = _again(spec)
     return Plan(
         _model(origin, config, program),
         spec,
         graph,
-        _config_keys(config, checked, keys),
+        _config_keys(config, uses, keys),
         accounted.account,
         (*shelved.warnings, *(d for d in checked.diagnostics if d.severity is Severity.WARNING)),
         (
@@ -134,6 +138,7 @@ def plan(
             *AT_HAND[checkpoint.extent],
             *checkpoint.notes,
             *named,
+            *_from_class(config, uses),
             *assumed,
             *stored.notes,
             *accounted.notes,
@@ -145,7 +150,7 @@ def _model(origin: Origin, config: ModelConfig, program: Program) -> ModelInfo:
     """Return what is said of the model: where it came from, and the family that it was given."""
     return ModelInfo(
         source=origin.source,
-        architecture=config.architecture,
+        architecture=config.architecture or causal_class(config),
         model_type=config.model_type,
         revision=origin.revision or "",
         name=origin.source,
@@ -159,11 +164,30 @@ def family_of(config: ModelConfig, own: Path | None) -> tuple[Search, Chosen, Su
     shelved = search(config.architecture, own)
     if shelved.chosen is not None:
         return shelved, shelved.chosen, whole_part(config)
+    other = causal_class(config)
+    alike = search(other) if other else shelved
+    if alike.chosen is not None:
+        said = _also_named(config, other)
+        return alike, replace(alike.chosen, notes=(said, *alike.chosen.notes)), whole_part(config)
     inner = inner_text(config)
     within = search(inner.architecture) if inner is not None else shelved
     if inner is None or within.chosen is None:
         raise Refused((*missing_family.refusal(config).diagnostics, *shelved.warnings))
     return within, within.chosen, inner
+
+
+def _also_named(config: ModelConfig, other: str) -> str:
+    said = f"calls itself {config.architecture}" if config.architecture else "names no class"
+    return f"the config {said}: a {config.model_type} is {other} in transformers"
+
+
+def _from_class(config: ModelConfig, uses: Sequence[KeyUse]) -> tuple[str, ...]:
+    """Say what the family needs, the config lacks, and transformers' class has a default for."""
+    taken = {u.key: show(u.value) for u in uses if config.assumed.get(u.key)}
+    if not taken:
+        return ()
+    listed = ", ".join(f"{key} = {value}" for key, value in taken.items())
+    return (f"the config does not say what transformers' class has a default for: {listed}",)
 
 
 def limit_of(config: ModelConfig, uses: Sequence[KeyUse]) -> tuple[KeyUse, ...]:
@@ -241,11 +265,9 @@ def _header(origin: Origin, config: ModelConfig, program: Program) -> tuple[str,
 
 
 def _config_keys(
-    config: ModelConfig, checked: Checked, keys: ignored_keys.KeyAccount
+    config: ModelConfig, uses: Sequence[KeyUse], keys: ignored_keys.KeyAccount
 ) -> ConfigKeys:
-    used = tuple(
-        UsedKey(use.key, use.name, _plain(use.value), use.defaulted) for use in checked.uses
-    )
+    used = tuple(UsedKey(use.key, use.name, _plain(use.value), use.defaulted) for use in uses)
     ignored = tuple(
         IgnoredKey(key, reason, config.values.get(key)) for key, reason in keys.ignored.items()
     )

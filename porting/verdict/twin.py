@@ -55,7 +55,7 @@ def twin_of(text: str, directory: Path, folder: Path, family: Path | None = None
     _check_family(written, chosen.program, config.architecture)
     program, held = chosen.program, Checkpoint.open(directory).tensors
     before = _constants(subject.config, "bf16", program)
-    whole = subject.raw(parse_object(raw, name=NAME, code="S421"))
+    whole = subject.raw(parse_object(raw, name=NAME, code="S421", constants=True))
     write_smaller({**whole, **_tied(written, before)}, folder)
     checkpoint = Checkpoint.open(folder)
     made = text_part(read_config(folder))

@@ -31,7 +31,8 @@ def test_layouts_mean_what_transformers_means(model_type: str) -> None:
 def test_what_differs_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = raw_config("mistral--mistral-2")
     assert compared(raw) == (SAME, "")
-    assert compared({**raw, "no_such_key": 1})[0] == REFUSED
+    assert compared({**raw, "no_such_key": 1})[0] == SAME
+    assert compared({**raw, "is_causal": False})[0] == REFUSED
     assert compared({**raw, "hidden_size": "wide"})[0] in (REFUSED, UNREAD)
     read = config_layouts.open_config
 

@@ -111,8 +111,6 @@ def test_no_rotation_is_invented():
 @pytest.mark.parametrize(
     "keys",
     [
-        {"rope_theta": 1e4, "rope_parameters": {"rope_theta": 5e5}},
-        {"rope_scaling": {"type": "linear", "rope_type": "yarn", "factor": 2.0}},
         {
             "rope_scaling": {"type": "linear", "factor": 2.0},
             "rope_parameters": {"rope_type": "default"},
@@ -126,6 +124,23 @@ def test_no_rotation_is_invented():
 )
 def test_layouts_that_disagree_are_refused(keys):
     assert [d.code for d in refusal(LLAMA | keys).diagnostics] == ["S423"]
+
+
+def test_what_the_rotation_says_goes_before_what_stands_beside_it():
+    config = parse(LLAMA | {"rope_theta": 1e4, "rope_parameters": {"rope_theta": 5e5}})
+    assert config.values["rope_parameters.rope_theta"] == 5e5
+    assert "rope_theta" in config.dropped
+    layers = {"full_attention": {"rope_theta": 5e6}, "sliding_attention": {"rope_theta": 1e4}}
+    keys = {"rope_theta": 7e4, "partial_rotary_factor": 0.5, "rope_parameters": layers}
+    config = parse(LLAMA | keys)
+    assert config.values["rope_parameters.full_attention.rope_theta"] == 5e6
+    assert config.values["rope_parameters.full_attention.partial_rotary_factor"] == 0.5
+    assert set(config.dropped) == {"rope_theta"}
+    layers["full_attention"] = {"rope_type": "default", "type": "linear"}
+    config = parse(LLAMA | keys)
+    assert config.values["rope_parameters.full_attention.rope_theta"] == 7e4
+    assert config.values["rope_parameters.full_attention.rope_type"] == "default"
+    assert set(config.dropped) == {"rope_parameters.full_attention.type"}
 
 
 def test_layouts_that_agree_are_accepted():
@@ -165,9 +180,20 @@ def test_a_forbidden_key_in_a_list_is_seen_and_null_is_absent():
 
 @pytest.mark.parametrize("names", [None, [], ["A", "B"], "LlamaForCausalLM", [1], [""]])
 def test_architectures_must_be_one_name(names):
-    caught = refusal({"model_type": "llama", "architectures": names})
+    caught = refusal({"model_type": "nobody", "architectures": names})
     assert [d.code for d in caught.diagnostics] == ["S422"]
     assert "architectures" in str(caught)
+
+
+def test_what_is_no_finite_number_is_text_that_no_dimension_takes():
+    text = (
+        '{"architectures": ["A"], "model_type": "a", "x": [0.0, Infinity], "y": {"__float__": "NaN"}, '
+        '"z": -Infinity}'
+    )
+    values = parse_config(text.encode()).values
+    assert values["x"] == [0.0, "inf"]
+    assert values["y"] == "nan"
+    assert values["z"] == "-inf"
 
 
 def test_a_model_type_is_needed():
@@ -182,8 +208,6 @@ def test_a_model_type_is_needed():
         ("[1]", "a list"),
         ('{"a": 1, "a": 2}', "`a` stands twice"),
         ('{"x": {"a": 1, "a": 2}}', "`a` stands twice"),
-        ('{"a": NaN}', "NaN"),
-        ('{"a": -Infinity}', "Infinity"),
         ('{"a": 1e999}', "too large"),
         ('{"a": ' + "9" * 5000 + "}", "more than 19 digits"),
         ('{"a": "\\ud800"}', "surrogate"),

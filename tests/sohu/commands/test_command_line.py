@@ -222,9 +222,11 @@ def test_wrong_dtype_is_named(copied: Path, capsys: pytest.CaptureFixture[str]) 
 
 def test_unknown_config_key_is_named(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = copied / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"foo_factor": 2.0}))
+    config = json.loads(path.read_text())
+    config["rms_norm_esp"] = config.pop("rms_norm_eps")
+    path.write_text(json.dumps(config))
     shown = refusal(["port", str(copied), "--out", str(copied / "out")], capsys)
-    assert "foo_factor" in shown
+    assert "rms_norm_esp" in shown
     assert not (copied / "out").exists()
 
 

@@ -1,0 +1,1 @@
+"""What transformers' config classes say: defaults, nulls, other names, rotation, and the keys that their code reads."""
