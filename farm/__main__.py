@@ -18,6 +18,7 @@ from farm.matrix.matrix import ORACLES, QUICK, cells, run
 from farm.matrix.registry import family_types
 from farm.matrix.store import DEFAULT, Store
 from farm.oracles.shrink import causal_types, outside
+from porting.planning.library import write_text
 from porting.verdict.feeding import MODES
 from porting.verdict.validate import NUMERICS
 from sohu.terminal.console import bars, diagnostics
@@ -302,8 +303,26 @@ def _classes(options: argparse.Namespace) -> int:
     from farm.classes.table import OUT, table, text
 
     path = options.out or OUT
-    path.write_text(text(table()), encoding="utf-8")
+    write_text(path, text(table()))
     print(path)
+    return 0
+
+
+def _configs_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="each .json file in it")
+    parser.add_argument("--out", type=Path, default=None, metavar="FILE")
+
+
+def _configs(options: argparse.Namespace) -> int:
+    from farm.matrix.configs import PAGE, outcomes, page
+
+    rows = []
+    for row in outcomes(options.folder):
+        print(f"{row.verdict:<10}{row.name:<56}{row.reason}"[:160].rstrip(), flush=True)
+        rows.append(row)
+    out = options.out or PAGE
+    write_text(out, page(rows))
+    print(out)
     return 0
 
 
@@ -346,6 +365,9 @@ COMMANDS = {
     ),
     "describe": Command("show a type's keys, tensors and code", _describe_arguments, _describe),
     "oracle": Command("write the tiny oracle of a type", _oracle_arguments, _oracle),
+    "configs": Command(
+        "plan published configs, and write the page of them", _configs_arguments, _configs
+    ),
     "classes": Command("write what transformers' config classes say", _classes_arguments, _classes),
     "examine": Command("write every oracle and see if it runs", _examine_arguments, _examine),
 }
