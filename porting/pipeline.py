@@ -26,7 +26,7 @@ from porting.checkpoint.own_weights import FORMS, open_weights
 from porting.checkpoint.section_beside import with_section
 from porting.checkpoint.tensors import Checkpoint, require_weights
 from porting.config.reader import ModelConfig, read_config
-from porting.files.files import CONFIG
+from porting.files.files import CONFIG, part_of
 from porting.files.progress import Progress, silent
 from porting.files.strict_json import shown
 from porting.origin.resolve import DEMO, Origin, OriginKind, resolve
@@ -240,7 +240,7 @@ def read_port(folder: Path) -> Port:
     if not folder.is_dir() or not path.is_file():
         names = ", ".join(FILES)
         raise refuse("S531", f"`{folder}` is not a port", help=f"a port holds {names}")
-    program = load_program(path)
+    program = load_program(part_of(folder, SPEC_NAME))
     checked = infer(program.family(), program.blocks, None)
     data = read_report(folder)
     entry = data.get("model")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from dsl.diagnostics import Refused, refuse
-from porting.files.files import ModelFile
+from porting.files.files import ModelFile, reading
 from porting.files.strict_json import shown
 
 MAGIC = b"GGUF"
@@ -139,7 +139,9 @@ def read_opened(name: str, stream: BinaryIO) -> GgufHeader:
     size = os.fstat(stream.fileno()).st_size
     if size < len(MAGIC):
         raise refuse("S576", f"{name} has {size} bytes: not a GGUF file", place=name)
-    with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with reading(name):
+        data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    with data:
         return _Walker(name, data).header()
 
 

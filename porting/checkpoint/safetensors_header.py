@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from dsl.diagnostics import Diagnostic, Refused, refuse
 from dsl.types import DTYPES, DType
-from porting.files.files import ModelFile
+from porting.files.files import ModelFile, reading
 from porting.files.strict_json import kind, parse_object, shown
 
 LENGTH_BYTES = 8
@@ -73,7 +73,7 @@ class Header:
 
 def read_header(file: ModelFile) -> Header:
     """Read and check the header of one safetensors file."""
-    with file.open() as stream:
+    with file.open() as stream, reading(file.name):
         raw = stream.read(header_length(file, stream.read(LENGTH_BYTES)))
     return parse_header(file, raw)
 

@@ -21,7 +21,7 @@ from dsl.diagnostics import Refused, refuse
 from porting.checkpoint.foreign import check_layout
 from porting.checkpoint.index import INDEX, Indexed, few, read_indexed
 from porting.checkpoint.safetensors_header import Header, TensorInfo, digest_parts, read_header
-from porting.files.files import ModelFile, find_file, list_names
+from porting.files.files import ModelFile, find_file, list_names, reading
 from porting.files.strict_json import shown
 
 SINGLE = "model.safetensors"
@@ -156,7 +156,7 @@ class Checkpoint:
 
     def _map(self, file: str) -> mmap.mmap:
         if file not in self._maps:
-            with self.files[file].open() as stream:
+            with self.files[file].open() as stream, reading(file):
                 self._maps[file] = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         return self._maps[file]
 
@@ -177,7 +177,8 @@ def _pieces(file: ModelFile, info: TensorInfo) -> Iterator[bytes]:
     with file.open() as stream:
         stream.seek(info.offset)
         while done < info.nbytes:
-            piece = stream.read(min(size, info.nbytes - done))
+            with reading(file.name):
+                piece = stream.read(min(size, info.nbytes - done))
             if not piece:
                 message = (
                     f"{file.name} ends within `{shown(info.name)}`: it changed while it was read"

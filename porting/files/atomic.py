@@ -55,9 +55,12 @@ def replace_file(path: Path, save: Callable[[BinaryIO], None]) -> None:
     """Make a file hold what `save` writes, or leave it as it was; raises `OSError`.
 
     A file that was there keeps its mode. What is no regular file is not replaced: a device's name would become that of
-    a file.
+    a file. Nor is what a link in a stranger's folder leads to elsewhere, `/etc/passwd` say.
     """
     target = path.resolve()
+    if path.is_symlink() and target.parent != path.parent.resolve():
+        message = f"it is a link to `{target}`, which is in another folder"
+        raise OSError(errno.EPERM, message, str(path))
     check_replaceable(target)
     mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666 & ~_umask()
     target.parent.mkdir(parents=True, exist_ok=True)

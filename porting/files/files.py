@@ -7,17 +7,29 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from dsl.diagnostics import refuse
-from dsl.regular_file import open_regular
+from dsl.regular_file import is_inside, open_regular
 from porting.files.strict_json import shown
 
 MAX_NAME = 255
 CONFIG = "config.json"
 CONFIG_SUFFIX = ".json"
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Refuse (S513) a file that fails while it is read or mapped: a bad disk, a lost mount, no address space."""
+    try:
+        yield
+    except OSError as error:
+        message = f"{name} cannot be read: {error.strerror or type(error).__name__}"
+        raise refuse("S513", message, place=name) from error
 
 
 NO_IDENTITY: tuple[int, ...] = ()
@@ -42,12 +54,8 @@ class ModelFile:
 
     def open(self) -> BinaryIO:
         """Open the file for reading; a link or a pipe put in its place since is not followed."""
-        try:
+        with reading(self.name):
             stream = open_regular(self.path, follow=False)
-        except OSError as error:
-            raise refuse(
-                "S513", f"{self.name} cannot be read: {error.strerror}", place=self.name
-            ) from error
         if self.identity not in (NO_IDENTITY, identity(os.fstat(stream.fileno()))):
             stream.close()
             message = f"{self.name} is another file than a moment ago, or was written to"
@@ -61,7 +69,7 @@ class ModelFile:
         if self.size > limit:
             message = f"{self.name} has {self.size:,} bytes; at most {limit:,} are read"
             raise refuse("S514", message, place=self.name)
-        with self.open() as file:
+        with self.open() as file, reading(self.name):
             return file.read(limit)
 
 
@@ -84,6 +92,15 @@ def find_file(directory: Path, name: str) -> ModelFile | None:
     if not stat.S_ISREG(status.st_mode):
         raise refuse("S513", f"{name} is not a regular file", place=name)
     return ModelFile(name, target, status.st_size, identity(status))
+
+
+def part_of(folder: Path, name: str) -> Path:
+    """Return the path of a port's file; refuse (S512) a link that leads out of the port's folder."""
+    path = folder / name
+    if path.is_symlink() and not is_inside(path, folder):
+        message = f"{name} is a link to a file outside of the port's folder"
+        raise refuse("S512", message, place=str(path), help="copy the file into the folder")
+    return path
 
 
 def list_names(directory: Path) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from dsl.extras import require
 from porting.checkpoint.gguf_header import ARRAY, STRING, GgufArray, GgufHeader, GgufValue
 from porting.checkpoint.gguf_parts import GgufModel
 from porting.checkpoint.tensors import SINGLE
+from porting.files.files import reading
 from porting.files.progress import Progress
 from porting.files.strict_json import shown
 from porting.origin.gguf_keys import HELP, check_keys, head_dim
@@ -66,7 +67,8 @@ def write_model(opened: GgufModel, target: Path, progress: Progress) -> tuple[st
                     config, trust_remote_code=False
                 )
         placed = _pieces(opened.name, header, names, model)
-        data = [np.memmap(stream, np.uint8, mode="r") for stream in opened.streams]
+        with reading(opened.name):
+            data = [np.memmap(stream, np.uint8, mode="r") for stream in opened.streams]
         sizes = write_weights(placed, data, target / SINGLE, progress)
         _write_config(config, type(model).__name__, _computed(header, sizes), target)
         notes = write_tokenizer(transformers, header, folder, LINK, target)

@@ -12,7 +12,7 @@ from dsl.diagnostics import Refused
 from dsl.graph import Graph
 from dsl.inference.inference import infer
 from dsl.linking.program import Program
-from porting.files.files import CONFIG, CONFIG_SUFFIX
+from porting.files.files import CONFIG, CONFIG_SUFFIX, part_of
 from porting.planning.library import load_program, text_program
 
 SPEC_NAME = "model.sohu"
@@ -30,7 +30,7 @@ def bound_program(path: Path, told: Told = silent) -> Program:
     """
     if path.suffix == CONFIG_SUFFIX or _is_model(path):
         return _planned(path, told)
-    return load_program(path / SPEC_NAME if path.is_dir() else path)
+    return load_program(part_of(path, SPEC_NAME) if path.is_dir() else path)
 
 
 def _planned(path: Path, told: Told) -> Program:

@@ -85,7 +85,7 @@ def _roots(path: Path) -> tuple[Path, ...]:
 def _shown(path: Path) -> str:
     try:
         return str(PurePosixPath("model_zoo") / path.resolve().relative_to(ZOO.resolve()))
-    except ValueError:
+    except (OSError, RuntimeError, ValueError):  # a circle of links is in no zoo
         return str(path)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dsl.diagnostics import Refused, refuse
 from dsl.regular_file import TooLarge, is_there, open_regular, read_at_most, read_regular
+from porting.files.files import part_of
 from porting.report.model import JSON_NAME, SPEC_NAME
 
 MAX_REPORT_BYTES = 64 * 2**20
@@ -29,13 +30,14 @@ def digest_of(text: bytes) -> str:
 
 def read_report(folder: Path) -> dict[str, object]:
     """Return the report of a port as JSON data; raises `Refused` (S531) where it cannot be read."""
-    path = folder / JSON_NAME
+    path = part_of(folder, JSON_NAME)
     try:
         data = json.loads(read_regular(path, MAX_REPORT_BYTES))
     except TooLarge as error:
         raise refuse("S531", f"{JSON_NAME} is {error.strerror}") from error
     except (OSError, ValueError, RecursionError) as error:
-        message = f"{JSON_NAME} of the port cannot be read: {type(error).__name__}"
+        why = getattr(error, "strerror", None) or type(error).__name__
+        message = f"{JSON_NAME} of the port cannot be read: {why}"
         raise refuse("S531", message, help="port the model again") from error
     return data if isinstance(data, dict) else {}
 

@@ -138,6 +138,24 @@ def test_what_is_no_regular_file_is_not_replaced(tmp_path):
     assert (folder / "inner").is_dir()
 
 
+def test_a_link_into_another_folder_is_not_written_through(tmp_path):
+    mine, theirs = tmp_path / "mine", tmp_path / "theirs"
+    for folder in (mine, theirs):
+        folder.mkdir()
+    (theirs / "kept").write_text("theirs")
+    (mine / "out").symlink_to("../theirs/kept")
+    (mine / "new").symlink_to(theirs / "new")
+    for name in ("out", "new"):
+        with pytest.raises(OSError, match="in another folder"):
+            replace_file(mine / name, save)
+    assert [(path.name, path.read_text()) for path in theirs.iterdir()] == [("kept", "theirs")]
+    (mine / "real").write_text("old")
+    (mine / "same").symlink_to("real")
+    replace_file(mine / "same", save)
+    assert (mine / "same").is_symlink()
+    assert (mine / "real").read_text() == "x"
+
+
 def test_modes_are_kept_and_new_ones_obey_the_mask(tmp_path):
     path = tmp_path / "private"
     path.touch(mode=0o600)
