@@ -38,6 +38,7 @@ def read_table(path: Path) -> pa.Table:
             if size > MAX_BYTES:
                 raise refuse("S610", f"{path} has {size:,} bytes; {MAX_BYTES:,} are possible")
             table = _read(stream, path)
+        table.validate(full=True)  # texts that are none, and places outside of a dictionary
         names = table.column_names
     except OSError as error:
         raise refuse("S610", f"{path} cannot be read: {error}") from None
@@ -116,10 +117,15 @@ def write_table(table: pa.Table, path: Path) -> None:
     """Write a table whole or not at all; raises `Refused` where the file cannot be written."""
     check_suffix(path)
     sink = pa.BufferOutputStream()
-    if path.suffix == ".csv":
-        pyarrow.csv.write_csv(table, sink)
-    else:
-        pyarrow.parquet.write_table(table, sink)
+    try:
+        if path.suffix == ".csv":
+            pyarrow.csv.write_csv(table, sink)
+        else:
+            pyarrow.parquet.write_table(table, sink)
+    except pa.ArrowException as error:
+        raise refuse(
+            "S610", f"a column cannot be written as {path.suffix}: {_line(error)}"
+        ) from None
     try:
         content = sink.getvalue().to_pybytes()
         replace_file(path, partial(_save, content))
