@@ -14,6 +14,7 @@ from lark import Lark, Token
 from lark.exceptions import UnexpectedCharacters, UnexpectedToken, VisitError
 
 from dsl.diagnostics import Diagnostic, Label, Refused, did_you_mean
+from dsl.regular_file import read_shipped
 from dsl.source import Source, Span
 from dsl.text import syntax as sx
 from dsl.text.tree_builder import TreeBuilder
@@ -103,7 +104,7 @@ def terminals() -> frozenset[str]:
 
 @lru_cache(maxsize=1)
 def _lark() -> Lark:
-    grammar = Path(__file__).with_name("grammar.lark").read_text(encoding="utf-8")
+    grammar = read_shipped(Path(__file__).with_name("grammar.lark"))
     return Lark(grammar, parser="lalr", propagate_positions=True)
 
 

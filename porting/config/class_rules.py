@@ -13,6 +13,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, cast
 
+from dsl.regular_file import read_shipped
 from porting.config.json_places import dotted
 
 FILE = Path(__file__).with_name("classes.json")
@@ -86,7 +87,7 @@ class ClassRules:
 
 @lru_cache(maxsize=1)
 def _data() -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", json.loads(FILE.read_text(encoding="utf-8")))
+    return cast("Mapping[str, Any]", json.loads(read_shipped(FILE)))
 
 
 def _table(key: str) -> Mapping[str, Any]:

@@ -19,11 +19,13 @@ from device_model.numbers.catalogue import numerics_named
 from device_model.numbers.numerics import wide
 from device_model.numbers.packed import Packed
 from device_model.program.call import Batch, Call, Operand
+from dsl.regular_file import open_regular, read_regular
 from dsl.types import DTYPES, DType
 from porting.diff.search import Guilty
 from porting.files.atomic import replace_directory
 
 CASE, VALUES = "case.json", "values.npz"
+MAX_CASE = 2**24
 BATCH = ("slots", "positions", "starts", "lengths")
 
 
@@ -52,8 +54,11 @@ def write(folder: Path, guilty: Guilty, text: str) -> bool:
 
 def replay(folder: Path) -> float:
     """Compute the operation again and return how far it is from what it gave, relative to that."""
-    case = json.loads((folder / CASE).read_text(encoding="utf-8"))
-    with np.load(folder / VALUES, allow_pickle=False) as values:
+    case = json.loads(read_regular(folder / CASE, MAX_CASE))
+    with (
+        open_regular(folder / VALUES) as stream,
+        np.load(stream, allow_pickle=False) as values,
+    ):
         arrays = {name: values[name] for name in values.files}
     operands: list[Operand] = []
     for number, is_state in enumerate(case["states"]):

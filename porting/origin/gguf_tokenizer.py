@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from dsl.diagnostics import Refused
+from dsl.regular_file import read_regular
 from porting.checkpoint.gguf_header import GgufHeader
 from porting.files.strict_json import shown
 from porting.original.reference import gguf_reader, refusing
 
 TOKENS = "tokenizer.ggml.tokens"
+MAX_SETTINGS = 2**24
 SPLITTING = "tokenizer.ggml.pre"
 
 # Splitting rules that transformers takes for GPT-2's: rightly, and but for digits, which stand alone.
@@ -38,7 +40,7 @@ def write_tokenizer(
     except Refused as refused:
         return (f"without tokenizer: {refused.diagnostics[0].message}",)
     path = target / "tokenizer_config.json"
-    values = json.loads(path.read_text(encoding="utf-8"))
+    values = json.loads(read_regular(path, MAX_SETTINGS))
     for key in ("is_local", "local_files_only"):
         values.pop(key, None)
     path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")

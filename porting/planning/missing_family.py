@@ -15,6 +15,7 @@ from itertools import islice
 
 from dsl.diagnostics import Diagnostic, Refused
 from dsl.linking.parts import collect, expanded
+from dsl.regular_file import read_shipped
 from dsl.text import syntax as sx
 from porting.config import ignored_keys
 from porting.config.reader import ModelConfig
@@ -42,7 +43,7 @@ class Nearest:
 @lru_cache(maxsize=1)
 def lacking() -> dict[str, str]:
     """Return what each model type that no family covers lacks."""
-    data = tomllib.loads((ZOO / "missing.toml").read_text(encoding="utf-8"))
+    data = tomllib.loads(read_shipped(ZOO / "missing.toml"))
     return {name: reason for reason, names in data["lacks"].items() for name in names}
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from dsl.diagnostics import Diagnostic, Refused
+from dsl.regular_file import read_shipped
 from porting.config.reader import NAME, ModelConfig
 from porting.files.strict_json import shown
 from porting.planning.library import ZOO
@@ -47,7 +48,7 @@ class Outside:
 @lru_cache(maxsize=1)
 def kinds() -> tuple[Outside, ...]:
     """Return the kinds that are outside, in the order in which they are tried."""
-    data = tomllib.loads((ZOO / TABLE).read_text(encoding="utf-8"))
+    data = tomllib.loads(read_shipped(ZOO / TABLE))
     return tuple(
         Outside(
             row["holds"],

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from dsl.linking.program import Program
+from dsl.regular_file import read_shipped
 from porting.checkpoint.naming import as_named, beside
 from porting.config.reader import ModelConfig
 from porting.config.text_part import APART, TEXT, inner_part, text_part
@@ -90,7 +91,7 @@ class Table:
 @lru_cache(maxsize=1)
 def text_models() -> Table:
     """Return the models that read text beside other things."""
-    data = tomllib.loads((ZOO / "texts.toml").read_text(encoding="utf-8"))
+    data = tomllib.loads(read_shipped(ZOO / "texts.toml"))
     models = {
         name: TextModel(row["type"], row["text"], tuple(row["beside"]), row["tied"], "flat" in row)
         for name, row in data["models"].items()

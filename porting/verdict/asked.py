@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from dsl.diagnostics import Refused
 from dsl.extras import require
+from dsl.regular_file import read_shipped
 from porting.text.token_ids import token_array
 from porting.verdict.rows import Row, Wanted
 
@@ -52,7 +53,7 @@ def wanted_rows(directory: Path, own: OwnRows) -> Wanted:
         return Wanted(tuple(rows))
     encoded = [codec.encode_chat(prompt)[:MAX_PROMPT] for prompt in own.prompts]
     rows += [Row(f"own prompt {n}", np.array(ids, np.int64)) for n, ids in enumerate(encoded, 1)]
-    first, *others = TEXTS.read_text(encoding="utf-8").split(BETWEEN)
+    first, *others = read_shipped(TEXTS).split(BETWEEN)
     texts = [codec.encode(first.strip()), *(_as_message(codec, text.strip()) for text in others)]
     return Wanted(tuple(rows), tuple(tuple(ids[:TEXT_TOKENS]) for ids in texts))
 

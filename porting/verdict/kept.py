@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dsl.own_folder import is_own_folder, own_folder, read_own
+from dsl.regular_file import open_regular, read_shipped
 from porting.checkpoint.gguf_parts import part_paths
 from porting.files.atomic import replace_file
 from porting.original.adapted import Adapted
@@ -168,7 +169,7 @@ def _content(files: Sequence[Path]) -> str:
     digest = hashlib.sha256(_surroundings().encode())
     for path in files:
         digest.update(f"{path.name} {path.stat().st_size}\n".encode())
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             while chunk := stream.read(CHUNK):
                 digest.update(chunk)
     return digest.hexdigest()
@@ -181,7 +182,7 @@ def _surroundings() -> str:
     digest = hashlib.sha256()
     for room in CODE:
         for path in sorted((Path(__file__).parents[1] / room).rglob("*.py")):
-            digest.update(path.read_bytes())
+            digest.update(read_shipped(path).encode())
     libraries = [f"{name} {known.get(name, '')}" for name in COUNTED]
     return "\n".join([*libraries, digest.hexdigest(), _processor()])
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from tokenize import TokenError
+from typing import BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib import format as npy
 
 from dsl.diagnostics import refuse
 from dsl.regular_file import open_regular
@@ -22,6 +24,7 @@ UNREADABLE = (
     MemoryError,
 )  # fmt: skip
 
+HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 Tokens = npt.NDArray[np.int64]
 
 
@@ -36,15 +39,25 @@ def read_array(path: Path, limit: int, code: str) -> npt.NDArray[np.generic]:
         with open_regular(path) as stream:
             if os.fstat(stream.fileno()).st_size > limit:
                 raise refuse(code, f"more than {limit} bytes", place=str(path))
-            start = stream.read(len(MAGIC))
-        if start != MAGIC:
-            # numpy would take anything else for a pickle, and advise to trust it.
-            raise refuse(code, "no .npy array: it does not begin as one", place=str(path))
-        array: npt.NDArray[np.generic] = np.load(path, allow_pickle=False, mmap_mode="r")
+            if stream.read(len(MAGIC)) != MAGIC:
+                raise refuse(code, "no .npy array: it does not begin as one", place=str(path))
+            stream.seek(0)
+            return _mapped(stream)
     except UNREADABLE as error:
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise refuse(code, f"no .npy array: {reason}", place=str(path)) from error
-    return array
+
+
+def _mapped(stream: BinaryIO) -> npt.NDArray[np.generic]:
+    """Map the array in a .npy file that is open: `np.load` would open the file again, which may be another by then."""
+    version = npy.read_magic(stream)
+    if version not in HEADERS:
+        raise ValueError(f"version {version[0]}.{version[1]} of the format is not read")
+    shape, is_fortran, dtype = HEADERS[version](stream)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    order: Literal["C", "F"] = "F" if is_fortran else "C"
+    return np.memmap(stream, dtype, "r", stream.tell(), shape, order)
 
 
 def checked_tokens(tokens: npt.ArrayLike, limit: int, place: str) -> Tokens:

@@ -6,6 +6,8 @@ import tomllib
 from importlib import metadata
 from pathlib import Path
 
+from dsl.regular_file import read_shipped
+
 DISTRIBUTION = "sohu"
 UNKNOWN = "0+unknown"
 
@@ -20,7 +22,7 @@ def version() -> str:
 
 def _of_checkout(path: Path) -> str:
     try:
-        project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
+        project = tomllib.loads(read_shipped(path))["project"]
     except (OSError, KeyError):
         return UNKNOWN
     return str(project["version"]) if project["name"] == DISTRIBUTION else UNKNOWN
