@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from tests.checkpoints import gguf_bytes, gguf_string, safetensors_bytes
+from tests.hostile.arguments import ADAPTED, GENERATE, PLAN, PREDICT, RUN
+from tests.hostile.odd_files import OUTSIDE, odd
 from tests.hostile.things import Content
 
 CONFIG = {
@@ -28,6 +30,10 @@ LAYER = {
     "input_layernorm": [16], "post_attention_layernorm": [16], "self_attn.q_proj": [16, 16],
     "self_attn.k_proj": [8, 16], "self_attn.v_proj": [8, 16], "self_attn.o_proj": [16, 16],
     "mlp.gate_proj": [32, 16], "mlp.up_proj": [32, 16], "mlp.down_proj": [16, 32],
+}  # fmt: skip
+ADAPTER = {
+    "peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj"], "bias": "none",
+    "task_type": "CAUSAL_LM", "base_model_name_or_path": "m", "use_rslora": False, "use_dora": False,
 }  # fmt: skip
 TEXT = """sohu 1.0
 
@@ -70,8 +76,13 @@ def valid(folder: Path) -> None:
         json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"})
     )
     (model / "model.safetensors").write_bytes(safetensors_bytes(*_tensors()))
+    adapter = folder / "a"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text(json.dumps(ADAPTER))
+    (adapter / "adapter_model.safetensors").write_bytes(safetensors_bytes(*_low_rank()))
     np.save(folder / "t.npy", np.array([[1, 2, 3]]))
     (folder / "x.sohu").write_text(TEXT)
+    (folder / "user.sohu").write_text('sohu 1.0\n\nuse "x.sohu"\n')
     chips = Path(__file__).parents[2] / "device_model" / "chips" / "descriptions"
     (folder / "d.toml").write_bytes((chips / "h100_sxm.toml").read_bytes())
     (folder / "t.csv").write_text("m,n,k,latency_ms\n64,64,64,0.5\n128,64,64,0.25\n")
@@ -82,6 +93,7 @@ def planned(folder: Path) -> None:
     from sohu.commands.cli import main
 
     valid(folder)
+    (folder.parent / OUTSIDE).write_text("somebody else's")
     if main(["port", str(folder / "m"), "--plan", "--out", str(folder / "p")]):
         raise ValueError("the valid case is refused")
     report = folder / "p" / "report.json"
@@ -93,11 +105,21 @@ def planned(folder: Path) -> None:
 def _tensors() -> tuple[dict[str, object], bytes]:
     shapes = {"model.embed_tokens": [64, 16], "model.norm": [16], "lm_head": [64, 16]}
     shapes |= {f"model.layers.{i}.{name}": shape for i in range(2) for name, shape in LAYER.items()}
+    return _filled({f"{name}.weight": shape for name, shape in shapes.items()})
+
+
+def _low_rank() -> tuple[dict[str, object], bytes]:
+    at = "base_model.model.model.layers.{}.self_attn.q_proj.lora_{}.weight"
+    parts = {"A": [4, 16], "B": [16, 4]}
+    return _filled({at.format(i, part): shape for i in range(2) for part, shape in parts.items()})
+
+
+def _filled(shapes: Mapping[str, list[int]]) -> tuple[dict[str, object], bytes]:
     header: dict[str, object] = {}
     start = 0
     for name, shape in shapes.items():
         end = start + 4 * int(np.prod(shape))
-        header[f"{name}.weight"] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
         start = end
     values = np.random.default_rng(0).normal(0, 0.1, start // 4)
     return header, values.astype("<f4").tobytes()
@@ -177,11 +199,6 @@ def _argument(chance: random.Random) -> str:
     return text.replace("\x00", "\\0")[:LIMIT] if chance.random() < 0.5 else text[:LIMIT]
 
 
-PLAN = ("port", "{case}/m", "--plan", "--out", "{case}/out")
-RUN = ("run", "{case}/p", "--tokens", "{case}/t.npy", "--logits", "{case}/l.npy")
-PREDICT = ("predict", "{case}/t.csv", "--op", "gemm", "--device", "h100", "--out", "{case}/o.csv")
-
-
 def _config(chance: random.Random, case: Path) -> Input:
     return Input("config", {"m/config.json": broken_data(chance, CONFIG)}, PLAN)
 
@@ -238,7 +255,7 @@ def _text(chance: random.Random, case: Path) -> Input:
         )
         files = {"m/tokenizer_config.json": json.dumps({"chat_template": template}).encode()}  # fmt: skip
     prompt = chance.choice(("w1 w2", _argument(chance)))
-    return Input("text", files, ("generate", "{case}/p", "--prompt", prompt, "--max-new-tokens", "1"))  # fmt: skip
+    return Input("text", files, (*GENERATE[:3], prompt, *GENERATE[4:]))
 
 
 def _port(chance: random.Random, case: Path) -> Input:
@@ -247,6 +264,20 @@ def _port(chance: random.Random, case: Path) -> Input:
         return Input("port", {"p/report.json": broken_data(chance, report)}, RUN)
     text = (case / "p" / "model.sohu").read_bytes()
     return Input("port", {"p/model.sohu": broken_bytes(chance, text)}, RUN)
+
+
+def _adapter(chance: random.Random, case: Path) -> Input:
+    name = chance.choice(("adapter_config.json", "adapter_model.safetensors"))
+    content = (case / "a" / name).read_bytes()
+    broken = broken_bytes(chance, content)
+    if name.endswith(".json"):
+        broken = broken_data(chance, json.loads(content))
+    return Input("adapter", {f"a/{name}": broken}, ADAPTED)
+
+
+def _odd(chance: random.Random, case: Path) -> Input:
+    files, arguments = odd(chance, case)
+    return Input("odd", files, arguments)
 
 
 OPTIONS = (
@@ -274,6 +305,7 @@ def _out(chance: random.Random, case: Path) -> Input:
 
 KINDS: tuple[Kind, ...] = (
     _config, _safetensors, _index, _gguf, _sohu, _device, _table, _tokens, _port, _options, _out, _config, _sohu, _text,
+    _odd, _adapter, _odd,
 )  # fmt: skip
 
 

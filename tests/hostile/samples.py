@@ -11,7 +11,8 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from tests.hostile.generator import CONFIG, PLAN, PREDICT, RUN, Input, tokenizer
+from tests.hostile.arguments import PLAN, PREDICT, RUN
+from tests.hostile.generator import CONFIG, Input, tokenizer
 from tests.hostile.sample_files import bomb, entries, fused, gguf, nanoseconds, wide
 from tests.hostile.things import ZERO, Content, CopyOf, Device, LinkTo, Pipe
 
