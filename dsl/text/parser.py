@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from pathlib import Path
 
 from lark import Lark, Token
 from lark.exceptions import UnexpectedCharacters, UnexpectedToken, VisitError
 
 from dsl.diagnostics import Diagnostic, Label, Refused, did_you_mean
-from dsl.regular_file import read_shipped
 from dsl.source import Source, Span
 from dsl.text import syntax as sx
 from dsl.text.tree_builder import TreeBuilder
+from dsl.text.words import grammar, language_words
 
 MAX_CHARACTERS = 250_000
 MAX_WORDS = 24_576
@@ -64,10 +63,6 @@ _CONTINUATIONS = frozenset({"PLUS", "MINUS", "MUL", "CMP", "LT", "GT", "OR", "AN
 _AFTER_NAME = frozenset({"LPAR", "LSQB"})  # of a call or an index, where no expression can begin
 _UNFINISHED = re.compile(r"([-+*/%<>=(,\[]|\b(?:and|or|not|in|from|if))$")
 _FIRST_WORD = re.compile(r"[ \t]*([a-z]+)")
-_BEGINNINGS = frozenset(
-    {"input", "weight", "unused", "state", "output", "repeat", "if", "require", "return"}
-    | {"config", "dims", "mesh", "include", "family", "part", "block", "use"}
-)
 
 
 def parse(source: Source) -> sx.File:
@@ -104,8 +99,7 @@ def terminals() -> frozenset[str]:
 
 @lru_cache(maxsize=1)
 def _lark() -> Lark:
-    grammar = read_shipped(Path(__file__).with_name("grammar.lark"))
-    return Lark(grammar, parser="lalr", propagate_positions=True)
+    return Lark(grammar(), parser="lalr", propagate_positions=True)
 
 
 def _scan(source: Source) -> tuple[sx.Comment, ...]:
@@ -174,8 +168,8 @@ def _unexpected_token(source: Source, error: UnexpectedToken) -> Diagnostic:
     if unfinished is not None:
         return unfinished
     if accepted <= {"EQUAL", "COMMA"} and not at_end:
-        help_ = did_you_mean(before.text, sorted(_BEGINNINGS | {"else"}))
-        if help_ and before.text not in _BEGINNINGS:
+        help_ = did_you_mean(before.text, sorted(language_words().beginnings | {"else"}))
+        if help_ and before.text not in language_words().beginnings:
             return Diagnostic("S101", f"`{before.text}` begins no statement", before, help=help_)
     shown = "the end of the file" if at_end else f"`{token}`"
     message = f"expected {_expected(accepted)}, found {shown}"
@@ -194,7 +188,11 @@ def _unfinished_line(source: Source, span: Span) -> Diagnostic | None:
     start = source.line_starts()[row]
     first = _FIRST_WORD.match(source.text, start)
     last = _previous_token(source, start)
-    if first is None or first.group(1) not in _BEGINNINGS or not _UNFINISHED.search(last.text):
+    if (
+        first is None
+        or first.group(1) not in language_words().beginnings
+        or not _UNFINISHED.search(last.text)
+    ):
         return None
     word = Span(source, *first.span(1))
     labels = (Label(word, "found this instead"),)
