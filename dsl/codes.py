@@ -53,6 +53,10 @@ _SYNTAX: dict[str, Code] = {
         "Arguments are UTF-8 text. A path has at most 4,095 bytes, 255 a folder and 128 folders, no zero byte, and is "
         "no link in a circle.",
     ),
+    "S111": Code(
+        "Arguments that no command takes",
+        "`sohu help` lists the commands, and `sohu help COMMAND` what one takes.",
+    ),
 }
 
 _NAMES: dict[str, Code] = {

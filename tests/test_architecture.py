@@ -123,7 +123,7 @@ ANSWERED = {
 }
 PRINTING = {
     "sohu/terminal/console.py",
-    "sohu/commands/cli.py",  # the version
+    "sohu/commands/parsing.py",  # the version
     "porting/diff/reproduction.py",  # a script that a person runs with plain Python
 }
 LAST_RESORT = "sohu/commands/cli.py"  # a fault becomes a line and a status there

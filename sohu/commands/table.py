@@ -1,285 +1,60 @@
-"""What each command does, between its arguments and its exit status.
-
-Heavy libraries are imported by the command that needs them, so that `check` and `fmt` start fast.
-"""
+"""Every command: its name, its help, its arguments, what it does. Help, completion and the manual are made of this."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from dsl.extras import require
-from sohu.terminal import console
-
-if TYPE_CHECKING:
-    from sohu.api.model import Model
-
-OK, FAILED, REFUSED = 0, 1, 2
+from sohu.commands import actions, options
 
 
-def port(options: argparse.Namespace) -> int:
-    """Run the whole pipeline and report."""
-    from porting.report.model import FILES, Verdict
-    from sohu.api.port import port as run
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command of `sohu`; `group` is the heading of the overview that it stands under."""
 
-    # A base with an adapter, from whichever side they are named.
-    model, adapter = options.model, options.adapter
-    if options.base is not None:
-        model, adapter = options.base, options.model
-    with console.bars(quiet=options.json) as progress:
-        result = run(
-            model,
-            out=options.out,
-            revision=options.revision,
-            adapter=adapter,
-            device=options.device,
-            mesh=options.mesh,
-            numerics=options.numerics,
-            plan=options.plan,
-            validate=not options.no_validate,
-            prompts=options.prompt,
-            tokens=_token_rows(options.tokens),
-            family=options.family,
-            reference=options.reference,
-            force=options.force,
-            progress=progress,
-        )
-    if options.json:
-        console.emit(result.report.to_dict())
-    else:
-        console.report(result.report)
-        console.say("\n".join(str(result.folder / name) for name in FILES))
-    return FAILED if result.verdict is Verdict.FAIL else OK
+    group: str
+    help: str
+    options: Callable[[argparse.ArgumentParser], None]
+    does: Callable[[argparse.Namespace], int]
 
 
-def _token_rows(paths: Sequence[Path]) -> list[Any]:
-    """Return the arrays of token ids in some files; whose ids they are is seen where the model is known."""
-    from sohu.api.tokens import read_tokens
+PORT, TEXT, PLAN, ASK = "port a model", "work on texts", "ask before you build", "find out"
 
-    return [read_tokens(path) for path in paths]
-
-
-def check(options: argparse.Namespace) -> int:
-    """Check files; every file is looked at, whatever is wrong with the others."""
-    from sohu.api.checking import check_file
-
-    outcomes = [check_file(path) for path in options.files]
-    failed = any(o.refused for o in outcomes)
-    if options.json:
-        found = [d for o in outcomes for d in o.diagnostics]
-        console.emit(
-            {
-                "verdict": "refused" if failed else "pass",
-                "files": [o.as_dict() for o in outcomes],
-                "diagnostics": [d.as_dict() for d in found],
-            }
-        )
-        return REFUSED if failed else OK
-    for outcome in outcomes:
-        console.diagnostics(outcome.diagnostics)
-        if not outcome.refused:
-            console.say(outcome.summary())
-    return REFUSED if failed else OK
-
-
-def fmt(options: argparse.Namespace) -> int:
-    """Rewrite files in the canonical layout, or tell which would change."""
-    from dsl.text.formatter import format_file
-    from dsl.text.parser import parse
-    from porting.planning.library import read_source, write_text
-
-    changed = []
-    for path in options.files:
-        source = read_source(path, str(path))
-        text = format_file(parse(source))
-        if text == source.text:
-            continue
-        changed.append(path)
-        if not options.check:
-            write_text(path, text)
-    for path in changed:
-        console.say(f"{'would change' if options.check else 'formatted'} {path}")
-    return FAILED if changed and options.check else OK
-
-
-def _loaded(options: argparse.Namespace) -> Model:
-    """Return the program that is asked about, and say what was assumed of one that was planned for it."""
-    from sohu.api.model import load
-
-    model = load(options.path)
-    for note in model.notes:
-        console.note(note)
-    return model
-
-
-def cost(options: argparse.Namespace) -> int:
-    """Show memory and work of a bound program."""
-    from sohu.performance import costing
-
-    found = _loaded(options).cost(
-        mesh=options.mesh,
-        batch=options.batch,
-        seq=options.seq,
-        context=options.context,
-        numerics=options.numerics,
-        logits=options.logits,
-    )
-    if options.json:
-        console.emit(found.as_dict())
-    else:
-        costing.show_cost(found)
-    return OK
-
-
-def fit(options: argparse.Namespace) -> int:
-    """Tell whether a program fits a device, and how far it could grow there."""
-    from sohu.performance import fitting
-
-    found = _loaded(options).fit(
-        options.device,
-        mesh=options.mesh,
-        batch=options.batch,
-        seq=options.seq,
-        context=options.context,
-        numerics=options.numerics,
-        logits=options.logits,
-    )
-    if options.json:
-        console.emit(fitting.fit_as_dict(found))
-    else:
-        fitting.show_fit(found)
-    return OK if found.fits else FAILED
-
-
-def run(options: argparse.Namespace) -> int:
-    """Run a program on given tokens and write its logits."""
-    from sohu.commands.running import run_tokens
-
-    with console.bars(quiet=options.json) as progress:
-        shape = run_tokens(options, progress)
-    if options.json:
-        console.emit({"logits": str(options.logits), "shape": list(shape)})
-    else:
-        console.say(f"{options.logits}: float32 {list(shape)}")
-    return OK
-
-
-def validate(options: argparse.Namespace) -> int:
-    """Validate an existing port again."""
-    from porting.report.model import Verdict
-    from sohu.api.model import Model
-
-    # Not `load`: a text that no longer checks is a verdict here.
-    model = Model(options.path)
-    with console.bars(quiet=options.json) as progress:
-        report = model.validate(
-            numerics=options.numerics,
-            device=options.device,
-            prompts=options.prompt,
-            tokens=_token_rows(options.tokens),
-            weights=options.weights,
-            reference=options.reference,
-            progress=progress,
-        )
-    if options.json:
-        console.emit(report.to_dict())
-    else:
-        console.report(report)
-    return OK if report.verdict is Verdict.PASS else FAILED
-
-
-def diff(options: argparse.Namespace) -> int:
-    """Name the first operation of a port that departs from the original model."""
-    from sohu.api.model import VALIDATION
-    from sohu.commands import diffing
-
-    require(*VALIDATION)
-    with console.bars(quiet=options.json) as progress:
-        found = diffing.diff(options.folder, progress)
-    if options.json:
-        console.emit(found.as_dict())
-    else:
-        diffing.show(found)
-    return FAILED if found.sources else OK
-
-
-def generate(options: argparse.Namespace) -> int:
-    """Stream greedy text from a port."""
-    from sohu.api.model import load
-
-    model = load(options.folder)
-    with console.bars(quiet=False) as progress:
-        pieces = model.generate(
-            options.prompt,
-            max_new_tokens=options.max_new_tokens,
-            system=options.system,
-            numerics=options.numerics,
-            device=options.device,
-            progress=progress,
-        )
-    for piece in pieces:
-        console.say(piece, end="", flush=True)
-    console.say()
-    return OK
-
-
-def explain(options: argparse.Namespace) -> int:
-    """Explain a diagnostic code, or print a page or a text of the zoo."""
-    from sohu.commands.explaining import explained
-
-    console.say(explained(options.what), end="")
-    return OK
-
-
-def profile(options: argparse.Namespace) -> int:
-    """Time a program on a device and say what holds it up."""
-    from sohu.commands.profiling import profile as run
-
-    return run(options)
-
-
-def sweep(options: argparse.Namespace) -> int:
-    """Vary a design and plot what it would do."""
-    from sohu.commands.sweeping import sweep as run
-
-    return run(options)
-
-
-def predict(options: argparse.Namespace) -> int:
-    """Predict the times of a table's rows."""
-    from sohu.commands.predicting import predicted, show
-
-    found = predicted(options.data, options.op, options.device, options.dtype, options.out)
-    if options.json:
-        console.emit(found.as_dict())
-    else:
-        show(found)
-    return OK
-
-
-def calibrate(options: argparse.Namespace) -> int:
-    """Fit the cost formulas to measured times."""
-    require("pyarrow", "scipy")
-    from sohu.commands.calibrating import calibrate as run
-
-    return run(options)
-
-
-COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
-    "port": port,
-    "check": check,
-    "fmt": fmt,
-    "cost": cost,
-    "fit": fit,
-    "run": run,
-    "validate": validate,
-    "diff": diff,
-    "generate": generate,
-    "profile": profile,
-    "sweep": sweep,
-    "predict": predict,
-    "calibrate": calibrate,
-    "explain": explain,
-}
+COMMANDS: dict[str, Command] = {
+    "port": Command(
+        PORT, "port a model: plan, validate, report", options.port, actions.port
+    ),
+    "validate": Command(
+        PORT, "validate a port again, or a text on weights of yours",
+        options.validate, actions.validate,
+    ),
+    "diff": Command(PORT, "name the first operation that departs", options.diff, actions.diff),
+    "run": Command(PORT, "run a port on given tokens", options.run, actions.run),
+    "generate": Command(PORT, "greedy text from a port", options.generate, actions.generate),
+    "check": Command(TEXT, "parse, bind and infer .sohu files", options.check, actions.check),
+    "fmt": Command(
+        TEXT, "rewrite .sohu files in the canonical layout", options.fmt, actions.fmt
+    ),
+    "cost": Command(PLAN, "memory and work: formulas and values", options.cost, actions.cost),
+    "fit": Command(
+        PLAN, "whether a program fits a device, and how far it grows", options.fit, actions.fit
+    ),
+    "profile": Command(
+        PLAN, "time on a device, and what holds it up", options.profile, actions.profile
+    ),
+    "sweep": Command(
+        PLAN, "what if the device, mesh, batch … were others", options.sweep, actions.sweep
+    ),
+    "predict": Command(
+        PLAN, "predicted times for a table of shapes", options.predict, actions.predict
+    ),
+    "calibrate": Command(
+        PLAN, "fit the cost formulas to measured times", options.calibrate, actions.calibrate
+    ),
+    "explain": Command(
+        ASK, "what a code means; the language; texts of the zoo",
+        options.explain, actions.explain,
+    ),
+}  # fmt: skip
+"""By name, in the order in which help lists them."""

@@ -89,6 +89,16 @@ def refused(error: Refused, options: argparse.Namespace) -> None:
     emit({"verdict": "refused", "diagnostics": [d.as_dict() for d in error.diagnostics]})
 
 
+def misused(message: str, help: str, parser: argparse.ArgumentParser, *, json: bool) -> None:
+    """Print what is wrong with arguments and how the command is used, and as JSON where that is asked for."""
+    diagnostic = Diagnostic("S111", message, place=parser.prog, help=help)
+    if json:
+        emit({"verdict": "refused", "diagnostics": [diagnostic.as_dict()]})
+        return
+    diagnostics([diagnostic])
+    say(parser.format_usage(), end="", error=True)
+
+
 def faulty(fault: Diagnostic, options: argparse.Namespace) -> None:
     """Print a fault of ours, and as JSON where that is asked for; a stream that is closed hears nothing."""
     with suppress(OSError, ValueError, Refused):

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from sohu.commands.table import COMMANDS
 from tests.hostile.generator import KINDS, Input, inputs
 from tests.hostile.guard import faults
 from tests.hostile.odd_files import OUTSIDE, READERS, things
+from tests.sohu.commands.doing import does
 
 ALL = "SOHU_HOSTILE" in os.environ
 SOME = 41
@@ -52,7 +52,7 @@ def test_a_fault_is_seen(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_options: object) -> int:
         raise ValueError("ours")
 
-    monkeypatch.setitem(COMMANDS, "check", broken)
+    does(monkeypatch, "check", broken)
     assert "exit 70" in faults((Input("fault", {}, ("check", "x")),), case)[0]
 
 
@@ -79,7 +79,7 @@ def test_what_no_input_may_do_is_seen(
             action(outside)
         return 0
 
-    monkeypatch.setitem(COMMANDS, "check", broken)
+    does(monkeypatch, "check", broken)
     assert faults((Input("leaves", {}, ("check", "x")),), case)
     assert outside.read_text() == "somebody else's"
 

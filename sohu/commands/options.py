@@ -1,0 +1,272 @@
+"""The arguments of each command. What a command is called and does is in `sohu.commands.table`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from dsl.whole_numbers import whole_number
+
+LARGEST = 10**12 - 1
+PROGRAM = "a text, a port, or a model's folder or config.json, which is planned first"
+MAX_AMOUNT = 1e9
+MAX_EXPONENT = 4.0
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+
+
+def port(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `sohu port`."""
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="folder, hub id, .gguf file, config.json (with --plan), or demo; or an adapter's folder",
+    )
+    pair = parser.add_mutually_exclusive_group()
+    pair.add_argument("--adapter", metavar="FOLDER", help="port MODEL with this PEFT adapter")
+    pair.add_argument("--base", metavar="BASE", help="port this model with the adapter MODEL")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write the port")
+    parser.add_argument("--revision", metavar="R", help="branch, tag or commit of a hub id")
+    parser.add_argument(
+        "--family", type=Path, metavar="FILE", help="use the family of this .sohu file"
+    )
+    parser.add_argument("--device", metavar="D", help="also tell whether it fits, as sohu fit")
+    parser.add_argument("--mesh", default="", metavar="tp=8", help="chips along each mesh axis")
+    _products(parser)
+    parser.add_argument("--plan", action="store_true", help="stop before weights are read")
+    parser.add_argument("--no-validate", action="store_true", help="write without a verdict")
+    parser.add_argument("--force", action="store_true", help="write over an edited model.sohu")
+    _reference(parser)
+    _rows(parser)
+    _json(parser)
+
+
+def _reference(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--reference", metavar="R",
+        help="judge by this, not by transformers: module:function, or L.npy for the rows of --tokens",
+    )  # fmt: skip
+
+
+def _rows(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--prompt", action="append", default=[], metavar="TEXT", help="judge this text too"
+    )
+    parser.add_argument(
+        "--tokens", action="append", default=[], type=Path, metavar="T.npy",
+        help="judge these rows of token ids too, [S] or [B, S]",
+    )  # fmt: skip
+
+
+def check(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `sohu check`."""
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    _json(parser)
+
+
+def fmt(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `sohu fmt`."""
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument("--check", action="store_true", help="only tell which files would change")
+
+
+def cost(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `sohu cost`."""
+    parser.add_argument("path", type=Path, metavar="FILE|DIR", help=PROGRAM)
+    _point(parser)
+    _json(parser)
+
+
+def fit(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `sohu fit`."""
+    parser.add_argument("path", type=Path, metavar="FILE|DIR", help=PROGRAM)
+    parser.add_argument("--device", required=True, metavar="D", help="such as h100 or sohu")
+    _point(parser)
+    _json(parser)
+
+
+def _point(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--mesh", default="", metavar="tp=8", help="chips along each mesh axis")
+    parser.add_argument("--batch", type=_positive, default=1, metavar="B", help="sequences")
+    parser.add_argument(
+        "--seq", type=_positive, default=1, metavar="S", help="tokens of a prompt, where not C"
+    )
+    parser.add_argument(
+        "--context",
+        type=_natural,
+        default=4096,
+        metavar="C",
+        help="tokens cached before a decode step (4096), which then holds C + 1",
+    )
+    _products(parser)
+    parser.add_argument(
+        "--logits", choices=("last", "all"), default="last", help="of which new tokens (last)"
+    )
+
+
+def _products(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--numerics", default="bf16", metavar="NAME", help="format of products (bf16)"
+    )
+
+
+def run(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `sohu run`."""
+    parser.add_argument("path", type=Path, metavar="DIR|FILE")
+    parser.add_argument("--tokens", type=Path, required=True, metavar="T.npy", help="int [B, S]")
+    parser.add_argument("--logits", type=Path, required=True, metavar="L.npy", help="f32 [B, S, V]")
+    _numerics(parser)
+    parser.add_argument("--chunk", type=_positive, metavar="N", help="tokens a step")
+    parser.add_argument(
+        "--weights", metavar="W", help="a .safetensors file or a folder of them, or random:SEED"
+    )
+    _json(parser)
+
+
+def validate(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `sohu validate`."""
+    parser.add_argument("path", type=Path, metavar="DIR|FILE")
+    parser.add_argument(
+        "--weights", type=Path, metavar="W", help="a .safetensors file or a folder of them"
+    )
+    _reference(parser)
+    parser.add_argument(
+        "--numerics", action="append", default=[], metavar="NAME", help="instead of f32 and bf16"
+    )
+    parser.add_argument("--device", metavar="D", help="with this device's accumulators")
+    _rows(parser)
+    _json(parser)
+
+
+def diff(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `sohu diff`."""
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    _json(parser)
+
+
+def generate(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `sohu generate`."""
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument("--prompt", required=True, metavar="TEXT")
+    parser.add_argument("--system", metavar="TEXT", help='system message; "" is one too')
+    parser.add_argument("--max-new-tokens", type=_positive, default=64, metavar="N")
+    _numerics(parser)
+
+
+def _numerics(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--numerics", default="bf16", metavar="NAME", help="f32, bf16, f16, f8e4m3, int8, mxfp4, …"
+    )
+    parser.add_argument("--device", metavar="D", help="with this device's accumulators")
+
+
+def profile(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `sohu profile`."""
+    parser.add_argument("path", type=Path, metavar="FILE|DIR", help=PROGRAM)
+    parser.add_argument(
+        "--device", required=True, metavar="D", help="such as h100, sohu or my.toml"
+    )
+    _point(parser)
+    _times(parser)
+    parser.add_argument("--trace", type=Path, metavar="OUT", help="write a Perfetto trace")
+    parser.add_argument("--html", type=Path, metavar="OUT", help="write a page with plots")
+    parser.add_argument("--explain", metavar="OP", help="how the numbers of a task came about")
+    _json(parser)
+
+
+def _times(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--skew", type=_exponent, default=0.0, metavar="A", help="power law of expert loads (even)"
+    )
+    parser.add_argument(
+        "--host", type=_amount, default=0.0, metavar="MS", help="milliseconds between steps"
+    )
+
+
+def sweep(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `sohu sweep`."""
+    parser.add_argument("path", type=Path, metavar="FILE|DIR", help=PROGRAM)
+    parser.add_argument(
+        "--device", required=True, metavar="D", help="such as h100, sohu or my.toml"
+    )
+    _point(parser)
+    _times(parser)
+    parser.add_argument(
+        "--vary",
+        action="append",
+        default=[],
+        metavar="NAME=VALUES",
+        help="a quantity of the device, batch, seq, context or a mesh axis: 1,2,4 or 4e12:8e12:9",
+    )
+    parser.add_argument("--out", type=Path, metavar="OUT", help="every point as .csv or .parquet")
+    parser.add_argument("--html", type=Path, metavar="OUT", help="write a page with plots")
+    _json(parser)
+
+
+def predict(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `sohu predict`."""
+    parser.add_argument(
+        "data", type=Path, metavar="DATA", help="a .parquet or .csv table of shapes"
+    )
+    parser.add_argument(
+        "--op",
+        required=True,
+        choices=(
+            "gemm", "attention_context", "attention_generation", "moe", "collective", "serving",
+        ),
+    )  # fmt: skip
+    parser.add_argument(
+        "--device", required=True, metavar="D", help="such as h100, sohu or my.toml"
+    )
+    parser.add_argument("--dtype", default="bf16", metavar="T", help="format of products (bf16)")
+    parser.add_argument("--out", type=Path, required=True, metavar="P", help=".parquet or .csv")
+    _json(parser)
+
+
+def calibrate(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `sohu calibrate`."""
+    parser.add_argument("data", type=Path, metavar="DIR", help="a folder of measured times")
+    parser.add_argument("--device", default="h100_sxm", metavar="D")
+    parser.add_argument(
+        "--section", action="append", default=[], metavar="NAME", help="only this part of it"
+    )
+    parser.add_argument("--out", type=Path, metavar="OUT", help="write the calibration")
+    _json(parser)
+
+
+def explain(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `sohu explain`."""
+    parser.add_argument(
+        "what", metavar="WHAT",
+        help="a code; language, own-architecture, new-architecture; or a text of the zoo: llama, blocks/norm",
+    )  # fmt: skip
+
+
+def _positive(text: str) -> int:
+    value = _natural(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return value
+
+
+def _natural(text: str) -> int:
+    value = whole_number(text, LARGEST)
+    if value is None:
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is no whole number")
+    return value
+
+
+def _amount(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= MAX_AMOUNT:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and {MAX_AMOUNT:g}")
+    return value
+
+
+def _exponent(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < MAX_EXPONENT:
+        raise argparse.ArgumentTypeError(f"{text} is no exponent from 0 to below {MAX_EXPONENT:g}")
+    return value
