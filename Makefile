@@ -5,7 +5,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .ONESHELL:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help demo install test farm status strength lint fmt peers clean
+.PHONY: help demo install test farm status strength lint fmt vsix peers clean
 
 PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3) python3)
 VENV := .venv
@@ -50,6 +50,9 @@ lint: $(VENV)/.tox  ## Check style and types only
 
 fmt: $(VENV)/.tox  ## Rewrite the Python files in the house format
 	@$(BIN)/tox -e fmt
+
+vsix: $(VENV)/.installed  ## Pack the extension of VS Code into dist/
+	@$(BIN)/python -m editors vsix dist
 
 peers: $(PEERS)/.installed  ## Install what the benchmarks compare with into build/peers/ (llama.cpp compiles for minutes)
 
