@@ -56,8 +56,9 @@ def _llama3(inverse: Array, attrs: Mapping[str, Attr]) -> Array:
     low, high = number(attrs, "low_freq_factor", 1.0), number(attrs, "high_freq_factor", 4.0)
     original = number(attrs, "original_max_position_embeddings", 8192)
     wavelength = 2.0 * math.pi / inverse
-    smooth = (original / wavelength - low) / (high - low)
-    between = (1.0 - smooth) * inverse / factor + smooth * inverse
+    with np.errstate(divide="ignore", invalid="ignore"):  # where they are equal nothing is between
+        smooth = (original / wavelength - low) / (high - low)
+        between = (1.0 - smooth) * inverse / factor + smooth * inverse
     scaled = np.where(wavelength > original / low, inverse / factor, inverse)
     middle = (wavelength >= original / high) & (wavelength <= original / low)
     return np.where(middle, between, scaled)

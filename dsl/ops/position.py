@@ -5,6 +5,7 @@ The mask and the bias by distance are `attention`'s own.
 
 from __future__ import annotations
 
+from dsl.ops.rotary_numbers import faulty_frequencies, is_single
 from dsl.ops.spec import OpSpec, Param, Role, Site, is_float, no_traffic
 from dsl.symbolic import Dim, equal, names, text
 from dsl.types import DTYPES, Axis, Kind, TensorType
@@ -64,6 +65,8 @@ def _rope_frequencies(site: Site) -> tuple[TensorType, ...]:
         positive = all(isinstance(f, (int, float)) and f > 0 for f in factors)
         site.need(positive, 2, "a factor is not positive", "factors")
     _scaled(site)
+    faulty = faulty_frequencies(site.dim("width"), site.attrs)
+    site.need(not faulty, 4, faulty, "theta")
     return (TensorType(DTYPES["f32"], (Axis(half),)),)
 
 
@@ -88,6 +91,9 @@ def _rope(site: Site) -> tuple[TensorType, ...]:
     shown = f"freqs rotate {text(rotated)} of {text(width)}"
     site.need(smaller or equal(width, rotated) or _unknown(width, rotated), 3, shown, "freqs")
     _beyond(site, freqs)
+    for name in ("scale", "long_scale"):
+        value = site.attrs.get(name)
+        site.need(is_single(value), 7, f"{name} is {value}", name)
     return (x,)
 
 
@@ -245,6 +251,7 @@ ROPE_FREQUENCIES = OpSpec(
         "width is even and not 0",
         "factors are positive, one for each frequency",
         "theta and the numbers that the scaling reads are positive; with yarn theta is not 1",
+        "frequencies are float32 numbers; yarn's bounds are finite, and so is proportion",
     ),
     semantics=(
         "f[j] = theta^(-2j / width), then per scaling: linear divides by factor; llama3 keeps wavelengths below "
@@ -285,6 +292,7 @@ ROPE = OpSpec(
         "the head's own axis is not sharded",
         "long has the shape of freqs",
         "long and long_scale, or growth of at least two frequencies, need an original length; not both",
+        "scale and long_scale are float32 numbers",
     ),
     semantics=(
         "with p = at + s and angle p * freqs[j]: the pair (x[j], x[j + R/2]) (half) or (x[2j], x[2j + 1]) "

@@ -252,6 +252,19 @@ def test_llama3_frequencies() -> None:
     assert np.allclose(frequencies(attrs), expected, rtol=1e-14)
 
 
+@pytest.mark.parametrize("low", [4.0, 5.0])
+@pytest.mark.filterwarnings("error")
+def test_llama3_frequencies_without_a_middle(low: float) -> None:
+    """As in transformers, which divides tensors by 0 there and takes none of the results."""
+    attrs: dict[str, Attr] = {
+        "width": 64, "theta": 5e5, "scaling": "llama3", "factor": 8.0, "low_freq_factor": low,
+        "high_freq_factor": 4.0, "original_max_position_embeddings": 8192,
+    }  # fmt: skip
+    plain = frequencies({"width": 64, "theta": 5e5})
+    expected = np.where(2 * math.pi / plain > 8192 / low, plain / 8, plain)
+    assert np.array_equal(frequencies(attrs), expected)
+
+
 def test_rotary_tables_are_exact_to_float32_at_large_positions() -> None:
     inverse = frequencies({"width": 64, "theta": 1e4})
     position = np.array([0, 1, 4095, 8191])

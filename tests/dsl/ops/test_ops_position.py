@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from dsl.graph import Node
 from tests.dsl.snippets import checked, family, found, gives, graph, violated
 
@@ -110,6 +112,32 @@ def test_rope_frequencies_c3() -> None:
     assert violated(f"{llama3}, low_freq_factor=0.0)") == "rope_frequencies_c3"
 
 
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        "theta=1e-80",
+        'theta=1e4, scaling="linear", factor=1e-39',
+        'theta=1e-30, scaling="llama3", factor=1e-30, original_max_position_embeddings=64.0',
+        "theta=1e4, factors=[1.0, 1e-45, 1.0, 1.0]",
+        'theta=1e4, scaling="yarn", original_max_position_embeddings=64.0, beta_slow=1e-308',
+        'theta=1e4, scaling="yarn", original_max_position_embeddings=64.0, beta_fast=1e308',
+        'theta=1e4, scaling="yarn", original_max_position_embeddings=1e308, beta_slow=1e-3',
+        'theta=1e4, scaling="proportional", proportion=1e308',
+        'theta=1e4, scaling="proportional", proportion=-1.0',
+    ],
+)
+def test_rope_frequencies_c4(numbers: str) -> None:
+    """Each would end in an overflow, a logarithm of 0, or infinity: in transformers too."""
+    assert violated(f"rope_frequencies(8, {numbers})") == "rope_frequencies_c4"
+
+
+@pytest.mark.parametrize(
+    "numbers", ["theta=1e-38", "theta=1e300", 'theta=1e4, scaling="linear", factor=1e-30']
+)
+def test_frequencies_that_are_numbers_are_taken(numbers: str) -> None:
+    assert gives(f"rope_frequencies(8, {numbers})", "f32[4]")
+
+
 def test_rope_type() -> None:
     x = "bf16[B, H @tp, S, 2*R]"
     assert gives("rope(x, freqs, at=C)", x, x=x, freqs=FREQS)
@@ -155,6 +183,14 @@ def test_rope_c6() -> None:
         assert gives(f"rope(x, freqs, at=C, {call})", X, **types)
     one = {"x": "bf16[B, H, S, 2]", "freqs": "f32[1]"}
     assert violated("rope(x, freqs, at=C, growth=2.0, original=64)", **one) == "rope_c6"
+
+
+def test_rope_c7() -> None:
+    types = {"x": X, "freqs": FREQS}
+    for scale in ("1e39", "-1e39", "1.0, long_scale=1e300, original=64"):
+        assert violated(f"rope(x, freqs, at=C, scale={scale})", **types) == "rope_c7"
+    for scale in ("3e38", "0.0", "-1.5"):
+        assert gives(f"rope(x, freqs, at=C, scale={scale})", X, **types)
 
 
 def test_rope_takes_over_how_its_frequencies_grow() -> None:
