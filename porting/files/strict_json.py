@@ -14,7 +14,7 @@ from dsl.diagnostics import refuse
 MAX_INTEGER_DIGITS = 19
 MAX_SHOWN = 80
 
-_SURROGATE = re.compile(r"\\u[dD][89abAB]", re.ASCII)
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]", re.ASCII)
 
 
 def parse_object(

@@ -211,6 +211,7 @@ def test_a_model_type_is_needed():
         ('{"a": 1e999}', "too large"),
         ('{"a": ' + "9" * 5000 + "}", "more than 19 digits"),
         ('{"a": "\\ud800"}', "surrogate"),
+        ('{"a": "\\uDCff"}', "surrogate"),
         ('{"a": ' + "[" * 5000 + "]" * 5000 + "}", "nested"),
         ('{"a": ' + '{"b": ' * 40 + "1" + "}" * 41, "nested"),
         ('{"a": "\x1b[31m"}', "not JSON"),
