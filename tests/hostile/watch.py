@@ -59,7 +59,8 @@ class Watch:
 
     def begin(self, arguments: Sequence[str]) -> None:
         """Forget what was seen; files that the user names, whatever they lead to, are theirs to read."""
-        self.given, self.seen = tuple(map(os.path.realpath, arguments)), []
+        self.given = tuple(os.path.realpath(name) for name in arguments if "\0" not in name)
+        self.seen = []
 
     def see(self, event: str, values: tuple[object, ...]) -> None:
         """Keep an event of the audit hook where it is one of those; raises `PermissionError` for changes."""
