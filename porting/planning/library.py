@@ -6,14 +6,21 @@ is `shelves`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 import model_zoo
 from dsl.diagnostics import Diagnostic, Refused, did_you_mean, refuse
 from dsl.linking.program import Program, link
-from dsl.regular_file import TooLarge, is_file, is_inside, read_regular
+from dsl.regular_file import (
+    TooLarge,
+    is_file,
+    is_inside,
+    is_there,
+    read_at_most,
+    read_regular,
+)
 from dsl.source import Source
 from dsl.text import syntax as sx
 from dsl.text.parser import MAX_CHARACTERS, parse
@@ -21,22 +28,31 @@ from porting.files.atomic import replace_file
 
 ZOO = Path(model_zoo.__file__).parent
 SUFFIX = ".sohu"
+MAX_BYTES = 4 * MAX_CHARACTERS
 FAMILIES = "families"
 """The folder of families, in the zoo and on other shelves; what they use lies beside it."""
 
 
 def read_source(path: Path, name: str) -> Source:
     """Return a text file as a source; raises `Refused` when it cannot be read."""
+    return _source(name, lambda: read_regular(path, MAX_BYTES))
+
+
+def read_stream(stream: BinaryIO, name: str) -> Source:
+    """Return what is left of a stream as a source; raises `Refused` when it is no text or too much of it."""
+    return _source(name, lambda: read_at_most(stream, MAX_BYTES))
+
+
+def _source(name: str, read: Callable[[], bytes]) -> Source:
     try:
-        return Source(name, read_regular(path, 4 * MAX_CHARACTERS).decode())
+        return Source(name, read().decode())
     except TooLarge:
-        raise refuse(
-            "S106", f"the file is larger than {4 * MAX_CHARACTERS} bytes", place=name
-        ) from None
+        raise refuse("S106", f"the file is larger than {MAX_BYTES} bytes", place=name) from None
     except UnicodeDecodeError as error:
         raise refuse("S108", f"not UTF-8 at byte {error.start}", place=name) from None
     except FileNotFoundError:
-        raise refuse("S108", "there is no such file", place=name) from None
+        near = did_you_mean(PurePosixPath(name).name.removesuffix(SUFFIX), zoo_texts())
+        raise refuse("S108", "there is no such file", place=name, help=near) from None
     except IsADirectoryError:
         raise refuse("S108", "a directory, not a file", place=name) from None
     except OSError as error:
@@ -66,9 +82,26 @@ def load_family(path: Path, file: sx.File | None = None) -> tuple[Program, tuple
     return _linked(path, file or _parsed(path), own), tuple(own)
 
 
-def text_program(text: str, name: str) -> Program:
-    """Return the program of a text that is in no file: what it uses is looked up in the zoo alone."""
-    return link(parse(Source(name, text)), lambda use: _used(use, (ZOO,)))
+def text_program(text: str, name: str, beside: Path | None = None) -> Program:
+    """Return the program of a text that is in no file: what it uses is looked up in a folder, if given, and the zoo."""
+    roots = (ZOO,) if beside is None else (beside, ZOO)
+    return link(parse(Source(name, text)), lambda use: _used(use, roots))
+
+
+def zoo_texts() -> dict[str, Path]:
+    """Return the zoo's texts by name: ports and families by their own, blocks as `use` names them, without suffix."""
+    folders = {"": ("ports", FAMILIES), "blocks/": ("blocks",)}
+    return {
+        f"{prefix}{path.name.removesuffix(SUFFIX)}": path
+        for prefix, names in folders.items()
+        for name in names
+        for path in sorted((ZOO / name).glob(f"*{SUFFIX}"))
+    }
+
+
+def named_text(path: Path) -> Path:
+    """Return the zoo's text of a name where nothing lies at this path, else the path as it is."""
+    return path if is_there(path) else zoo_texts().get(str(path), path)
 
 
 def _linked(path: Path, file: sx.File, own: list[str] | None = None) -> Program:

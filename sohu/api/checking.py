@@ -5,6 +5,7 @@ Binds nothing that is not bound, and reads no weights.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from dsl.diagnostics import Diagnostic, Refused, Severity
 from dsl.inference.inference import Checked, check_block
 from dsl.inference.inference import check as check_family
 from dsl.linking.program import Program
+from dsl.source import Source
 from porting.planning.library import SUFFIX, load_program, text_program
 
 TEXT = "<text>"
@@ -67,8 +69,17 @@ def is_path(source: str) -> bool:
 
 def check_file(path: Path) -> Outcome:
     """Check every family and block that a file declares."""
+    return _outcome(path, lambda: load_program(path))
+
+
+def check_text(source: Source, beside: Path) -> Outcome:
+    """Check a text that is in no file, whose `use` is looked up in a folder and in the zoo."""
+    return _outcome(Path(source.name), lambda: text_program(source.text, source.name, beside))
+
+
+def _outcome(path: Path, load: Callable[[], Program]) -> Outcome:
     try:
-        program = load_program(path)
+        program = load()
     except Refused as refused:
         return Outcome(path, (), 0, refused.diagnostics)
     checked = _checked(program)

@@ -14,6 +14,7 @@ from dsl.extras import naming_extras, require
 from dsl.graph import Graph
 from porting.files.progress import Progress, silent
 from porting.planning.bound import bound_graph
+from porting.planning.library import named_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,9 +37,10 @@ VALIDATION = (*ANSWERING, "torch", "transformers", "accelerate", "safetensors")
 def load(path: str | Path) -> Model:
     """Return the model in a port's folder or in a `.sohu` file; raises `Refused` where it is generic or faulty.
 
-    A model's own folder, or its `config.json`, is planned first: it can be asked what it costs, as a text can.
+    A model's own folder, or its `config.json`, is planned first: it can be asked what it costs, as a text can. Where
+    nothing lies at the path, it may name a program of the zoo: `load("llama-3.1-70b")`.
     """
-    model = Model(Path(path))
+    model = Model(named_text(Path(path)))
     _ = model.graph  # refuses a text that is not bound before anything is asked of it
     return model
 

@@ -16,7 +16,7 @@ from sohu.terminal import console
 if TYPE_CHECKING:
     from sohu.api.model import Model
 
-OK, FAILED, REFUSED = 0, 1, 2
+OK, FAILED = 0, 1
 
 
 def port(options: argparse.Namespace) -> int:
@@ -62,46 +62,17 @@ def _token_rows(paths: Sequence[Path]) -> list[Any]:
 
 
 def check(options: argparse.Namespace) -> int:
-    """Check files; every file is looked at, whatever is wrong with the others."""
-    from sohu.api.checking import check_file
+    """Check texts."""
+    from sohu.commands.texts import check as run
 
-    outcomes = [check_file(path) for path in options.files]
-    failed = any(o.refused for o in outcomes)
-    if options.json:
-        found = [d for o in outcomes for d in o.diagnostics]
-        console.emit(
-            {
-                "verdict": "refused" if failed else "pass",
-                "files": [o.as_dict() for o in outcomes],
-                "diagnostics": [d.as_dict() for d in found],
-            }
-        )
-        return REFUSED if failed else OK
-    for outcome in outcomes:
-        console.diagnostics(outcome.diagnostics)
-        if not outcome.refused:
-            console.say(outcome.summary())
-    return REFUSED if failed else OK
+    return run(options)
 
 
 def fmt(options: argparse.Namespace) -> int:
-    """Rewrite files in the canonical layout, or tell which would change."""
-    from dsl.text.formatter import format_file
-    from dsl.text.parser import parse
-    from porting.planning.library import read_source, write_text
+    """Rewrite texts in the canonical layout, or tell which would change."""
+    from sohu.commands.texts import fmt as run
 
-    changed = []
-    for path in options.files:
-        source = read_source(path, str(path))
-        text = format_file(parse(source))
-        if text == source.text:
-            continue
-        changed.append(path)
-        if not options.check:
-            write_text(path, text)
-    for path in changed:
-        console.say(f"{'would change' if options.check else 'formatted'} {path}")
-    return FAILED if changed and options.check else OK
+    return run(options)
 
 
 def _loaded(options: argparse.Namespace) -> Model:
@@ -210,7 +181,7 @@ def generate(options: argparse.Namespace) -> int:
     from sohu.api.model import load
 
     model = load(options.folder)
-    with console.bars(quiet=False) as progress:
+    with console.bars(quiet=options.json) as progress:
         pieces = model.generate(
             options.prompt,
             max_new_tokens=options.max_new_tokens,
@@ -219,6 +190,9 @@ def generate(options: argparse.Namespace) -> int:
             device=options.device,
             progress=progress,
         )
+    if options.json:
+        console.emit({"prompt": options.prompt, "text": "".join(pieces)})
+        return OK
     for piece in pieces:
         console.say(piece, end="", flush=True)
     console.say()
@@ -229,7 +203,11 @@ def explain(options: argparse.Namespace) -> int:
     """Explain a diagnostic code, or print a page or a text of the zoo."""
     from sohu.commands.explaining import explained
 
-    console.say(explained(options.what), end="")
+    text = explained(options.what)
+    if options.json:
+        console.emit({"what": options.what, "text": text})
+    else:
+        console.say(text, end="")
     return OK
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dsl.diagnostics import Diagnostic, Refused
 from dsl.harmless import harmless
+from dsl.regular_file import is_there
 
 MAX_PATH, MAX_NAME, MAX_DEPTH = 4095, 255, 128
 SHOWN = 80
@@ -28,6 +29,15 @@ def check_arguments(options: argparse.Namespace) -> None:
     )
     if faults:
         raise Refused(faults)
+
+
+def find_program(options: argparse.Namespace) -> None:
+    """Put the zoo's text in the place of its name, where the program that is asked about is no file."""
+    path = getattr(options, "path", None)
+    if isinstance(path, Path) and not is_there(path):
+        from porting.planning.library import named_text  # noqa: PLC0415 - reads texts, for a name alone
+
+        options.path = named_text(path)
 
 
 def _option(name: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from dsl.codes import CODES
 from dsl.diagnostics import did_you_mean, refuse
 from dsl.regular_file import read_shipped
-from porting.planning.library import FAMILIES, SUFFIX, ZOO
+from porting.planning.library import zoo_texts
 
 PAGES = {
     "language": ("dsl", "LANGUAGE.md"),
@@ -29,17 +29,10 @@ def explained(what: str) -> str:
     if what in PAGES:
         package, file = PAGES[what]
         return read_shipped(Path(str(resources.files(package).joinpath(file))))
-    texts = _texts()
+    texts = zoo_texts()
     if what in texts:
         return read_shipped(texts[what])
     known = did_you_mean(what, (*CODES, *PAGES, *texts))
     pages = f"pages are {', '.join(PAGES)}; texts are the zoo's, such as llama or blocks/norm"
     message = f"there is no code, page or text `{what}`"
     raise refuse("S109", message, help=known or pages)
-
-
-def _texts() -> dict[str, Path]:
-    """Return the zoo's families by name, and its blocks as `use` names them without the suffix."""
-    families = {path.stem: path for path in (ZOO / FAMILIES).glob(f"*{SUFFIX}")}
-    blocks = {f"blocks/{path.stem}": path for path in (ZOO / "blocks").glob(f"*{SUFFIX}")}
-    return families | blocks

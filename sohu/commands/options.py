@@ -8,7 +8,10 @@ from pathlib import Path
 from dsl.whole_numbers import whole_number
 
 LARGEST = 10**12 - 1
-PROGRAM = "a text, a port, or a model's folder or config.json, which is planned first"
+PROGRAM = (
+    "a text, a port, a name of the zoo, or a model's folder or config.json, which is planned first"
+)
+TEXTS = "a text, a port, a folder with texts, - for standard input"
 MAX_AMOUNT = 1e9
 MAX_EXPONENT = 4.0
 
@@ -62,14 +65,17 @@ def _rows(parser: argparse.ArgumentParser) -> None:
 
 def check(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `sohu check`."""
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE|DIR|-", help=f"{TEXTS}, a name of the zoo"
+    )
     _json(parser)
 
 
 def fmt(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `sohu fmt`."""
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE|DIR|-", help=TEXTS)
     parser.add_argument("--check", action="store_true", help="only tell which files would change")
+    _json(parser)
 
 
 def cost(parser: argparse.ArgumentParser) -> None:
@@ -153,6 +159,7 @@ def generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", metavar="TEXT", help='system message; "" is one too')
     parser.add_argument("--max-new-tokens", type=_positive, default=64, metavar="N")
     _numerics(parser)
+    _json(parser)
 
 
 def _numerics(parser: argparse.ArgumentParser) -> None:
@@ -242,6 +249,7 @@ def explain(parser: argparse.ArgumentParser) -> None:
         "what", metavar="WHAT",
         help="a code; language, own-architecture, new-architecture; or a text of the zoo: llama, blocks/norm",
     )  # fmt: skip
+    _json(parser)
 
 
 def _positive(text: str) -> int:

@@ -14,7 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from dsl.diagnostics import Diagnostic, Refused, refuse, render
 from dsl.harmless import harmless, harmless_json
@@ -29,9 +29,19 @@ if TYPE_CHECKING:
 
 def say(*words: object, end: str = "\n", error: bool = False, flush: bool = False) -> None:
     """Print words, to standard error where that is asked for; raises `Refused` where a full disk takes none."""
-    text = harmless(" ".join(map(str, words)))
+    _print(
+        harmless(" ".join(map(str, words))), end, sys.stderr if error else sys.stdout, flush=flush
+    )
+
+
+def hand_on(text: str) -> None:
+    """Print a text as it is for whoever reads standard output, and as it may be shown where that is a terminal."""
+    _print(harmless(text) if sys.stdout.isatty() else text, "", sys.stdout)
+
+
+def _print(text: str, end: str, stream: TextIO, *, flush: bool = False) -> None:
     try:
-        print(text, end=end, file=sys.stderr if error else sys.stdout, flush=flush)
+        print(text, end=end, file=stream, flush=flush)
     except BrokenPipeError:
         raise
     except OSError as fault:
