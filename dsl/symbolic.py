@@ -14,6 +14,8 @@ from typing import Any, TypeAlias
 
 import sympy
 
+from dsl.diagnostics import Diagnostic, Refused
+
 MAX_OPERATIONS = 400
 MAX_PRODUCTS = 4000
 MAX_DEGREE = 64
@@ -38,7 +40,8 @@ class Poly:
         return text(self)
 
     def __add__(self, other: Dim) -> Dim:
-        return _canonical(self.expr + _expr(other))
+        # A sum of expanded polynomials is one; to expand it again takes most of the time of long ones.
+        return _checked(self.expr + _expr(other))
 
     __radd__ = __add__
 
@@ -63,8 +66,19 @@ class Poly:
 Dim: TypeAlias = int | Poly
 
 
-class TooComplex(Exception):
-    """Raised when an expression grows past `MAX_OPERATIONS` terms; callers turn it into a diagnostic."""
+class TooComplex(Refused):
+    """Raised when an expression grows past `MAX_OPERATIONS` terms; callers that know a place give it that."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__((Diagnostic("S218", f"{what} is too complex"),))
+        self.what = what
+
+    def __str__(self) -> str:
+        return self.what
+
+    def __reduce__(self) -> tuple[type[TooComplex], tuple[str]]:  # type: ignore[override]  # from its words
+        """Return how another process makes it again."""
+        return type(self), (self.what,)
 
 
 def _expr(value: Dim) -> sympy.Expr:
@@ -77,7 +91,10 @@ def _wrap(expr: sympy.Expr) -> Dim:
 
 @lru_cache(maxsize=65536)
 def _canonical(expr: sympy.Expr) -> Dim:
-    expanded = sympy.expand(expr)
+    return _checked(sympy.expand(expr))
+
+
+def _checked(expanded: sympy.Expr) -> Dim:
     if _terms(expanded) > MAX_OPERATIONS:
         raise TooComplex(f"an expression of {len(expanded.args)} terms")
     if any(_degree(term) > MAX_DEGREE for term in sympy.Add.make_args(expanded)):
@@ -87,6 +104,11 @@ def _canonical(expr: sympy.Expr) -> Dim:
 
 def _terms(expr: sympy.Expr) -> int:
     return len(expr.args) if isinstance(expr, sympy.Add) else 1
+
+
+def terms(value: Dim) -> int:
+    """Return how many terms a dimension is the sum of."""
+    return _terms(value.expr) if isinstance(value, Poly) else 1
 
 
 def _degree(term: sympy.Expr) -> int:

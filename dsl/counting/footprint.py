@@ -6,6 +6,7 @@ and overlaps are the device model's.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -235,7 +236,8 @@ def decode(graph: Graph, value: Dim) -> Dim:
 
 
 def _sum(parts: Iterable[Dim]) -> Dim:
+    """Add formulas, those that are alike at once: a symbolic sum takes a fraction of a millisecond a term."""
     total: Dim = 0
-    for part in parts:
-        total = total + part
+    for part, times in Counter(parts).items():
+        total = total + times * part
     return total

@@ -6,6 +6,7 @@ argument's memory. Weights, state and tables that do not depend on tokens are no
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -14,7 +15,10 @@ from dsl.counting.footprint import VIEWS, split_batch
 from dsl.graph import Body, Graph, Node, Repeat
 from dsl.ops import OPS
 from dsl.ops.spec import local_bytes
-from dsl.symbolic import Dim, at_least, evaluate, names, substitute
+from dsl.symbolic import Dim, TooComplex, at_least, evaluate, names, substitute, terms
+
+MAX_SUMMED = 200_000
+"""Terms of the sums, some microseconds each; the largest text of the zoo has a thousand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,7 @@ class _Walk:
         self.fixed = {w.value for b, _ in graph.bodies() for w in b.weights}
         self.fixed |= {s.value for b, _ in graph.bodies() for s in b.states}
         repeats = [n for n, step in enumerate(graph.body.steps) if isinstance(step, Repeat)]
+        self.summed = 0
         self.layers_end = repeats[-1] if repeats else len(graph.body.steps)
 
     def candidates(self) -> list[Candidate]:
@@ -121,7 +126,10 @@ class _Walk:
                 self._memories(cls.body)
             for result, initial in zip(step.results, step.initial, strict=True):
                 self._own(result)
-                self.size[result] = self.size[self._root(initial)]
+                root = self._root(initial)
+                if root not in self.size:  # an input or a weight, which no operation made
+                    self._own(root)
+                self.size[result] = self.size[root]
 
     def _node_memory(self, node: Node) -> None:
         for number, value in enumerate(node.outputs):
@@ -162,8 +170,11 @@ class _Walk:
 
     def _total(self, alive: set[int]) -> Dim:
         total: Dim = 0
-        for memory in alive:
-            total = total + self.size.get(memory, 0)
+        for size, times in Counter(self.size.get(memory, 0) for memory in alive).items():
+            self.summed += terms(total)
+            if self.summed > MAX_SUMMED:
+                raise TooComplex("the memory of so many values of different sizes")
+            total = total + times * size
         return total
 
     def _last_uses(self, body: Body) -> dict[int, int]:

@@ -19,11 +19,14 @@ from dsl.inference.handed import keep
 from dsl.inference.scope import POISON, LayerIndex, Poison, Query, Scope, Tensor
 from dsl.linking.static import Evaluator, Static, StaticError
 from dsl.ops.spec import Divides
+from dsl.source import Span
 from dsl.symbolic import Dim, symbol
 from dsl.text import syntax as sx
 
 MAX_LAYERS = 4096
 MAX_CLASSES = 256
+MAX_UNROLLED = 100_000
+"""Eight times those of the deepest models: each becomes an operation when the program is run or timed."""
 
 Run = Callable[[tuple[sx.Statement, ...], Scope], object]
 
@@ -73,7 +76,7 @@ class Layers:
         if count is None:
             return (self._layer(statement, scope, initial, None).layer_class((0,)),)
         classes: list[LayerClass] = []
-        pending = list(range(count))
+        pending, unrolled = list(range(count)), 0
         while pending:
             if len(classes) >= MAX_CLASSES:
                 message = f"more than {MAX_CLASSES} layers that differ"
@@ -81,8 +84,13 @@ class Layers:
             made = self._layer(statement, scope, initial, pending[0])
             variable = statement.variable.id
             first, *others = pending
-            alike = {first} | {j for j in others if self._answers(made.trace, variable, j)}
+            place = statement.count.span
+            alike = {first} | {j for j in others if self._answers(made.trace, variable, j, place)}
             classes.append(made.layer_class(tuple(j for j in pending if j in alike)))
+            unrolled += len(alike) * len(made.frame.body().steps)
+            if unrolled > MAX_UNROLLED:
+                message = f"the layers have more than {MAX_UNROLLED:,} operations in all"
+                raise StaticError(Diagnostic("S218", message, place))
             pending = [j for j in pending if j not in alike]
         return tuple(classes)
 
@@ -154,9 +162,14 @@ class Layers:
             builder.report(Diagnostic("S225", message, inner.places[name.id]))
         return value
 
-    def _answers(self, trace: Sequence[Query], variable: str, layer: int) -> bool:
+    def _answers(self, trace: Sequence[Query], variable: str, layer: int, place: Span) -> bool:
         """Tell whether another layer gives the same answer to every question of a trace."""
-        return all(self._answer(query, variable, layer) == query.answer for query in trace)
+        self.shared.path.ask(place)
+        for query in trace:
+            self.shared.path.ask(place)
+            if self._answer(query, variable, layer) != query.answer:
+                return False
+        return True
 
     def _answer(self, query: Query, variable: str, layer: int) -> object:
         if query.layers is not None:

@@ -23,6 +23,8 @@ from dsl.types import DType
 
 MAX_PATHS = 256
 MAX_STEPS = 20_000
+QUESTIONS = 8
+"""As long as one statement takes, so many questions are answered."""
 MAX_FAULTS = 100
 MAX_TEXT = 2000
 
@@ -72,6 +74,7 @@ class Path:
     domains: dict[str, tuple[Static, ...]] = field(default_factory=dict)
     excluded: dict[str, set[Static]] = field(default_factory=dict)
     steps: int = 0
+    asked: int = 0
 
     def spend(self, place: Span, faults: int) -> None:
         """Count one statement; raises `Exhausted` so that no program can keep the checker busy."""
@@ -81,6 +84,16 @@ class Path:
             raise Exhausted(Diagnostic("S218", message, place))
         if self.steps > MAX_STEPS:
             message = f"more than {MAX_STEPS} statements, with those of blocks at each call"
+            raise Exhausted(Diagnostic("S218", message, place))
+
+    def ask(self, place: Span) -> None:
+        """Count one question that a layer is asked; raises `Exhausted` as `spend` does, of which it is a part."""
+        self.asked += 1
+        self.steps += self.asked % QUESTIONS == 0
+        if self.steps > MAX_STEPS:
+            message = (
+                f"more than {QUESTIONS * MAX_STEPS:,} questions to layers, to tell which are alike"
+            )
             raise Exhausted(Diagnostic("S218", message, place))
 
     def decide(self, key: str) -> bool:

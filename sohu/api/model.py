@@ -10,8 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dsl.diagnostics import refuse
 from dsl.extras import naming_extras, require
 from dsl.graph import Graph
+from dsl.types import Kind
 from porting.files.progress import Progress, silent
 from porting.planning.bound import bound_graph
 from porting.planning.library import named_text
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 RUNNING = ("numba", "llvmlite")
 ANSWERING = (*RUNNING, "tokenizers")
 VALIDATION = (*ANSWERING, "torch", "transformers", "accelerate", "safetensors")
+
+OF_TOKENS = "what is run takes tokens, int [B, S], and gives logits, [B, S, V]"
 
 
 def load(path: str | Path) -> Model:
@@ -70,9 +74,12 @@ class Model:
     @property
     def vocabulary(self) -> int:
         """Return the number of tokens that the logits range over."""
-        size = self.graph.outputs[0].type.axes[-1].dim
-        if not isinstance(size, int):
-            raise TypeError("the program is not bound")
+        given, made = [value.type for value in self.graph.inputs], self.graph.outputs[0].type
+        takes = len(given) == 1 and given[0].rank == 2 and given[0].dtype.kind is Kind.INTEGER
+        size = made.axes[-1].dim if made.rank == 3 else None
+        if not takes or not isinstance(size, int):
+            types = f"{', '.join(map(str, given)) or 'nothing'} gives {made}"
+            raise refuse("S532", f"the program is none of tokens: {types}", help=OF_TOKENS)
         return size
 
     @naming_extras()
