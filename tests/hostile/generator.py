@@ -9,6 +9,7 @@ import json
 import random
 import struct
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,7 +137,8 @@ def tokenizer() -> dict[str, object]:
 
 
 def _value(chance: random.Random) -> object:
-    return chance.choice(chance.choice((NUMBERS, WORDS, OTHERS)))
+    # A copy: what is put into an input may be changed there.
+    return deepcopy(chance.choice(chance.choice((NUMBERS, WORDS, OTHERS))))
 
 
 def _places(value: object) -> Iterator[tuple[object, object]]:
