@@ -122,7 +122,7 @@ def _check_kind(given: Mapping[str, object]) -> None:
         says = f"its method is {shown(method)}" if method else f"{NAME} names no `peft_type`"
         raise bad(f"{says}; {LORA} is read")
     task = given.get("task_type")
-    if task is not None and task not in NOT_TRAINED_HERE:
+    if task is not None and not (isinstance(task, str) and task in NOT_TRAINED_HERE):
         raise bad(f"it was trained for {shown(task)}, not for a causal language model")
     start = given.get("init_lora_weights", True)
     if not isinstance(start, bool | str | None) or start not in PLAIN_STARTS:

@@ -37,6 +37,8 @@ def test_a_base_that_is_not_at_hand_is_named_and_never_fetched(tmp_path, monkeyp
         ({"peft_type": "LOKR"}, "LOKR"),
         ({"peft_type": None}, "names no `peft_type`"),
         ({"task_type": "SEQ_CLS"}, "trained for SEQ_CLS"),
+        ({"task_type": {}}, "trained for {}"),
+        ({"task_type": ["CAUSAL_LM"]}, "not for a causal language model"),
         ({"init_lora_weights": "pissa_niter_16"}, "changes the base's weights"),
         ({"init_lora_weights": ["x"]}, "changes the base's weights"),
         ({"target_parameters": ["mlp.experts.down_proj"]}, "`target_parameters`"),
