@@ -31,7 +31,7 @@ ENDS = frozenset({0, 1, 2, 141})
 SECONDS, HARD_SECONDS, WALL_SECONDS = 4.0, 30, 200
 MEMORY = 4 * 2**30
 JUDGED_SECONDS = 20.0
-"""Where the original model is loaded, torch and transformers are too."""
+"""Where the original model is loaded or a GGUF is converted, torch and transformers are too."""
 MOST_MIB = {"port": 256, "check": 256, "fmt": 256, "cost": 256}
 OTHERS_MIB = 1024
 RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -145,7 +145,10 @@ def _wrong(status: object, printed: str) -> str:
 
 def _excess(arguments: Sequence[str], seconds: float, mib: int) -> str:
     command = arguments[0]
-    is_judged = command == "validate" or (command == "port" and "--plan" not in arguments)
+    is_gguf = any(argument.endswith(".gguf") for argument in arguments)
+    is_judged = (
+        command == "validate" or is_gguf or (command == "port" and "--plan" not in arguments)
+    )
     if seconds > (JUDGED_SECONDS if is_judged else SECONDS):
         return f"takes {seconds:.1f} s"
     most = OTHERS_MIB if is_judged else MOST_MIB.get(command, OTHERS_MIB)
