@@ -6,6 +6,7 @@ For planning without weights: names, shapes and formats, no bytes. What a config
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from dsl.types import DTYPES
 from porting.checkpoint.packed_forms import SECTION, WHOLE_WIDTH, method_of
@@ -23,13 +24,18 @@ ALGORITHM = f"{SECTION}quant_algo"
 
 def assumed_parts(config: ModelConfig, name: str, shape: Shape) -> dict[str, TensorInfo]:
     """Return the tensors that store a weight of a name and shape; the weight as it was where that is not known."""
-    method = method_of(config)
-    parts = ASSUMED[method](config, Said.of(config, method), shape) if method else {}
     made: dict[str, TensorInfo] = {}
-    for part, (dtype, size) in parts.items():
+    for part, (dtype, size) in _parts(config, shape).items():
         own = part.replace(W, name) if part.startswith(W) else _of_module(name, part)
         made[own] = TensorInfo(own, DTYPES[dtype], size, "", 0, 0)
     return made
+
+
+# A mixture of experts has tens of thousands of weights, and few shapes.
+@lru_cache(maxsize=1024)
+def _parts(config: ModelConfig, shape: Shape) -> Parts:
+    method = method_of(config)
+    return ASSUMED[method](config, Said.of(config, method), shape) if method else {}
 
 
 def _of_module(name: str, part: str) -> str:
