@@ -25,7 +25,6 @@ OVERRULED = (
     "the class has a rotation of its own where the file has none, and takes no key beside it"
 )
 BY_LAYER = "the class takes a rotation for each kind of layer, and passes over a flat one"
-DEAF = "the class passes over a `rope_scaling`"
 UNTYPED = "the class takes `rope_type` alone for the type of a `rope_scaling`"
 CAUSAL = ("ForCausalLM", "LMHeadModel")
 TEXT = "text_config."
@@ -215,8 +214,6 @@ def _heard(config: ModelConfig, prefix: str, rotation: Rotation) -> ModelConfig:
         for key in _stated(config, prefix)
         if config.origins[key].removeprefix(prefix).startswith("rope_scaling")
     ]
-    if rotation.deaf:
-        return _dropped(config, dict.fromkeys(former, DEAF))
     typed = [key for key in former if config.origins[key].endswith(".type")]
     return _dropped(config, dict.fromkeys(typed, UNTYPED)) if rotation.untyped else config
 

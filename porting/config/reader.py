@@ -28,6 +28,7 @@ UNBOUNDED = ("NaN", "Infinity", "-Infinity")
 NULL = "null, which is the same as absent"
 EMPTY = "an empty object, which is the same as absent"
 REMOTE_CODE = "names code to run, which is never run"
+DEAF = "the class passes over a `rope_scaling`"
 WRITER = "says which version wrote the file"
 
 
@@ -150,7 +151,7 @@ def _normalised(
     entries: dict[str, ConfigEntry] = {}
     for key, value in raw.items():
         origin = dotted(prefix, key)
-        if reason := _reason_to_drop(key):
+        if reason := _reason_to_drop(key, raw):
             account.dropped[origin] = reason
         else:
             entries[key] = ConfigEntry(value, origin)
@@ -166,10 +167,17 @@ def _normalised(
     return entries
 
 
-def _reason_to_drop(key: str) -> str:
+def _reason_to_drop(key: str, raw: Mapping[str, object]) -> str:
     if key == "transformers_version":
         return WRITER
+    if key == "rope_scaling" and _is_deaf(raw.get("model_type")):
+        return DEAF
     return REMOTE_CODE if key == "auto_map" else ""
+
+
+def _is_deaf(model_type: object) -> bool:
+    rules = class_rules(model_type) if isinstance(model_type, str) else None
+    return rules is not None and rules.rotation is not None and rules.rotation.deaf
 
 
 def _renamed(entries: dict[str, ConfigEntry], old: str, new: str) -> dict[str, ConfigEntry]:
