@@ -134,15 +134,22 @@ def _wrong_nulls(config: ModelConfig, rules: ClassRules, ask: Asked) -> Iterable
         return
     for key in ask.keys:
         at = place(rules, key, config.values)
-        if key in config.nulls and at.key in at.rules.keys and at.key not in at.rules.nullable:
-            default = at.rules.keys[at.key]
-            yield Diagnostic(
-                "S428",
-                f"the config key `{key}` is null, and transformers' {at.rules.name} takes no null there",
-                config.span_of(key),
-                place=NAME,
-                help=f"leave it out for the class's default, {default}, or write the model's own value",
-            )
+        if key not in config.nulls or at.key not in at.rules.keys:
+            continue
+        default = at.rules.keys[at.key]
+        if at.key not in at.rules.nullable:
+            said = f"transformers' {at.rules.name} takes no null there"
+        elif ask.needed:
+            said = "the family has no meaning for null there"
+        else:
+            continue
+        yield Diagnostic(
+            "S428",
+            f"the config key `{key}` is null, and {said}",
+            config.span_of(key),
+            place=NAME,
+            help=f"leave it out for the class's default, {default}, or write the model's own value",
+        )
 
 
 def _default(config: ModelConfig, rules: ClassRules, key: str) -> object:

@@ -40,7 +40,12 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
     ),
     "gemma as its first files call the activation": ("gemma", {"hidden_act": "gelu"}),
     "gemma2 with a head of its own": ("gemma2", {"tie_word_embeddings": False}),
+    "gemma2 without bounds": (
+        "gemma2",
+        {"attn_logit_softcapping": None, "final_logit_softcapping": None},
+    ),
     "glm without biases": ("glm", {"attention_bias": False}),
+    "mimo_v2_flash with values as they are": ("mimo_v2_flash", {"attention_value_scale": None}),
     "laguna with a gate for each value": ("laguna", {"gating": "per-element"}),
     "laguna with a gate for each head": ("laguna", {"gating": "per-head"}),
     "longcat_flash with yarn": (

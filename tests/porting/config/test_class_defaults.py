@@ -16,6 +16,7 @@ from porting.planning.library import family_for
 TYPES = {
     "ApertusForCausalLM": "apertus",
     "Cohere2MoeForCausalLM": "cohere2_moe",
+    "DbrxForCausalLM": "dbrx",
     "Gemma2ForCausalLM": "gemma2",
     "Gemma3ForCausalLM": "gemma3_text",
     "LlamaForCausalLM": "llama",
@@ -26,6 +27,7 @@ TYPES = {
     "Phi3ForCausalLM": "phi3",
     "PhiForCausalLM": "phi",
     "Qwen2ForCausalLM": "qwen2",
+    "VaultGemmaForCausalLM": "vaultgemma",
 }
 
 
@@ -72,6 +74,18 @@ def test_a_null_that_the_class_does_not_take_is_refused() -> None:
         done("LlamaForCausalLM", rms_norm_eps=None, hidden_act=None)
     assert [d.code for d in caught.value.diagnostics] == ["S428", "S428"]
     assert "`rms_norm_eps` is null" in str(caught.value)
+
+
+def test_a_null_that_the_family_has_no_meaning_for_is_told_from_a_missing_key() -> None:
+    with pytest.raises(Refused) as caught:
+        done("DbrxForCausalLM", n_layers=None)
+    assert "`n_layers` is null, and the family has no meaning" in str(caught.value)
+
+
+@pytest.mark.parametrize("architecture", ["Gemma2ForCausalLM", "VaultGemmaForCausalLM"])
+def test_softcaps_of_null_are_none(architecture: str) -> None:
+    config = done(architecture, attn_logit_softcapping=None, final_logit_softcapping=None)
+    assert not [key for key in config.values if "softcapping" in key]
 
 
 def test_a_class_with_a_rotation_of_its_own_takes_no_theta_beside_none() -> None:
