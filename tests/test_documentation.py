@@ -6,6 +6,7 @@ import doctest
 import io
 import json
 import re
+import tomllib
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -32,10 +33,39 @@ def test_every_command_is_listed() -> None:
     assert set(COMMANDS) <= listed
 
 
+PAGES = sorted(
+    path
+    for pattern in ("*.md", "docs/**/*.md", "skills/**/*.md", "editors/**/*.md", "dsl/*.md")
+    for path in ROOT.glob(pattern)
+)
+
+
 def test_every_local_link_leads_somewhere() -> None:
-    links = [x for x in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in x]
-    assert links
-    assert [x for x in links if not (ROOT / x).exists()] == []
+    links = {
+        (path, target)
+        for path in PAGES
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
+        if "://" not in target
+    }
+    assert {path.name for path, _ in links} >= {"README.md", "SKILL.md", "CONTRIBUTING.md"}
+    assert sorted(f"{p}: {x}" for p, x in links if not (p.parent / x).exists()) == []
+
+
+def test_commands_of_the_pages_for_joiners_exist() -> None:
+    targets = set(
+        re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    for name in ("AGENTS.md", "CONTRIBUTING.md", "skills/port-a-model/SKILL.md"):
+        page = (ROOT / name).read_text(encoding="utf-8")
+        assert set(re.findall(r"^(?:\$ )?sohu (\w+)", page, re.MULTILINE)) <= set(COMMANDS)
+        assert set(re.findall(r"\bmake ([a-z]+)\b", page)) - {"a", "verdict"} <= targets, name
+
+
+def test_what_is_cited_and_packed_has_the_projects_version() -> None:
+    cited = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for key in ("version", "license"):
+        assert re.findall(rf"^{key}: (\S+)$", cited, re.MULTILINE) == [project[key]]
 
 
 @pytest.mark.f32
