@@ -22,6 +22,8 @@ Condition = Callable[[Mapping[str, object], Collection[str]], bool]
 MAX_DIAGNOSTICS = 6
 MISSPELT = 0.88
 """How alike an unread key and one that the file lacks must be for the one to be the other, misspelt."""
+MAX_NEVER_READ = 2000
+"""More keys than makers invent: each is compared with those that may have been meant."""
 IDENTITY = frozenset({"architectures", "model_type"})
 TRAINING = "used in training alone"
 SAMPLING = "a setting for sampling text; the forward pass does not read it"
@@ -222,7 +224,7 @@ def account(config: ModelConfig, used_keys: Collection[str]) -> KeyAccount:
     used = tuple(sorted(key for key in config.values if key in read))
     ignored = dict(config.dropped)
     rules = rules_of(config)
-    meant = _lacking(config, rules, read)
+    meant, never_read = _lacking(config, rules, read), 0
     unread: dict[str, Ignored | None] = {}
     for key, value in config.values.items():
         if key in read or key in config.assumed:
@@ -230,8 +232,9 @@ def account(config: ModelConfig, used_keys: Collection[str]) -> KeyAccount:
         row = _row(key) or _row(_own_config(key, config.values, rules))
         if row is not None and _is_harmless(row, value, config.values, read):
             ignored[key] = row.reason
-        elif rules is not None and _has_no_effect(rules, config, key, meant):
-            ignored[key] = NEVER_READ.format(rules.name, transformers_version())
+        elif never_read < MAX_NEVER_READ and _has_no_effect(rules, config, key, meant):
+            never_read += 1
+            ignored[key] = NEVER_READ.format(config.model_type, transformers_version())
         else:
             unread[key] = row
     # Made for those that are shown alone: each looks for a name that may have been meant.
@@ -255,10 +258,10 @@ def _lacking(
 
 
 def _has_no_effect(
-    rules: ClassRules, config: ModelConfig, key: str, lacking: Collection[str]
+    rules: ClassRules | None, config: ModelConfig, key: str, lacking: Collection[str]
 ) -> bool:
     """Tell whether transformers' code never reads a key, and it can be no size or misspelt key that it should have."""
-    if key.partition(".")[0] in STORED or reads(rules, key, config.values):
+    if rules is None or key.partition(".")[0] in STORED or reads(rules, key, config.values):
         return False
     value = config.values[key]
     if isinstance(value, int) and value > 1 and _assumes_sizes(config):

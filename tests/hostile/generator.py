@@ -214,9 +214,16 @@ def _safetensors(chance: random.Random, case: Path) -> Input:
 
 
 def _index(chance: random.Random, case: Path) -> Input:
-    names = dict.fromkeys(_tensors()[0], "model.safetensors")
-    index = {"metadata": {"total_size": 10}, "weight_map": names}
-    return Input("index", {"m/model.safetensors.index.json": broken_data(chance, index)}, PLAN)
+    # In a folder without model.safetensors, which would be read instead.
+    names = dict.fromkeys(_tensors()[0], "part.safetensors")
+    files: dict[str, Content] = {
+        "i/config.json": json.dumps(CONFIG).encode(),
+        "i/part.safetensors": safetensors_bytes(*_tensors()),
+        "i/model.safetensors.index.json": broken_data(
+            chance, {"metadata": {"total_size": 10}, "weight_map": names}
+        ),
+    }
+    return Input("index", files, ("port", "{case}/i", *PLAN[2:]))
 
 
 def _gguf(chance: random.Random, case: Path) -> Input:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests.hostile.guard import MOST_MIB, Outcome, outcomes
-from tests.hostile.samples import Sample, samples
+from tests.hostile.guard import outcomes
+from tests.hostile.samples import samples
 
 ALL = 86
 
@@ -20,15 +20,9 @@ def test_no_sample_is_a_fault_any_more(case: Path) -> None:
     told = [
         f"{row.name}: {row.ends} is right, this is {end.answer} {end.fault}"
         for row, end in zip(rows, ended, strict=True)
-        if end.answer != row.ends or (end.fault and not is_owed(row, end))
+        if end.answer != row.ends or end.fault
     ]
     assert not told, "\n".join(told)
-
-
-def is_owed(row: Sample, end: Outcome) -> bool:
-    return (
-        end.fault.startswith("takes") and end.seconds < row.seconds and end.mib <= MOST_MIB["port"]
-    )
 
 
 def test_each_sample_is_there_once() -> None:
