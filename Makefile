@@ -5,7 +5,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .ONESHELL:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help demo install test farm status strength lint fmt vsix peers clean
+.PHONY: help demo install test farm status strength lint fmt release vsix peers clean
 
 PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3) python3)
 VENV := .venv
@@ -15,6 +15,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check $(if $(MAKE_TERMOUT),,--
 PROMPT ?= The capital of France is
 PORT := ports/demo
 PEERS := build/peers
+TAG ?=
+RELEASE_PIP := build/release/tools/bin/python -m pip --disable-pip-version-check --quiet
 
 # A stage says what it does, then how long it took.
 stage = start=$$SECONDS; printf '\033[1m==> %s\033[0m\n' "$(1)"
@@ -50,6 +52,31 @@ lint: $(VENV)/.tox  ## Check style and types only
 
 fmt: $(VENV)/.tox  ## Rewrite the Python files in the house format
 	@$(BIN)/tox -e fmt
+
+# Nothing is published. Tags only where TAG is the version, on a checkout without changes: make release TAG=v0.1.0
+release:  ## Build sdist and wheel, check both, use the wheel in an empty environment; TAG=vX.Y.Z also tags
+	@$(call stage,build)
+	rm -rf dist build/lib build/release
+	"$(PYTHON)" -m venv build/release/tools
+	$(RELEASE_PIP) install --upgrade 'pip>=25.1'
+	$(RELEASE_PIP) install --group release
+	build/release/tools/bin/python -m build --outdir dist .
+	build/release/tools/bin/python -m twine check --strict dist/*
+	"$(PYTHON)" -m venv build/release/empty
+	build/release/empty/bin/python -m pip --disable-pip-version-check --quiet install dist/*.whl
+	cp docs/examples/tiny.sohu build/release/
+	cd build/release
+	env -u PYTHONPATH empty/bin/sohu check tiny.sohu
+	env -u PYTHONPATH empty/bin/sohu explain language | grep --count 'The promise of the version'
+	version=$$(env -u PYTHONPATH empty/bin/python -c 'import sohu; print(sohu.__version__)')
+	cd ../..
+	ls -l dist
+	if test -n "$(TAG)"; then
+	  test "$(TAG)" = "v$$version" || { echo "TAG is $(TAG), the version is $$version" >&2; exit 1; }
+	  test -z "$$(git status --porcelain)" || { echo 'the checkout has changes' >&2; exit 1; }
+	  git tag --annotate "$(TAG)" --message "sohu $$version"
+	fi
+	$(took)
 
 vsix: $(VENV)/.installed  ## Pack the extension of VS Code into dist/
 	@$(BIN)/python -m editors vsix dist
