@@ -134,6 +134,10 @@ def _wrong_nulls(config: ModelConfig, rules: ClassRules, ask: Asked) -> Iterable
         return
     for key in ask.keys:
         at = place(rules, key, config.values)
+        beside = f"{at.prefix}rope_theta"
+        taken = at.rules.rotation is not None and at.rules.rotation.theta
+        if taken and at.key == f"{ROTATED}.rope_theta" and beside in config.nulls:
+            yield _null_theta(config, beside, at.rules)
         if key not in config.nulls or at.key not in at.rules.keys:
             continue
         default = at.rules.keys[at.key]
@@ -150,6 +154,16 @@ def _wrong_nulls(config: ModelConfig, rules: ClassRules, ask: Asked) -> Iterable
             place=NAME,
             help=f"leave it out for the class's default, {default}, or write the model's own value",
         )
+
+
+def _null_theta(config: ModelConfig, key: str, rules: ClassRules) -> Diagnostic:
+    return Diagnostic(
+        "S428",
+        f"the config key `{key}` is null, and transformers' {rules.name} takes no null there",
+        config.span_of(key),
+        place=NAME,
+        help="leave it out for the class's default, or write the model's own value",
+    )
 
 
 def _default(config: ModelConfig, rules: ClassRules, key: str) -> object:

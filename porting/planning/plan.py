@@ -117,10 +117,13 @@ def plan(
     )  # fmt: skip
     program, checked, accounted = bound.program, bound.checked, bound.accounted
     problems += accounted.diagnostics
-    if any(p.severity is Severity.ERROR for p in problems):
-        raise Refused(problems)
-    header = _header(origin, config, program)
     uses = tuple(replace(u, defaulted=u.defaulted or u.key in config.assumed) for u in checked.uses)
+    if any(p.severity is Severity.ERROR for p in problems):
+        # A default that is not the model's own is why tensors are missing or of other shapes.
+        first = problems[0]
+        notes = (*_from_class(config, uses), *first.notes)
+        raise Refused((replace(first, notes=notes), *problems[1:]))
+    header = _header(origin, config, program)
     limit = limit_of(config, uses)
     spec = format_file(port_of(program, uses, header, checked.entries.values(), limit))
     graph = _again(spec)

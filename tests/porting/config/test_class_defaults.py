@@ -82,6 +82,15 @@ def test_a_null_that_the_family_has_no_meaning_for_is_told_from_a_missing_key() 
     assert "`n_layers` is null, and the family has no meaning" in str(caught.value)
 
 
+def test_a_null_theta_is_no_theta() -> None:
+    with pytest.raises(Refused) as caught:
+        done("LlamaForCausalLM", rope_theta=None)
+    assert "`rope_theta` is null" in str(caught.value)
+    assert theta(done("ApertusForCausalLM", rope_theta=None)) == 12e6
+    rope = {"rope_type": "default", "rope_theta": 5e5}
+    assert theta(done("LlamaForCausalLM", rope_theta=None, rope_parameters=rope)) == 5e5
+
+
 @pytest.mark.parametrize("architecture", ["Gemma2ForCausalLM", "VaultGemmaForCausalLM"])
 def test_softcaps_of_null_are_none(architecture: str) -> None:
     config = done(architecture, attn_logit_softcapping=None, final_logit_softcapping=None)
