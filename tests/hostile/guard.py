@@ -87,6 +87,8 @@ def _child(batch: Sequence[Input], first: int, case: Path, writing: int) -> None
         for number in (signal.SIGVTALRM, signal.SIGALRM):  # they end it where it hangs
             signal.signal(number, signal.SIG_DFL)
         watch = Watch.of(case.parent / WORK)
+        # In a fresh checkout the first import would write its compiled form.
+        sys.dont_write_bytecode = True
         sys.addaudithook(watch.see)
         for hostile in batch[first:]:
             signal.setitimer(signal.ITIMER_VIRTUAL, HARD_SECONDS)

@@ -165,7 +165,7 @@ def test_a_broken_distribution_is_named_and_the_zoo_still_serves(points: str, si
 
 
 def test_a_distribution_with_a_broken_text_is_named(site: Path) -> None:
-    family(site / "acme_texts", "acme").write_text(f"sohu 1.0 family {CLAIMED} {{{{")
+    family(site / "acme_texts", "acme").write_text(f'sohu 1.0 family acme for "{CLAIMED}" {{{{')
     distribution(site, "acme", "acme = acme_texts")
     result = search(CLAIMED)
     assert chosen(result) == ("llama", ())
