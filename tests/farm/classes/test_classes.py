@@ -35,11 +35,6 @@ REASONS: Mapping[str, str] = {
     "W": "the class forgets the window where use_sliding_window is false, and no layer has one",
 }
 """Names whose value may differ where the file has no key, with why nothing does."""
-LACKING: Mapping[str, tuple[str, ...]] = {
-    "cohere2_moe": ("the config has no `rope_parameters.rope_theta`, and `theta` has no default",),
-    "minicpm3": ("the config has no `v_head_dim`, and `Ev` has no default",),
-}
-"""What is refused although the class would compute it: from a rotation of its own, from two other keys."""
 UNSET = ((), (-1,), -1)
 
 
@@ -82,7 +77,7 @@ def test_a_family_has_its_class_s_defaults(model_type: str) -> None:
     nothing = {"architectures": [causal_types()[model_type]], "model_type": model_type}
     absent, faults = bound(model_type, nothing)
     full, expected = bound(model_type, whole(model_type))
-    assert [fault for fault in faults if fault not in LACKING.get(model_type, ())] == expected
+    assert faults == expected
     assert {n: (absent.get(n), v) for n, v in full.items() if differs(n, absent.get(n), v)} == {}
 
 
