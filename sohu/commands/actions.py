@@ -211,6 +211,21 @@ def explain(options: argparse.Namespace) -> int:
     return OK
 
 
+def list_(options: argparse.Namespace) -> int:
+    """List what there is of a kind, a line each."""
+    from sohu.commands.listing import listed
+
+    entries = listed(options.kind)
+    if options.json:
+        rows = [{"name": entry.name, "about": entry.about} for entry in entries]
+        console.emit({"kind": options.kind, "entries": rows})
+        return OK
+    width = max(len(entry.name) for entry in entries)
+    for entry in entries:
+        console.say(f"{entry.name:{width}}  {entry.about}")
+    return OK
+
+
 def profile(options: argparse.Namespace) -> int:
     """Time a program on a device and say what holds it up."""
     from sohu.commands.profiling import profile as run

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from dsl.whole_numbers import whole_number
+from sohu.commands.listing import KINDS
 
 LARGEST = 10**12 - 1
 PROGRAM = (
@@ -249,6 +250,12 @@ def explain(parser: argparse.ArgumentParser) -> None:
         "what", metavar="WHAT",
         help="a code; language, own-architecture, new-architecture; or a text of the zoo: llama, blocks/norm",
     )  # fmt: skip
+    _json(parser)
+
+
+def list_(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `sohu list`."""
+    parser.add_argument("kind", choices=tuple(KINDS), metavar="KIND", help=", ".join(KINDS))
     _json(parser)
 
 

@@ -56,5 +56,8 @@ COMMANDS: dict[str, Command] = {
         ASK, "what a code means; the language; texts of the zoo",
         options.explain, actions.explain,
     ),
+    "list": Command(
+        ASK, "ports, families, blocks, ops, devices, numerics, codes", options.list_, actions.list_
+    ),
 }  # fmt: skip
 """By name, in the order in which help lists them."""
