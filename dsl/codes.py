@@ -57,6 +57,11 @@ _SYNTAX: dict[str, Code] = {
         "Arguments that no command takes",
         "`sohu help` lists the commands, and `sohu help COMMAND` what one takes.",
     ),
+    "S112": Code(
+        "No name for a new text",
+        "`sohu new NAME` writes NAME.sohu in the current folder and never over a file. A name is a letter, then "
+        "letters, digits, `-` and `_`.",
+    ),
 }
 
 _NAMES: dict[str, Code] = {

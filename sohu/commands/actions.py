@@ -211,6 +211,19 @@ def explain(options: argparse.Namespace) -> int:
     return OK
 
 
+def new(options: argparse.Namespace) -> int:
+    """Write a first text and say what to do with it."""
+    from sohu.commands.beginning import NEXT, begin
+
+    path = begin(options.name)
+    following = [f"sohu {command.format(path)}" for command in NEXT]
+    if options.json:
+        console.emit({"path": str(path), "next": following})
+        return OK
+    console.say("\n".join([f"wrote {path}; next:", *(f"  {line}" for line in following)]))
+    return OK
+
+
 def list_(options: argparse.Namespace) -> int:
     """List what there is of a kind, a line each."""
     from sohu.commands.listing import listed

@@ -259,6 +259,12 @@ def list_(parser: argparse.ArgumentParser) -> None:
     _json(parser)
 
 
+def new(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `sohu new`."""
+    parser.add_argument("name", metavar="NAME", help="of the family; the file is NAME.sohu")
+    _json(parser)
+
+
 def _positive(text: str) -> int:
     value = _natural(text)
     if value < 1:

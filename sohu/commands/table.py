@@ -32,6 +32,7 @@ COMMANDS: dict[str, Command] = {
     "diff": Command(PORT, "name the first operation that departs", options.diff, actions.diff),
     "run": Command(PORT, "run a port on given tokens", options.run, actions.run),
     "generate": Command(PORT, "greedy text from a port", options.generate, actions.generate),
+    "new": Command(TEXT, "begin a text that passes the check", options.new, actions.new),
     "check": Command(TEXT, "parse, bind and infer .sohu files", options.check, actions.check),
     "fmt": Command(
         TEXT, "rewrite .sohu files in the canonical layout", options.fmt, actions.fmt
