@@ -18,30 +18,30 @@ BLOCK = re.compile(r"^(?P<kind>block|part) (?P<name>\w+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Listed:
     """A name that can be given, and what it is in a line."""
 
     name: str
     about: str
 
 
-def _ports() -> Iterator[Entry]:
+def _ports() -> Iterator[Listed]:
     for name, path in _texts("ports"):
         comment = COMMENT.match(read_shipped(path))
-        yield Entry(name, _joined(comment.group(1)) if comment else "")
+        yield Listed(name, _joined(comment.group(1)) if comment else "")
 
 
-def _families() -> Iterator[Entry]:
+def _families() -> Iterator[Listed]:
     for name, path in _texts("families"):
         claims = CLAIM.finditer(read_shipped(path))
         classes = [word for claim in claims for word in re.findall(r"\w+", claim["classes"])]
-        yield Entry(name, ", ".join(classes))
+        yield Listed(name, ", ".join(classes))
 
 
-def _blocks() -> Iterator[Entry]:
+def _blocks() -> Iterator[Listed]:
     for name, path in _texts("blocks"):
         names = [block["name"] for block in BLOCK.finditer(read_shipped(path))]
-        yield Entry(f"blocks/{name}", ", ".join(names))
+        yield Listed(f"blocks/{name}", ", ".join(names))
 
 
 def _texts(folder: str) -> Iterator[tuple[str, Path]]:
@@ -56,34 +56,34 @@ def _joined(comment: str) -> str:
     return " ".join(line.removeprefix("#").strip() for line in comment.splitlines())
 
 
-def _ops() -> Iterator[Entry]:
+def _ops() -> Iterator[Listed]:
     from dsl.ops import OPS  # noqa: PLC0415 - loads for this list alone
 
-    return (Entry(name, spec.summary) for name, spec in OPS.items())
+    return (Listed(name, spec.summary) for name, spec in OPS.items())
 
 
-def _devices() -> Iterator[Entry]:
+def _devices() -> Iterator[Listed]:
     from device_model.chips.chip import devices  # noqa: PLC0415 - loads for this list alone
 
-    return (Entry(key, device.name) for key, device in devices().items())
+    return (Listed(key, device.name) for key, device in devices().items())
 
 
-def _numerics() -> Iterator[Entry]:
+def _numerics() -> Iterator[Listed]:
     from device_model.numbers.catalogue import known_numerics  # noqa: PLC0415 - as above
 
     for name, numerics in known_numerics().items():
         product = numerics.product
         weights = f", weights in products as {product.weight.format}" if product else ""
-        yield Entry(name, f"values in {numerics.activation.name}{weights}")
+        yield Listed(name, f"values in {numerics.activation.name}{weights}")
 
 
-def _codes() -> Iterator[Entry]:
+def _codes() -> Iterator[Listed]:
     from dsl.codes import CODES  # noqa: PLC0415 - loads for this list alone
 
-    return (Entry(key, code.title) for key, code in sorted(CODES.items()))
+    return (Listed(key, code.title) for key, code in sorted(CODES.items()))
 
 
-KINDS: Mapping[str, Callable[[], Iterator[Entry]]] = {
+KINDS: Mapping[str, Callable[[], Iterator[Listed]]] = {
     "ports": _ports,
     "families": _families,
     "blocks": _blocks,
@@ -95,6 +95,6 @@ KINDS: Mapping[str, Callable[[], Iterator[Entry]]] = {
 """What can be listed, by the word that asks for it."""
 
 
-def listed(kind: str) -> tuple[Entry, ...]:
+def listed(kind: str) -> tuple[Listed, ...]:
     """Return what there is of a kind, which is one of `KINDS`."""
     return tuple(KINDS[kind]())

@@ -9,7 +9,9 @@ import pytest
 from sohu.commands.cli import main
 
 
-def test_a_new_text_passes_and_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_text_passes_and_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["new", "my-Model2"]) == 0
     path = tmp_path / "my-Model2.sohu"
@@ -18,6 +20,7 @@ def test_a_new_text_passes_and_is_kept(tmp_path: Path, monkeypatch: pytest.Monke
     assert main(["fmt", "--check", str(path)]) == 0
     path.write_text("mine")
     assert main(["new", "my-Model2"]) == 2
+    assert "S112" in capsys.readouterr().err
     assert path.read_text() == "mine"
 
 

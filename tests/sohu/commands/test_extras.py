@@ -30,6 +30,8 @@ CORE = (
     f"cost {LARGE} {MESH}",
     f"fit {LARGE} --device h100 {MESH}",
     "explain S517",
+    "list families",
+    "new begun",
     f"profile {LARGE} --device h100 {MESH} --html page.html",
     f"sweep {LARGE} --device h100 {MESH} --vary batch=1,2 --html page.html",
     "port model --plan --out planned",
