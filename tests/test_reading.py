@@ -49,6 +49,7 @@ ALLOWED = {
     ("porting/files/atomic.py", "os.open"): "synchronises a folder that this process wrote into",
     ("porting/original/loading.py", "safe_open"): "the judge reads what `find_file` looked at, as transformers does",
     ("porting/original/adapted.py", "safe_open"): "the judge reads what `find_file` looked at, as PEFT does",
+    ("sohu/commands/beginning.py", "open x"): "writes a first text, a new file",
     ("sohu/terminal/console.py", "os.open"): "the device that swallows what nobody reads",
     ("sohu/terminal/faults.py", "os.open"): "writes the report of a fault, a new file",
 }  # fmt: skip
