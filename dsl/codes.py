@@ -268,6 +268,11 @@ _DEVICE: dict[str, Code] = {
         "A token id is negative, or beyond the table that the model looks tokens up in. A tokenizer with more tokens "
         "than the model has rows belongs to another model.",
     ),
+    "S617": Code(
+        "Logits that no token can be chosen from",
+        "A token is chosen from logits that are numbers, of which one at least is finite. What overflows in a narrow "
+        "format is infinite, and what is made of that is no number.",
+    ),
     "S601": Code("Unknown numerics", "The device model knows the numerics that the message lists."),
 }
 

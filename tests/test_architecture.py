@@ -25,6 +25,7 @@ STAIRS = {
         "program",
         "weights",
         "kernels",
+        "sampling",
         "engine",
         "memory",
         "cost",

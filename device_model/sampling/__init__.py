@@ -1,0 +1,1 @@
+"""Choosing tokens from logits: what may be drawn, and the draws, which are functions of a seed and a position."""
