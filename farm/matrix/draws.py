@@ -124,7 +124,10 @@ def _case(engine: Engine, original: Original, known: Known) -> Case:
     run = PortRun(engine, truth, pinning(engine.plan, truth, own))
     errors = joined(run.prefill(known.feedings[PREFILL]))
     if own is None:
-        return f32_case(PREFILL.name, numerics.name, errors, known.vocabulary)
+        return f32_case(
+            PREFILL.name, numerics.name, errors, known.vocabulary,
+            lambda: [joined(own.errors) for own in original.own_float32(truth)],
+        )  # fmt: skip
     return lower_case(
         PREFILL.name, numerics.name, errors, joined(own.errors), known.vocabulary,
         len(errors.squares), same_bits=True,

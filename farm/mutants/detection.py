@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,7 @@ class _Subject:
     model_type: str
     graph: Graph
     reader: TensorReader
+    original: Original
     known: Known
     stretches: tuple[Stretch, ...]
 
@@ -124,10 +126,11 @@ def _subject(model_type: str, folder: Path) -> _Subject:
     tiny(folder, model_type)
     checkpoint = Checkpoint.open(folder)
     graph = plan(resolve(str(folder)), read_config(folder), checkpoint).graph
-    known = prepare(graph, Original(folder, None, silent), MODES, Wanted())
+    original = Original(folder, None, silent)
+    known = prepare(graph, original, MODES, Wanted())
     stretches: list[Stretch] = []
     Reference.load(folder, "float64").walk(_first(known), stretches.append)
-    return _Subject(model_type, graph, checkpoint, known, tuple(stretches))
+    return _Subject(model_type, graph, checkpoint, original, known, tuple(stretches))
 
 
 def _first(known: Known) -> list[int]:
@@ -154,12 +157,17 @@ def _by_rule(
     row = _failing(known, run.prefill(known.feedings[PREFILL]))
     worst, least = 0.0, 1.0
     for mode in MODES:
-        errors = joined(run.run(mode, known.feedings[mode]).errors)
-        case = f32_case(mode.name, "f32", errors, known.vocabulary)
+        fed = run.run(mode, known.feedings[mode])
+        hear = partial(_heard, subject, fed.spots)
+        case = f32_case(mode.name, "f32", joined(fed.errors), known.vocabulary, hear)
         worst, least = max(worst, case.error), min(least, case.pcc or 0.0)
         if not case.passed:
             return mode.name, row or mode.name, worst, least
     return "", "", worst, least
+
+
+def _heard(subject: _Subject, spots: Sequence[tuple[int, int, int]]) -> list[PositionErrors]:
+    return [own.at(spots) for own in subject.original.own_float32(subject.known.truth)]
 
 
 def _failing(known: Known, errors: Sequence[PositionErrors]) -> str:

@@ -35,6 +35,8 @@ LIBRARIES = ("torch", "transformers", "accelerate", "safetensors", "tokenizers")
 CACHES = ("past_key_values", "cache_params", "state")
 """How transformers names what is handed from one part of a row to the next."""
 MAX_REASON = 240
+HALF_ROUNDING = 2.0**-24
+"""Of float32, relative."""
 SMALL = 4_000_000
 """Parameters below which a model runs on one thread."""
 
@@ -123,6 +125,34 @@ class Reference:
             with decider(torch, len(row), hear):
                 output = self._row(row, hidden)
         return RowOutput(output.logits, output.hidden, tuple(choices))
+
+    @contextmanager
+    def disturbed(self, seed: int | None) -> Iterator[None]:
+        """Multiply what enters the first layer by 1 + u, |u| up to half a float32 rounding; without a seed, do nothing.
+
+        What the model then makes of a row is as right as before, with other roundings on the way.
+        """
+        torch, _ = libraries()
+        layers = _decoder_layers(torch, self._model)
+        if seed is None or not layers:
+            yield
+            return
+        generator = torch.Generator().manual_seed(seed)
+
+        def disturb(values: Any) -> Any:
+            unit = torch.rand(values.shape, generator=generator, dtype=torch.float64)
+            return (values * (1 + (2 * unit - 1) * HALF_ROUNDING)).to(values.dtype)
+
+        def enter(_module: Any, inputs: Any, named: Any) -> Any:
+            if inputs:
+                return (disturb(inputs[0]), *inputs[1:]), named
+            return inputs, {**named, "hidden_states": disturb(named["hidden_states"])}
+
+        handle = layers[0].register_forward_pre_hook(enter, with_kwargs=True)
+        try:
+            yield
+        finally:
+            handle.remove()
 
     def special_tokens(self) -> frozenset[int]:
         """Return the ids that the model's own config names: of padding, pictures, ends."""

@@ -19,6 +19,9 @@ from porting.verdict.kept import Facts, Kept
 from porting.verdict.rows import Row
 from porting.verdict.truth import Own, Truth, cache_note, own_of, truth_of
 
+DISTURBANCES = 8
+"""Runs that the spread of the original's own float32 errors is taken from."""
+
 
 class Judge(Protocol):
     """What a port is judged by: the original of transformers, or a reference of the user's own."""
@@ -40,6 +43,10 @@ class Judge(Protocol):
 
     def own(self, precision: Precision, product: Product | None, truth: Truth) -> Own | None:
         """Return its own errors at a precision, where it knows them."""
+        ...
+
+    def own_float32(self, truth: Truth) -> Sequence[Own]:
+        """Return its own errors in float32, run by run, each disturbed by a rounding; none where it does not know."""
         ...
 
     def forget(self) -> None:
@@ -64,6 +71,7 @@ class Original:
         """Take a model; with `stays` what is loaded stays loaded, for many questions."""
         self._path, self._kept, self._progress, self._stays = path, kept, progress, stays
         self._lower: dict[tuple[Precision, Product | None], Reference] = {}
+        self._heard: tuple[Truth, tuple[Own, ...]] | None = None
 
     @cached_property
     def _model(self) -> Reference:
@@ -103,6 +111,14 @@ class Original:
         if kept is not None:
             kept.keep_own(made, truth.rows, precision)
         return made
+
+    def own_float32(self, truth: Truth) -> Sequence[Own]:
+        """Return the original's own errors in float32, once for each of several disturbances."""
+        if self._heard is None or self._heard[0] is not truth:
+            model = self._at("float32", None)
+            runs = (own_of(model, truth, self._progress, seed) for seed in range(DISTURBANCES))
+            self._heard = truth, tuple(runs)
+        return self._heard[1]
 
     def _at(self, precision: Precision, product: Product | None) -> Reference:
         key = (precision, product)

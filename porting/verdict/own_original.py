@@ -42,5 +42,9 @@ class OwnOriginal:
         """Return nothing: only the one who wrote the reference knows what it would make of a low precision."""
         return None
 
+    def own_float32(self, truth: Truth) -> Sequence[Own]:
+        """Return nothing, for the same reason."""
+        return ()
+
     def forget(self) -> None:
         """Keep the reference: it is the user's."""

@@ -15,7 +15,7 @@ from porting.files.progress import Progress
 from porting.original.choices import Choice, Picked
 from porting.original.own_reference import OwnReference
 from porting.original.reference import Reference, RowOutput
-from porting.verdict.errors import Flags, Floating, PositionErrors, compared
+from porting.verdict.errors import Flags, Floating, PositionErrors, compared, joined
 from porting.verdict.feeding import Feeding, longest_row
 from porting.verdict.rows import Row
 from porting.verdict.ties import close_choice
@@ -104,9 +104,18 @@ class Own:
     hidden: tuple[Floating, ...]
     close: tuple[tuple[Flags, ...], ...]
 
+    def at(self, spots: Sequence[tuple[int, int, int]]) -> PositionErrors:
+        """Return the errors at some spots: a row, a start and an end each."""
+        return joined([self.errors[row].part(start, end) for row, start, end in spots])
 
-def own_of(model: Reference, truth: Truth, progress: Progress) -> Own:
-    """Return the original's own errors at its precision, its close choices made as the truth makes them."""
+
+def own_of(
+    model: Reference, truth: Truth, progress: Progress, disturbance: int | None = None
+) -> Own:
+    """Return the original's own errors at its precision, its close choices made as the truth makes them.
+
+    With the seed of a disturbance, of a model that differs by a rounding before its first layer.
+    """
     errors: list[PositionErrors] = []
     hidden: tuple[Floating, ...] = ()
     close: list[tuple[Flags, ...]] = []
@@ -115,7 +124,8 @@ def own_of(model: Reference, truth: Truth, progress: Progress) -> Own:
         exact = truth.whole[number]
         near: list[Flags] = []
         decide = _following(exact.choices, near) if exact.choices else None
-        output = model.row(row.tokens.tolist(), hidden=number == 0, decide=decide)
+        with model.disturbed(disturbance):
+            output = model.row(row.tokens.tolist(), hidden=number == 0, decide=decide)
         errors.append(compared(output.logits, exact.logits))
         hidden = output.hidden if number == 0 else hidden
         close.append(tuple(near))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -45,7 +46,7 @@ from porting.verdict.rows import (
     select,
     size_of,
 )
-from porting.verdict.rule import SENTENCE, f32_case, lower_case
+from porting.verdict.rule import F32_LIMIT, SENTENCE, f32_case, lower_case
 from porting.verdict.running import Fed, PortRun
 from porting.verdict.truth import Own, Truth
 from porting.verdict.twin import Twin
@@ -229,9 +230,20 @@ def _numerics(judging: Judging, numerics: Numerics, modes: Sequence[Mode]) -> _O
             apart += [] if fed.same_bits else [f"{mode.name} ({_away(fed.furthest)})"]
         progress(f"device {name}", len(modes), len(modes))
         layers = _layer_errors(engine, name, truth, own)
+    notes = [_sensitive(case) for case in cases if own is None and case.reference_rmse is not None]
     told = f"differ from prefill: {', '.join(apart)}" if apart else "give the bits of prefill"
     pins = None if device.pinning is None else device.pinning.result(name)
-    return _Outcome(name, cases, layers, [f"{name}: all modes {told}"], pins, errors, own)
+    return _Outcome(
+        name, cases, layers, [f"{name}: all modes {told}", *notes[:1]], pins, errors, own
+    )
+
+
+def _sensitive(case: Case) -> str:
+    return (
+        f"{case.numerics}: {case.mode} is {case.error:.2e} away, more than {F32_LIMIT:.0e}; the original itself in "
+        f"float32 is {case.reference_rmse:.2e} away on these rows, over runs that differ by a rounding: the limit is "
+        f"{case.limit:.2e}"
+    )
 
 
 def _away(furthest: float) -> str:
@@ -262,15 +274,22 @@ def _case(
 ) -> Case:  # fmt: skip
     positions = sum(end - start for _, start, end in fed.spots)
     if own is None:
-        return f32_case(mode.name, numerics, joined(fed.errors), judging.known.vocabulary)
+        hear = partial(_heard, judging, fed.spots)
+        return f32_case(mode.name, numerics, joined(fed.errors), judging.known.vocabulary, hear)
     mine, theirs = joined(errors), joined(own.errors)
     if not fed.same_bits:
         mine = joined(fed.errors)
-        theirs = joined([own.errors[row].part(start, end) for row, start, end in fed.spots])
+        theirs = own.at(fed.spots)
     return lower_case(
         mode.name, numerics, mine, theirs, judging.known.vocabulary, positions,
         same_bits=fed.same_bits,
     )  # fmt: skip
+
+
+def _heard(judging: Judging, spots: Sequence[tuple[int, int, int]]) -> list[PositionErrors]:
+    """Return the original's own float32 errors at some spots, run by run."""
+    runs = judging.original.own_float32(judging.known.truth)
+    return [own.at(spots) for own in runs]
 
 
 def _layer_errors(engine: Engine, numerics: str, truth: Truth, own: Own | None) -> list[LayerError]:
