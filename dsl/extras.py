@@ -22,6 +22,7 @@ EXTRAS: Mapping[str, str] = {
     "numba": "run",
     "tokenizers": "run",
     "huggingface_hub": "hub",
+    "mcp": "mcp",
     "perfetto": "trace",
     "pyarrow": "tables",
     "scipy": "calibrate",

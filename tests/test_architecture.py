@@ -46,7 +46,7 @@ STAIRS = {
         ".",
         "diff",
     ),
-    "sohu": ("terminal", "performance", "api", "commands", "."),
+    "sohu": ("terminal", "performance", "api", "agents", "commands", "."),
     "farm": ("classes", "oracles", "matrix", "mutants", "."),
     "benchmarks": (".",),
     "editors": (".",),
