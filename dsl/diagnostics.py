@@ -6,6 +6,7 @@ belong to the command line.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -16,6 +17,7 @@ from dsl.harmless import harmless, harmless_line
 from dsl.source import Span
 
 MAX_LINE = 160
+_MEANT = re.compile(r"did you mean `([^`\n]+)`\?")
 MARGIN = 60
 MAX_NAME, MAX_CANDIDATES = 128, 400  # what a suggestion may cost
 
@@ -102,6 +104,12 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     known = [c for c in islice(candidates, MAX_CANDIDATES) if len(c) <= MAX_NAME]
     close = get_close_matches(name, known, n=1, cutoff=0.6)
     return f"did you mean `{close[0]}`?" if close else ""
+
+
+def meant(help: str) -> str:
+    """Return the candidate that `did_you_mean` names in a help line, nothing where it names none."""
+    match = _MEANT.fullmatch(help)
+    return match[1] if match else ""
 
 
 def near(name: str, places: Mapping[str, Span]) -> tuple[Label, ...]:

@@ -17,6 +17,7 @@ from dsl.inference.graph_builder import GraphBuilder
 from dsl.inference.handed import given_by, take_over
 from dsl.inference.origins import origins, partial_since
 from dsl.inference.scope import POISON, LayerIndex, Meaning, Poison, Query, Scope, Tensor
+from dsl.inference.sightings import Sightings
 from dsl.linking.binding import KeyUse
 from dsl.linking.static import (
     FUNCTIONS,
@@ -53,6 +54,17 @@ class Context:
     held: Container[str] | None = None
     trace: list[Query] = field(default_factory=list)
     builder: GraphBuilder = field(default_factory=GraphBuilder)
+    seen: Sightings | None = None
+
+    def note(self, place: Span, meaning: Meaning) -> None:
+        """Remember what a place stands for, where somebody wants to know."""
+        if self.seen is not None:
+            self.seen.add(place, meaning, self.builder)
+
+    def note_all(self, scope: Scope) -> None:
+        """Remember what every name of a scope stands for, at the place where it is bound."""
+        for name, place in scope.places.items() if self.seen is not None else ():
+            self.note(place, scope.names[name])
 
 
 CallBlock = Callable[[sx.Block, sx.Call, Scope], Meaning]
@@ -314,6 +326,7 @@ class Expressions:
         made = builder.node(spec.name, inputs, types, plain, call.span, names)
         if spec.hands:
             builder.handed |= dict.fromkeys(made, given_by(spec, attrs))
+        self.shared.note(call.span, Tensor(made))
         return Tensor(made)
 
     def _site(

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from dsl.diagnostics import Diagnostic, Severity, did_you_mean
 from dsl.graph import Attr, Graph
 from dsl.inference.blocks import faulty_parameters, symbolic_arguments
 from dsl.inference.expressions import Context
-from dsl.inference.findings import Findings
+from dsl.inference.findings import UNUSED, Findings
 from dsl.inference.scope import POISON, Scope, Tensor
+from dsl.inference.sightings import Sightings
 from dsl.inference.statements import Statements
 from dsl.linking.binding import Bindings, KeyUse, bind, is_generic
 from dsl.linking.static import Exhausted, Exploration, MeshAxis, Path, StaticError, Unknown
@@ -90,10 +92,11 @@ def _entries(
     *,
     generic: bool,
     held: Container[str] | None = None,
+    seen: Sightings | None = None,
 ) -> Checked:
     """Infer every entry of a family along one path; a family without entries is one program."""
     entries: list[sx.Entry | None] = [i for i in family.items if isinstance(i, sx.Entry)]
-    walks = [_Inference(family, blocks, path, generic, held) for _ in entries or [None]]
+    walks = [_Inference(family, blocks, path, generic, held, seen) for _ in entries or [None]]
     made = [w.run(values, e) for w, e in zip(walks, entries or [None], strict=True)]
     # What is outside of entries must be used in one of them at least.
     left = [{d.span: d for d in w.builder.left_unused} for w in walks]
@@ -132,6 +135,29 @@ def check_block(block: sx.Block, blocks: Mapping[str, sx.Block]) -> Checked:
     return Checked(None, (*findings.diagnostics(), *_capped(paths, block.name)), (), paths.count)
 
 
+def glance(
+    part: sx.Family | sx.Block, blocks: Mapping[str, sx.Block], most: int
+) -> tuple[Sightings, tuple[Diagnostic, ...]]:
+    """Return what the places of a family or block stand for, and its faults, along at most so many paths.
+
+    Names that nothing uses are no fault here: a path that was not walked may use them.
+    """
+    seen, findings = Sightings(), Findings()
+    generic = isinstance(part, sx.Block) or is_generic(_config(part))
+    for path in islice(Exploration(), most):
+        if isinstance(part, sx.Block):
+            inference = _Inference(None, blocks, path, generic=True, seen=seen)
+            diagnostics = inference.run_block(part)
+        else:
+            made = _entries(part, blocks, path, None, generic=generic, seen=seen)
+            diagnostics = made.diagnostics
+        for diagnostic in diagnostics:
+            findings.add(diagnostic, path)
+        if not generic:
+            return seen, diagnostics
+    return seen, tuple(d for d in findings.diagnostics() if d.code != UNUSED)
+
+
 def _within(span: Span, others: Sequence[Span]) -> bool:
     return any(o.source is span.source and o.start <= span.start < o.end for o in others)
 
@@ -150,9 +176,10 @@ class _Inference:
         path: Path,
         generic: bool,
         held: Container[str] | None = None,
+        seen: Sightings | None = None,
     ) -> None:
         self.family = family
-        self.shared = Context(blocks, path, generic, held=held)
+        self.shared = Context(blocks, path, generic, held=held, seen=seen)
         self.builder = self.shared.builder
         self.statements = Statements(self.shared)
         self.expressions = self.statements.expressions
@@ -174,6 +201,7 @@ class _Inference:
             # With a part unread, or for another model than is meant, every further fault may follow.
             return Checked(None, tuple(self.builder.diagnostics.values()), self.shared.uses, 1)
         scope = self._family_scope(family, bindings)
+        self.shared.note_all(scope)
         statements = _statements(family, entry)
         self._bounded(lambda: self.statements.run(statements, scope))
         if not self.statements.outputs and not self.builder.diagnostics:
@@ -204,6 +232,7 @@ class _Inference:
         symbolic_arguments(block, self.shared, scope, mesh)
         self.blocks.globals |= {m: MeshAxis(m) for m in mesh}
         self._sources_of(block, scope)
+        self.shared.note_all(scope)
         self._bounded(lambda: self._block_values(block, scope))
         self.builder.close_frame()
         self.builder.close(unused_parameters(block))

@@ -98,6 +98,7 @@ class Statements:
             return
         scope.bind(name.id, POISON, name.span)
         self.guard(lambda: scope.bind(name.id, make(), name.span))
+        self.shared.note(name.span, scope.names[name.id])
 
     def _input(self, statement: sx.Input, scope: Scope) -> Meaning:
         self._outermost("an input belongs to the family, outside of repeat and blocks", statement)
@@ -175,6 +176,7 @@ class Statements:
             self.fresh(target, scope)
             return
         scope.bind(name, meaning, target.span)
+        self.shared.note(target.span, meaning)
         if isinstance(meaning, Tensor):
             self.builder.rename(meaning.ids[0], name)
             self.builder.expect_use(meaning.ids[0], name, target.span, "value")
@@ -255,7 +257,9 @@ class Statements:
     # Blocks
 
     def _call_block(self, block: sx.Block, call: sx.Call, caller: Scope) -> Meaning:
-        return self.blocks.call(block, call, caller, self.expressions)
+        meaning = self.blocks.call(block, call, caller, self.expressions)
+        self.shared.note(call.span, meaning)
+        return meaning
 
     def _run_block_body(
         self, body: tuple[sx.Statement, ...], scope: Scope

@@ -138,6 +138,17 @@ def causal_classes() -> Mapping[str, str]:
     return types
 
 
+@cache
+def rules_of_class(causal: str) -> tuple[ClassRules, ...]:
+    """Return the rules of every model type that a class runs, those of the type that it is named after first."""
+    rules = [r for r in map(class_rules, _table("types")) if r is not None and r.causal == causal]
+    return tuple(sorted(rules, key=lambda r: not _named_after(causal, r.name)))
+
+
+def _named_after(causal: str, model_type: str) -> bool:
+    return causal.lower().startswith(model_type.replace("_", "").lower())
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a key stands: the class of the config that it belongs to, that config's prefix, and the key inside."""

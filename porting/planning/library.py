@@ -25,7 +25,6 @@ from dsl.source import Source
 from dsl.text import syntax as sx
 from dsl.text.parser import MAX_CHARACTERS, parse
 from porting.files.atomic import replace_file
-from porting.files.bounds import may_read, outside
 
 ZOO = Path(model_zoo.__file__).parent
 SUFFIX = ".sohu"
@@ -36,8 +35,6 @@ FAMILIES = "families"
 
 def read_source(path: Path, name: str) -> Source:
     """Return a text file as a source; raises `Refused` when it cannot be read."""
-    if not may_read(path) and not is_inside(path, ZOO):
-        raise outside(name)
     return _source(name, lambda: read_regular(path, MAX_BYTES))
 
 
@@ -108,10 +105,10 @@ def named_text(path: Path) -> Path:
 
 
 def _linked(path: Path, file: sx.File, own: list[str] | None = None) -> Program:
-    return link(file, lambda use: _used(use, _roots(path), own))
+    return link(file, lambda use: _used(use, roots_of(path), own))
 
 
-def _roots(path: Path) -> tuple[Path, ...]:
+def roots_of(path: Path) -> tuple[Path, ...]:
     """Return where a file's `use` is looked up: its folder, the one above where that is `families`, the zoo."""
     beside = path.parent
     named = beside if beside.name else beside.absolute()
@@ -126,6 +123,14 @@ def _shown(path: Path) -> str:
 
 
 def _used(use: sx.String, roots: Sequence[Path], own: list[str] | None = None) -> sx.File:
+    path, root = used_path(use, roots)
+    if own is not None and root != ZOO and is_file(ZOO / use.value):
+        own.append(use.value)
+    return _parsed(path)
+
+
+def used_path(use: sx.String, roots: Sequence[Path]) -> tuple[Path, Path]:
+    """Return the file that a `use` names, and which of the folders it lies in; raises `Refused` where none has it."""
     relative = PurePosixPath(use.value)
     if relative.is_absolute() or ".." in relative.parts or relative.suffix != SUFFIX:
         message = f"`{use.value}` is no plain relative path of a {SUFFIX} file"
@@ -133,9 +138,7 @@ def _used(use: sx.String, roots: Sequence[Path], own: list[str] | None = None) -
     for root in roots:
         path = root / relative
         if is_file(path) and is_inside(path, root):
-            if own is not None and root != ZOO and is_file(ZOO / relative):
-                own.append(use.value)
-            return _parsed(path)
+            return path, root
     known = [str(p.relative_to(ZOO)) for p in ZOO.glob(f"blocks/*{SUFFIX}")]
     message = f"there is no file `{use.value}` beside this one or in the zoo"
     raise Refused((Diagnostic("S227", message, use.span, help=did_you_mean(use.value, known)),))
