@@ -22,7 +22,6 @@ OK, FAILED = 0, 1
 def port(options: argparse.Namespace) -> int:
     """Run the whole pipeline and report."""
     from porting.report.model import FILES, Verdict
-    from porting.report.proof import with_proof
     from sohu.api.port import port as run
 
     # A base with an adapter, from whichever side they are named.
@@ -48,7 +47,7 @@ def port(options: argparse.Namespace) -> int:
             progress=progress,
         )
     if options.json:
-        console.emit(with_proof(result.report))
+        console.emit(result.report.to_dict())
     else:
         console.report(result.report)
         console.say("\n".join(str(result.folder / name) for name in FILES))
@@ -141,7 +140,6 @@ def run(options: argparse.Namespace) -> int:
 def validate(options: argparse.Namespace) -> int:
     """Validate an existing port again."""
     from porting.report.model import Verdict
-    from porting.report.proof import with_proof
     from sohu.api.model import Model
 
     # Not `load`: a text that no longer checks is a verdict here.
@@ -157,7 +155,7 @@ def validate(options: argparse.Namespace) -> int:
             progress=progress,
         )
     if options.json:
-        console.emit(with_proof(report))
+        console.emit(report.to_dict())
     else:
         console.report(report)
     return OK if report.verdict is Verdict.PASS else FAILED
@@ -172,7 +170,7 @@ def diff(options: argparse.Namespace) -> int:
     with console.bars(quiet=options.json) as progress:
         found = diffing.diff(options.folder, progress)
     if options.json:
-        console.emit(found.as_dict() | {"proof": diffing.proof(found).as_dict()})
+        console.emit(found.as_dict())
     else:
         diffing.show(found)
     return FAILED if found.sources else OK
@@ -241,23 +239,13 @@ def list_(options: argparse.Namespace) -> int:
     return OK
 
 
-def nearest(options: argparse.Namespace) -> int:
-    """Name the family that claims a model, or the nearest one."""
-    from sohu.commands.nearest import show, start_of
+def lsp(options: argparse.Namespace) -> int:
+    """Serve an editor until it goes."""
+    require("pygls", "lsprotocol")
+    from sohu.language_server.server import serve
 
-    start = start_of(options.model)
-    if options.json:
-        console.emit(start.as_dict())
-    else:
-        show(start)
+    serve()
     return OK
-
-
-def mcp(options: argparse.Namespace) -> int:
-    """Serve the tools of agents."""
-    from sohu.commands.agents import mcp as run
-
-    return run(options)
 
 
 def profile(options: argparse.Namespace) -> int:

@@ -20,7 +20,6 @@ class Command:
 
 
 PORT, TEXT, PLAN, ASK = "port a model", "work on texts", "ask before you build", "find out"
-AGENTS = "for agents"
 
 COMMANDS: dict[str, Command] = {
     "port": Command(
@@ -37,6 +36,9 @@ COMMANDS: dict[str, Command] = {
     "check": Command(TEXT, "parse, bind and infer .sohu files", options.check, actions.check),
     "fmt": Command(
         TEXT, "rewrite .sohu files in the canonical layout", options.fmt, actions.fmt
+    ),
+    "lsp": Command(
+        TEXT, "serve an editor: diagnostics, hover, completion", options.lsp, actions.lsp
     ),
     "cost": Command(PLAN, "memory and work: formulas and values", options.cost, actions.cost),
     "fit": Command(
@@ -55,17 +57,11 @@ COMMANDS: dict[str, Command] = {
         PLAN, "fit the cost formulas to measured times", options.calibrate, actions.calibrate
     ),
     "explain": Command(
-        ASK, "what a code or an operation means; the language; texts of the zoo",
+        ASK, "what a code means; the language; texts of the zoo",
         options.explain, actions.explain,
     ),
     "list": Command(
         ASK, "ports, families, blocks, ops, devices, numerics, codes", options.list_, actions.list_
-    ),
-    "nearest": Command(
-        ASK, "the family that claims a model, or the nearest", options.nearest, actions.nearest
-    ),
-    "mcp": Command(
-        AGENTS, "serve these tools to a coding agent, in one folder", options.mcp, actions.mcp
     ),
 }  # fmt: skip
 """By name, in the order in which help lists them."""

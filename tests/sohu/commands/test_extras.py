@@ -32,7 +32,6 @@ CORE = (
     "explain S517",
     "list families",
     "new begun",
-    "nearest model",
     f"profile {LARGE} --device h100 {MESH} --html page.html",
     f"sweep {LARGE} --device h100 {MESH} --vary batch=1,2 --html page.html",
     "port model --plan --out planned",
@@ -53,7 +52,7 @@ NEEDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (f"sweep {LARGE} --device h100 {MESH} --vary batch=1,2 --out points.csv", ("pyarrow",)),
     ("predict shapes.csv --op gemm --device h100 --out times.csv", ("pyarrow",)),
     ("calibrate .", ("pyarrow", "scipy")),
-    ("mcp", ("mcp",)),
+    ("lsp", ("lsprotocol", "pygls")),
 )
 ASK = """
 import sys

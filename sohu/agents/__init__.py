@@ -1,1 +1,0 @@
-"""The door for coding agents: tools that answer as commands do, for work in one folder."""
