@@ -1,1 +1,1 @@
-"""What editors get: a TextMate grammar, and an extension of VS Code that holds it. Nothing here is in the wheel."""
+"""What editors get: a TextMate grammar; an extension of VS Code with it and a client. None of it is in the wheel."""

@@ -16,6 +16,7 @@ LICENSE = Path(__file__).parents[1] / "LICENSE"
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The first date that a zip can tell."""
 TYPES = {
+    ".js": "application/javascript",
     ".json": "application/json",
     ".md": "text/markdown",
     ".txt": "text/plain",
@@ -35,7 +36,7 @@ MANIFEST = """\
       <Property Id="Microsoft.VisualStudio.Code.Engine" Value={engine}/>
       <Property Id="Microsoft.VisualStudio.Code.ExtensionDependencies" Value=""/>
       <Property Id="Microsoft.VisualStudio.Code.ExtensionPack" Value=""/>
-      <Property Id="Microsoft.VisualStudio.Code.ExtensionKind" Value="ui,workspace,web"/>
+      <Property Id="Microsoft.VisualStudio.Code.ExtensionKind" Value="workspace"/>
     </Properties>
     <License>extension/LICENSE.txt</License>
   </Metadata>

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TypeAlias
 
 from dsl.diagnostics import Diagnostic
 from dsl.inference.inference import glance
@@ -19,8 +20,11 @@ from sohu.language_server.mending import Mended, mended
 from sohu.language_server.scopes import Mention, ScopeWalk, path_at
 from sohu.language_server.shelf import Linked, Shelf
 
+Glance: TypeAlias = tuple[Sightings, tuple[Diagnostic, ...]]
 GLANCED_PATHS = 16
-"""On each edit; a family with more conditions is checked whole when it is saved."""
+"""In a pause of typing; a family with more conditions is checked whole when it is saved."""
+GLIMPSED_PATHS = 3
+"""Where somebody hovers before that pause is over."""
 EMPTY = sx.File(Span(Source("", ""), 0, 0), "1.0", (), ())
 
 
@@ -64,14 +68,22 @@ class View:
         return self.linked.program
 
     @cached_property
-    def glanced(self) -> tuple[Sightings, tuple[Diagnostic, ...]]:
+    def glanced(self) -> Glance:
         """Return what places stand for, and what is wrong on the first paths."""
+        return self._walked(GLANCED_PATHS)
+
+    @cached_property
+    def glimpsed(self) -> Glance:
+        """Return what can be seen while somebody waits."""
+        return self._walked(GLIMPSED_PATHS)
+
+    def _walked(self, most: int) -> Glance:
         program = self.program
         families = tuple(f for f in program.families if not _is_partial(f))
         parts: tuple[sx.Family | sx.Block, ...] = families or program.file.blocks
         seen, diagnostics = Sightings(), list[Diagnostic]()
         for part in parts:
-            one, faults = glance(part, program.blocks, GLANCED_PATHS)
+            one, faults = glance(part, program.blocks, most)
             seen.shown |= one.shown
             diagnostics += faults
         # With a file missing, every further fault may follow from that.
@@ -84,7 +96,8 @@ class View:
 
     def sightings(self, span: Span) -> tuple[str, ...]:
         """Return what a place was seen to stand for, on one path or another."""
-        return self.glanced[0].shown.get(span, ())
+        seen, _ = self.glanced if self.is_glanced else self.glimpsed
+        return seen.shown.get(span, ())
 
     def nodes_at(self, offset: int) -> tuple[sx.Syntax, ...]:
         """Return the nodes that a place is in, outermost first."""
