@@ -123,6 +123,23 @@ class Session:
         values = wide(out)
         return [values[results[b] : results[b + 1]] for b in range(len(counts))]
 
+    def rewind(self, sequence: int, length: int) -> int:
+        """Let a sequence end at a length, and return the tokens that it has then: as many, or none at all.
+
+        None where its states cannot go back: they are of fixed size, depend on the length, or are a ring without the
+        entries that are needed. The next tokens have the bits that they have after as many tokens in any case.
+        """
+        known = self.lengths[sequence]
+        if not 0 <= length <= known:
+            raise ValueError(f"a sequence of {known} tokens does not go back to {length}")
+        if length == known:
+            return length
+        if not self._plan.renewals and self.cache.shorten(sequence, length):
+            return length
+        self.cache.forget((sequence,))
+        self._history.forget(sequence)
+        return 0
+
     def _to_run(self, rows: list[Array], counts: Array) -> list[Array]:
         """Return the new tokens, and from their first token the sequences that are computed anew, without states."""
         if not self._plan.renewals:

@@ -30,6 +30,10 @@ class History:
         self._renewals = tuple(renewals)
         self._pieces: list[list[Array]] = [[] for _ in range(sequences)]
 
+    def forget(self, sequence: int) -> None:
+        """Keep none of the tokens of a sequence that begins anew."""
+        self._pieces[sequence].clear()
+
     def take(self, rows: Sequence[Array], lengths: Array, counts: Array) -> dict[int, Array]:
         """Keep new tokens, and return all tokens of the sequences that are to be computed anew with them."""
         whole: dict[int, Array] = {}

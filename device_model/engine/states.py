@@ -53,6 +53,18 @@ class Cache:
                 self._first[state.index, sequence] = 0
                 self._publish(state, sequence)
 
+    def shorten(self, sequence: int, length: int) -> bool:
+        """Let a sequence end at a length below its own; False, and nothing changed, where its states cannot go back.
+
+        A state of fixed size has all tokens in it, and a ring may no longer have the entries before that length.
+        """
+        needed = np.maximum(length - self._ring[:, 0], 0)
+        if not np.all(self._grows[:, 0] & (self._first[:, sequence] <= needed)):
+            return False
+        self.lengths = self.lengths.copy()
+        self.lengths[sequence] = length
+        return True
+
     def _initial(self, state: StateRef) -> Array:
         if not state.grows:
             return np.zeros(state.outer, state.dtype)
