@@ -256,6 +256,12 @@ _CHECKPOINT: dict[str, Code] = {
         "`port` writes model.sohu anew only over what it wrote itself, which it knows by the digest in report.json. "
         "A text that was edited since, or that no report knows, stays: give another folder with --out, or --force.",
     ),
+    "S558": Code(
+        "No chat template",
+        "Messages, and a system message above all, are put into the template that comes with a model's tokenizer: "
+        "chat_template.jinja, or `chat_template` in tokenizer_config.json. Without one a model continues a text, "
+        "which `sohu generate` gives it as it stands; base models are of that kind.",
+    ),
     "S572": Code(
         "A GGUF header is malformed",
         "The header has a key or tensor twice, an unknown type, a text that is not UTF-8, or a count "

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from device_model.sampling.policy import Sampling
     from dsl.diagnostics import Diagnostic, Refused, Severity
     from porting.report.model import Report, Verdict
     from sohu.api.checking import check
@@ -28,6 +29,7 @@ __all__ = [
     "PortResult",
     "Refused",
     "Report",
+    "Sampling",
     "Severity",
     "Verdict",
     "__version__",
@@ -42,6 +44,7 @@ _HOMES = {
     "PortResult": "sohu.api.port",
     "Refused": "dsl.diagnostics",
     "Report": "porting.report.model",
+    "Sampling": "device_model.sampling.policy",
     "Severity": "dsl.diagnostics",
     "Verdict": "porting.report.model",
     "check": "sohu.api.checking",

@@ -6,7 +6,7 @@ no model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ TOKENIZER = "tokenizer.json"
 MAX_TOKENIZER = 128 * 2**20
 MAX_PROMPT = 16 * 2**20
 MAX_REASON = 160
+NO_TEMPLATE = "such a model continues a text: sohu generate DIR --raw --prompt TEXT"
 UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 # Vocabularies in other forms, which transformers converts when it has the packages.
 OTHER_FORMS = (
@@ -47,18 +48,31 @@ class TextCodec:
         """
         if self.template is None:
             return self.encode(prompt)
-        messages = [{"role": "user", "content": _text(prompt)}]
-        if system is not None:
-            messages.insert(0, {"role": "system", "content": _text(system)})
+        said = [("user", prompt)]
+        return self.encode_messages(said if system is None else [("system", system), *said])
+
+    def encode_messages(self, said: Sequence[tuple[str, str]]) -> list[int]:
+        """Return the ids of messages, each a role and a text, and of the beginning of an answer to them.
+
+        Raises `Refused` where there is no chat template (S558), where it makes nothing of these messages (S542), or
+        what it makes cannot be encoded (S547).
+        """
+        template = self.require_template()
         variables = {
-            "messages": messages,
+            "messages": [{"role": role, "content": _text(text)} for role, text in said],
             "add_generation_prompt": True,
             "documents": None,
             "tools": None,
             **self._special,
         }
-        text = render(self.template, variables, self._child)
+        text = render(template, variables, self._child)
         return self._begun(self._ids(text, special=False))
+
+    def require_template(self) -> str:
+        """Return the chat template; raises `Refused` (S558) where there is none."""
+        if self.template is None:
+            raise refuse("S558", "the model has no chat template", help=NO_TEMPLATE)
+        return self.template
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, with the first token where tokenizer.json adds it; raises `Refused` (S547)."""
@@ -81,16 +95,11 @@ class TextCodec:
 
     def decode_stream(self, ids: Iterable[int]) -> Iterator[str]:
         """Yield text as ids arrive; a character that takes several ids is held back until it is whole."""
-        seen: list[int] = []
-        start = shown_to = 0
+        stream = TextStream(self)
         for token in ids:
-            seen.append(token)
-            before, now = self.decode(seen[start:shown_to]), self.decode(seen[start:])
-            if len(now) > len(before) and not now.endswith(UNFINISHED):
-                yield now[len(before) :]
-                start, shown_to = shown_to, len(seen)
-        rest = self.decode(seen[start:])[len(self.decode(seen[start:shown_to])) :]
-        if rest:
+            if piece := stream.take(token):
+                yield piece
+        if rest := stream.rest():
             yield rest
 
     def _ids(self, text: str, *, special: bool) -> list[int]:
@@ -108,6 +117,36 @@ class TextCodec:
                 "S547", message, help="write a prompt; a template may also drop what it is given"
             )
         return [self.bos_id]
+
+
+class TextStream:
+    """The text of one answer as its ids arrive; a character that takes several ids is held back until it is whole.
+
+    Ids are decoded together with those of the piece before: many tokenizers drop a space in front of the first.
+    """
+
+    __slots__ = ("_before", "_codec", "_ids", "_shown")
+
+    def __init__(self, codec: TextCodec) -> None:
+        self._codec = codec
+        self._ids: list[int] = []
+        self._shown = 0
+        self._before = ""
+
+    def take(self, token: int) -> str:
+        """Return what an id adds to the text."""
+        self._ids.append(token)
+        now = self._codec.decode(self._ids)
+        if len(now) <= len(self._before) or now.endswith(UNFINISHED):
+            return ""
+        piece = now[len(self._before) :]
+        self._ids, self._shown = self._ids[self._shown :], len(self._ids) - self._shown
+        self._before = self._codec.decode(self._ids)
+        return piece
+
+    def rest(self) -> str:
+        """Return what was held back at the end."""
+        return self._codec.decode(self._ids)[len(self._before) :]
 
 
 def load_tokenizer(directory: Path) -> TextCodec:

@@ -25,8 +25,12 @@ if TYPE_CHECKING:
     from device_model.engine.engine import Engine
     from device_model.memory.capacity import Fit
     from device_model.memory.use import Logits
+    from device_model.sampling.policy import Sampling
     from porting.report.model import Report
+    from sohu.api.answering import Answering, Manner
+    from sohu.api.chatting import Chat
     from sohu.api.reference import Reference
+    from sohu.api.running import Places
     from sohu.performance.costing import Cost
     from sohu.performance.profile.model import Profile
     from sohu.performance.question import Asked
@@ -114,23 +118,91 @@ class Model:
         *,
         max_new_tokens: int = 64,
         system: str | None = None,
+        sampling: Sampling | None = None,
+        stop: Sequence[str] = (),
+        raw: bool = False,
         numerics: str = "bf16",
         device: str | None = None,
         progress: Progress = silent,
     ) -> Iterator[str]:
-        """Return the greedy answer of a port to a prompt, piece by piece as it is made.
+        """Return a port's answer to a prompt, piece by piece as it is made; `answers` has its options."""
+        made = self.answers(
+            [prompt],
+            max_new_tokens=max_new_tokens,
+            system=system,
+            sampling=sampling,
+            stop=stop,
+            raw=raw,
+            numerics=numerics,
+            device=device,
+            progress=progress,
+        )
+        return (piece for _, piece in made)
 
-        The prompt goes through the checkpoint's chat template where it has one, with a system message only where one
-        is given, an empty one too: many templates have one of theirs otherwise. What is refused is refused at the call.
+    @naming_extras()
+    def answers(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int = 64,
+        system: str | None = None,
+        sampling: Sampling | None = None,
+        stop: Sequence[str] = (),
+        logprobs: int | None = None,
+        raw: bool = False,
+        numerics: str = "bf16",
+        device: str | None = None,
+        progress: Progress = silent,
+    ) -> Answering:
+        """Return a port's answers to prompts, made together while they are iterated: rows, and pieces of their text.
+
+        A prompt goes through the checkpoint's chat template where it has one, unless it is `raw`, with a system message
+        only where one is given, an empty one too: many templates have one of theirs otherwise. Tokens are chosen
+        greedily, or as `sampling` says; an answer ends before a `stop` text. With `logprobs` each token has its own and
+        those of as many likeliest ones. What is refused is refused at the call.
         """
         require(*ANSWERING)
-        from sohu.api.running import answer, codec_of, encoded
+        from sohu.api.answering import Answering
+        from sohu.api.running import codec_of, encoded
 
-        _positive("max_new_tokens", max_new_tokens)
+        if raw and system is not None:
+            raise ValueError("a raw prompt has no system message")
+        manner = _manner(max_new_tokens, sampling, stop, logprobs)
+        codec, places = codec_of(self.path, progress), self._places()
+        rows = [
+            places.checked(encoded(codec, prompt, system, raw=raw), codec, "a shorter prompt")
+            for prompt in prompts
+        ]
+        session = self._opened(numerics, device, None, progress).session(len(rows))
+        return Answering(session, codec, rows, manner, places.longest)
+
+    @naming_extras()
+    def chat(
+        self,
+        *,
+        max_new_tokens: int = 512,
+        system: str | None = None,
+        sampling: Sampling | None = None,
+        stop: Sequence[str] = (),
+        numerics: str = "bf16",
+        device: str | None = None,
+        progress: Progress = silent,
+    ) -> Chat:
+        """Return a conversation with a port, in its chat template; raises `Refused` where it has none (S558).
+
+        `chat.say("…")` gives an answer's pieces. The options are those of `answers`.
+        """
+        require(*ANSWERING)
+        from sohu.api.chatting import Chat
+        from sohu.api.running import codec_of
+
+        manner = _manner(max_new_tokens, sampling, stop, None)
         codec = codec_of(self.path, progress)
-        first = encoded(codec, self.graph, self.vocabulary, prompt, system)
+        codec.require_template()
+        if system is not None:
+            codec.encode_messages([("system", system), ("user", "?")])
         engine = self._opened(numerics, device, None, progress)
-        return answer(engine, codec, first, max_new_tokens)
+        return Chat(engine, codec, self._places(), manner, system)
 
     @naming_extras()
     def validate(
@@ -240,6 +312,13 @@ class Model:
             logits=_logits(logits),
         )
 
+    def _places(self) -> Places:
+        """Return which tokens the model has places for."""
+        from dsl.counting.longest import longest
+        from sohu.api.running import Places
+
+        return Places(self.vocabulary, longest(self.graph))
+
     def _opened(
         self, numerics: str, device: str | None, weights: str | Path | None, progress: Progress
     ) -> Engine:
@@ -263,6 +342,21 @@ def written(mesh: str | Mapping[str, int]) -> str:
     if isinstance(mesh, str):
         return mesh
     return ",".join(f"{axis}={size}" for axis, size in mesh.items())
+
+
+def _manner(
+    most: int, sampling: Sampling | None, stop: Sequence[str], logprobs: int | None
+) -> Manner:
+    """Return how answers are made; raises `ValueError` for what no answer can be."""
+    from device_model.sampling.policy import GREEDY
+    from sohu.api.answering import Manner
+
+    _positive("max_new_tokens", most)
+    if isinstance(stop, str) or not all(stop):
+        raise ValueError("stop is a list of texts, and none of them is empty")
+    if logprobs is not None and logprobs < 0:
+        raise ValueError(f"logprobs is {logprobs}; it is 0 or more")
+    return Manner(most, GREEDY if sampling is None else sampling, tuple(stop), logprobs)
 
 
 def _asked(

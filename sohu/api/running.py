@@ -1,9 +1,10 @@
-"""Run a bound program on the device model: logits of given tokens, and greedy text. Knows no files of tokens."""
+"""Run a bound program on the device model: its engine, logits of given tokens, ids of prompts. Chooses no token."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ from device_model.engine.engine import Engine
 from device_model.numbers.numerics import Numerics
 from device_model.weights.reading import RandomReader, TensorReader, shapes_of
 from dsl.counting.footprint import footprint
-from dsl.counting.longest import longest
 from dsl.diagnostics import Refused, refuse
 from dsl.graph import Graph
 from dsl.symbolic import evaluate
@@ -66,37 +66,37 @@ def codec_of(folder: Path, progress: Progress) -> TextCodec:
     return load_tokenizer(opened.origin.directory)
 
 
-def encoded(codec: TextCodec, graph: Graph, rows: int, prompt: str, system: str | None) -> Tokens:
-    """Return a prompt's tokens [S], each below `rows`.
+@dataclass(frozen=True, slots=True)
+class Places:
+    """What a model has places for: ids below `rows`, and sequences of at most `longest` tokens, None for any."""
 
-    Raises `Refused` where it has none that can be made (S547), or such that the model has no place for (S548).
-    """
-    ids = codec.encode_chat(prompt, system)
-    most = longest(graph)
-    beyond = next((i for i in ids if not 0 <= i < rows), None)
-    if beyond is not None:
-        token = shown(codec.token(beyond) or "")
-        message = f"the tokenizer makes id {beyond} of `{token}`; the model has {rows:,} tokens"
-        raise refuse("S548", message, help="is it the tokenizer of another model?")
-    if most is not None and len(ids) > most:
-        message = f"the prompt has {len(ids):,} tokens; the model has positions for {most:,}"
-        raise refuse("S548", message, help="a shorter prompt")
-    return np.asarray(ids, np.int64)
+    rows: int
+    longest: int | None
+
+    def checked(self, ids: Sequence[int], codec: TextCodec, shorter: str) -> tuple[int, ...]:
+        """Return a prompt's ids; raises `Refused` (S548) where there is no place, with the way to a shorter prompt."""
+        beyond = next((i for i in ids if not 0 <= i < self.rows), None)
+        if beyond is not None:
+            token = shown(codec.token(beyond) or "")
+            message = (
+                f"the tokenizer makes id {beyond} of `{token}`; the model has {self.rows:,} tokens"
+            )
+            raise refuse("S548", message, help="is it the tokenizer of another model?")
+        if self.longest is not None and len(ids) > self.longest:
+            message = (
+                f"the prompt has {len(ids):,} tokens; the model has positions for {self.longest:,}"
+            )
+            raise refuse("S548", message, help=shorter)
+        return tuple(ids)
 
 
-def answer(engine: Engine, codec: TextCodec, first: Tokens, most: int) -> Iterator[str]:
-    """Return the greedy answer to tokens [S], piece by piece, of at most so many tokens."""
-    return codec.decode_stream(_greedy(engine, codec, first, most))
-
-
-def _greedy(engine: Engine, codec: TextCodec, step: Tokens, most: int) -> Iterator[int]:
-    session = engine.session(sequences=1)
-    for _ in range(most):
-        token = int(session.step([step], logits="last")[0][-1].argmax())
-        if token in codec.stop_ids:
-            return
-        yield token
-        step = np.asarray([token], np.int64)
+def encoded(codec: TextCodec, prompt: str, system: str | None, *, raw: bool) -> list[int]:
+    """Return a prompt's ids; raises `Refused` where none can be made (S547), or no system message be heard (S558)."""
+    if raw:
+        return codec.encode(prompt)
+    if system is not None:
+        codec.require_template()
+    return codec.encode_chat(prompt, system)
 
 
 def _reader(path: Path, graph: Graph, weights: str | None, progress: Progress) -> TensorReader:

@@ -177,26 +177,17 @@ def diff(options: argparse.Namespace) -> int:
 
 
 def generate(options: argparse.Namespace) -> int:
-    """Stream greedy text from a port."""
-    from sohu.api.model import load
+    """Show the answers of a port to prompts."""
+    from sohu.commands.generating import generate as run
 
-    model = load(options.folder)
-    with console.bars(quiet=options.json) as progress:
-        pieces = model.generate(
-            options.prompt,
-            max_new_tokens=options.max_new_tokens,
-            system=options.system,
-            numerics=options.numerics,
-            device=options.device,
-            progress=progress,
-        )
-    if options.json:
-        console.emit({"prompt": options.prompt, "text": "".join(pieces)})
-        return OK
-    for piece in pieces:
-        console.say(piece, end="", flush=True)
-    console.say()
-    return OK
+    return run(options)
+
+
+def chat(options: argparse.Namespace) -> int:
+    """Talk to a port."""
+    from sohu.commands.chatting import chat as run
+
+    return run(options)
 
 
 def explain(options: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from dsl.whole_numbers import whole_number
+from sohu.commands import values
 from sohu.commands.listing import KINDS
 
 LARGEST = 10**12 - 1
@@ -156,11 +157,65 @@ def diff(parser: argparse.ArgumentParser) -> None:
 def generate(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `sohu generate`."""
     parser.add_argument("folder", type=Path, metavar="DIR")
-    parser.add_argument("--prompt", required=True, metavar="TEXT")
-    parser.add_argument("--system", metavar="TEXT", help='system message; "" is one too')
-    parser.add_argument("--max-new-tokens", type=_positive, default=64, metavar="N")
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument(
+        "--prompt", action="append", default=[], metavar="TEXT",
+        help="several are answered together",
+    )  # fmt: skip
+    given.add_argument(
+        "--prompt-file", action="append", default=[], type=Path, metavar="FILE",
+        help="a prompt is all of a file, or of standard input (-)",
+    )  # fmt: skip
+    template = parser.add_mutually_exclusive_group()
+    _system(template)
+    template.add_argument("--raw", action="store_true", help="continue the text, without template")
+    _manner(parser, 64)
+    parser.add_argument(
+        "--logprobs", type=_natural, metavar="N",
+        help="log-probabilities of each token and of the N likeliest in its place",
+    )  # fmt: skip
     _numerics(parser)
     _json(parser)
+
+
+def chat(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `sohu chat`."""
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    _system(parser)
+    _manner(parser, 512)
+    _numerics(parser)
+
+
+def _system(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument("--system", metavar="TEXT", help='system message; "" is one too')
+
+
+def _manner(parser: argparse.ArgumentParser, most: int) -> None:
+    parser.add_argument(
+        "--max-new-tokens", type=_positive, default=most, metavar="N", help=f"an answer ({most})"
+    )
+    parser.add_argument(
+        "--temperature", type=values.temperature, default=0.0, metavar="T",
+        help="draw tokens at it; at 0 the likeliest is taken (0)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--top-k", type=_natural, default=0, metavar="K", help="draw from the K likeliest; 0: all"
+    )
+    parser.add_argument(
+        "--top-p", type=values.share, default=1.0, metavar="P",
+        help="draw from the likeliest that make up P (1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--min-p", type=values.part, default=0.0, metavar="P",
+        help="draw from what is at least P times as likely as the likeliest (0)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seed", type=values.seed, default=0, metavar="N", help="another seed, other draws (0)"
+    )
+    parser.add_argument(
+        "--stop", type=values.stop, action="append", default=[], metavar="TEXT",
+        help="end an answer before this text; may be given again",
+    )  # fmt: skip
 
 
 def _numerics(parser: argparse.ArgumentParser) -> None:

@@ -31,7 +31,10 @@ COMMANDS: dict[str, Command] = {
     ),
     "diff": Command(PORT, "name the first operation that departs", options.diff, actions.diff),
     "run": Command(PORT, "run a port on given tokens", options.run, actions.run),
-    "generate": Command(PORT, "greedy text from a port", options.generate, actions.generate),
+    "generate": Command(
+        PORT, "answers of a port to prompts", options.generate, actions.generate
+    ),
+    "chat": Command(PORT, "talk to a port", options.chat, actions.chat),
     "new": Command(TEXT, "begin a text that passes the check", options.new, actions.new),
     "check": Command(TEXT, "parse, bind and infer .sohu files", options.check, actions.check),
     "fmt": Command(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import random
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
@@ -103,6 +104,58 @@ def test_each_piece_is_yielded_as_soon_as_it_is_known(folder):
     stream = codec.decode_stream(taken.append(x) or x for x in codec.encode("ab"))
     assert next(stream) == "a"
     assert len(taken) == 1
+
+
+def byte_fallback(path):
+    """Save a tokenizer whose bytes are tokens of their own, as those of sentencepiece are; returns its folder."""
+    words = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "\u2581a", "b", "\u2581"]
+    vocabulary = {word: number for number, word in enumerate(words)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>", byte_fallback=True))
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.Replace("\u2581", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    tokenizer.save(str(path / "tokenizer.json"))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["bytes", "fallback"])
+def test_pieces_together_are_the_text_of_all_ids(folder, tmp_path, kind):
+    codec = load_tokenizer(folder if kind == "bytes" else byte_fallback(tmp_path))
+    first = 0 if kind == "bytes" else 1
+    alphabet = {token: i for i in range(256) if (token := codec.token(first + i))}
+    chance = random.Random(3)  # noqa: S311 - of texts
+    for _ in range(40):
+        text = "".join(chance.choices("ab é漢🙂 \n", k=12))
+        if kind == "bytes":
+            ids = codec.encode(text)
+        else:
+            ids = [257, 258, *(alphabet[f"<0x{byte:02X}>"] + 1 for byte in text.encode()), 257]
+        pieces = list(codec.decode_stream(ids))
+        assert "".join(pieces) == codec.decode(ids)
+        assert "\N{REPLACEMENT CHARACTER}" not in "".join(pieces)
+
+
+@pytest.mark.parametrize("template", ["plain", "generation", "json", "loop"])
+def test_a_conversation_makes_the_ids_of_transformers(folder, template):
+    from transformers import AutoTokenizer
+
+    settings(folder, bos_token="<s>", eos_token="</s>", chat_template=TEMPLATES[template])
+    said = [("system", "be kind"), ("user", TEXT), ("assistant", "\n yes <s>"), ("user", "")]
+    messages = [{"role": role, "content": text} for role, text in said]
+    theirs = AutoTokenizer.from_pretrained(folder)
+    expected = theirs.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
+    assert load_tokenizer(folder).encode_messages(said) == expected
+
+
+def test_messages_need_a_template(folder):
+    settings(folder, bos_token="<s>")
+    with pytest.raises(Refused, match="S558"):
+        load_tokenizer(folder).encode_messages([("user", "hi")])
 
 
 def test_special_tokens_are_not_shown(folder):

@@ -43,6 +43,7 @@ REFERENCE = ("accelerate", "safetensors", "torch", "transformers")
 NEEDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("run port --tokens t.npy --logits l.npy", ("llvmlite", "numba")),
     ("generate port --prompt w1", RUNNING),
+    ("chat port", RUNNING),
     ("validate port", (*RUNNING, *REFERENCE)),
     ("port model --out ported", (*RUNNING, *REFERENCE)),
     ("diff port", (*RUNNING, *REFERENCE)),
