@@ -45,8 +45,8 @@ _SYNTAX: dict[str, Code] = {
     "S108": Code("File cannot be read", "The file does not exist, is no file, or is not UTF-8."),
     "S109": Code(
         "Nothing of this name to explain",
-        "`sohu explain` knows the codes that this release can print, the pages `language`, `own-architecture` and "
-        "`new-architecture`, and the texts of the zoo.",
+        "`sohu explain` knows the codes that this release can print, the operations, the pages `language`, "
+        "`own-architecture` and `new-architecture`, and the texts of the zoo.",
     ),
     "S110": Code(
         "Argument that is no text or no path",
@@ -61,6 +61,16 @@ _SYNTAX: dict[str, Code] = {
         "No name for a new text",
         "`sohu new NAME` writes NAME.sohu in the current folder and never over a file. A name is a letter, then "
         "letters, digits, `-` and `_`.",
+    ),
+    "S118": Code(
+        "Outside of the folder",
+        "`sohu mcp --root DIR` limits a session to a folder: every path lies in it after links are followed, and a hub "
+        "id is refused unless `--allow-hub` was given. What files name, as a report its model, is held to the same.",
+    ),
+    "S119": Code(
+        "Ended at a limit",
+        "A command that an agent asked for took more time, memory or words than `sohu mcp` allows it; `--seconds` and "
+        "`--memory` set how much.",
     ),
 }
 

@@ -24,6 +24,7 @@ EXTRAS: Mapping[str, str] = {
     "huggingface_hub": "hub",
     "lsprotocol": "lsp",
     "pygls": "lsp",
+    "mcp": "mcp",
     "perfetto": "trace",
     "pyarrow": "tables",
     "scipy": "calibrate",

@@ -46,7 +46,7 @@ STAIRS = {
         ".",
         "diff",
     ),
-    "sohu": ("terminal", "performance", "api", "language_server", "commands", "."),
+    "sohu": ("terminal", "performance", "api", "agents", "language_server", "commands", "."),
     "farm": ("classes", "oracles", "matrix", "mutants", "."),
     "benchmarks": (".",),
     "editors": (".",),

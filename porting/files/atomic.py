@@ -21,6 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from porting.files.bounds import may_write
+
 STALE_SECONDS = 86_400
 MAX_PREFIX = 100
 _AT_FDCWD = -100
@@ -34,6 +36,7 @@ def replace_directory(directory: Path, files: Mapping[str, bytes]) -> None:
     belong to it.
     """
     target = directory.resolve()
+    _check_bounds(target)
     if target.exists() and not target.is_dir():
         raise NotADirectoryError(20, "not a directory", str(directory))
     for name in files:
@@ -61,6 +64,7 @@ def replace_file(path: Path, save: Callable[[BinaryIO], None]) -> None:
     if path.is_symlink() and target.parent != path.parent.resolve():
         message = f"it is a link to `{target}`, which is in another folder"
         raise OSError(errno.EPERM, message, str(path))
+    _check_bounds(target)
     check_replaceable(target)
     mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666 & ~_umask()
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -89,6 +93,12 @@ def check_replaceable(path: Path) -> None:
         raise IsADirectoryError(errno.EISDIR, "there is a folder of this name", str(path))
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "there is something that is no regular file", str(path))
+
+
+def _check_bounds(target: Path) -> None:
+    if not may_write(target):
+        message = "it is outside of the folder that this is limited to"
+        raise OSError(errno.EPERM, message, str(target))
 
 
 def _prefix(target: Path) -> str:

@@ -20,6 +20,7 @@ from dsl.diagnostics import Refused, refuse
 from porting.checkpoint.foreign import check_layout
 from porting.checkpoint.index import INDEX
 from porting.checkpoint.tensors import SINGLE
+from porting.files import bounds
 from porting.files.files import CONFIG, CONFIG_SUFFIX, find_file, list_names
 from porting.files.progress import Progress, silent
 from porting.files.strict_json import shown
@@ -113,6 +114,8 @@ def _resolve(model: str, revision: str | None, progress: Progress, fetch: Fetch)
         raise refuse("S510", message, help=FORMS)
     if model == DEMO:
         return _demo(progress)
+    if exists:
+        bounds.check_read(path, model)
     if exists and path.is_dir():
         return _directory(model, path)
     if path.suffix == ".gguf":
@@ -125,6 +128,7 @@ def _resolve(model: str, revision: str | None, progress: Progress, fetch: Fetch)
         raise refuse("S510", message, help=FORMS)
     if hub_id is None:
         raise refuse("S510", f"there is no folder `{shown(model, 240)}`", help=FORMS)
+    bounds.check_hub(model)
     return _hub(hub_id["id"], _one_revision(hub_id["revision"], revision), progress, fetch)
 
 
@@ -165,9 +169,11 @@ def _base_of(folder: Path) -> Origin:
     name = settings.base or ""
     path = Path(name)
     if name and path.is_dir() and path.resolve() != folder.resolve():
+        bounds.check_read(path, name)
         return _directory(name, path)
     repository = _HUB_ID.fullmatch(name)
     if repository is not None and repository["revision"] is None:
+        bounds.check_hub(name)
         try:
             snapshot = hub.cached(name, settings.revision)
         except hub.Unavailable as error:

@@ -25,6 +25,7 @@ from dsl.source import Source
 from dsl.text import syntax as sx
 from dsl.text.parser import MAX_CHARACTERS, parse
 from porting.files.atomic import replace_file
+from porting.files.bounds import may_read, outside
 
 ZOO = Path(model_zoo.__file__).parent
 SUFFIX = ".sohu"
@@ -35,6 +36,8 @@ FAMILIES = "families"
 
 def read_source(path: Path, name: str) -> Source:
     """Return a text file as a source; raises `Refused` when it cannot be read."""
+    if not may_read(path) and not is_inside(path, ZOO):
+        raise outside(name)
     return _source(name, lambda: read_regular(path, MAX_BYTES))
 
 

@@ -22,6 +22,7 @@ OK, FAILED = 0, 1
 def port(options: argparse.Namespace) -> int:
     """Run the whole pipeline and report."""
     from porting.report.model import FILES, Verdict
+    from porting.report.proof import with_proof
     from sohu.api.port import port as run
 
     # A base with an adapter, from whichever side they are named.
@@ -47,7 +48,7 @@ def port(options: argparse.Namespace) -> int:
             progress=progress,
         )
     if options.json:
-        console.emit(result.report.to_dict())
+        console.emit(with_proof(result.report))
     else:
         console.report(result.report)
         console.say("\n".join(str(result.folder / name) for name in FILES))
@@ -140,6 +141,7 @@ def run(options: argparse.Namespace) -> int:
 def validate(options: argparse.Namespace) -> int:
     """Validate an existing port again."""
     from porting.report.model import Verdict
+    from porting.report.proof import with_proof
     from sohu.api.model import Model
 
     # Not `load`: a text that no longer checks is a verdict here.
@@ -155,7 +157,7 @@ def validate(options: argparse.Namespace) -> int:
             progress=progress,
         )
     if options.json:
-        console.emit(report.to_dict())
+        console.emit(with_proof(report))
     else:
         console.report(report)
     return OK if report.verdict is Verdict.PASS else FAILED
@@ -170,7 +172,7 @@ def diff(options: argparse.Namespace) -> int:
     with console.bars(quiet=options.json) as progress:
         found = diffing.diff(options.folder, progress)
     if options.json:
-        console.emit(found.as_dict())
+        console.emit(found.as_dict() | {"proof": diffing.proof(found).as_dict()})
     else:
         diffing.show(found)
     return FAILED if found.sources else OK
@@ -237,6 +239,25 @@ def lsp(options: argparse.Namespace) -> int:
 
     serve()
     return OK
+
+
+def nearest(options: argparse.Namespace) -> int:
+    """Name the family that claims a model, or the nearest one."""
+    from sohu.commands.nearest import show, start_of
+
+    start = start_of(options.model)
+    if options.json:
+        console.emit(start.as_dict())
+    else:
+        show(start)
+    return OK
+
+
+def mcp(options: argparse.Namespace) -> int:
+    """Serve the tools of agents."""
+    from sohu.commands.agents import mcp as run
+
+    return run(options)
 
 
 def profile(options: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from porting.diff.search import Guilty
 from porting.files.progress import Progress
 from porting.original.reference import Reference
 from porting.pipeline import Stages, open_checkpoint, read_port
+from porting.report.proof import Proof
 from porting.verdict.feeding import RAGGED_LENGTHS
 from sohu.terminal import console
 
@@ -30,6 +31,23 @@ def diff(folder: Path, progress: Progress) -> Departure:
         raise Refused(unreadable)
     model = Reference.load(opened.origin.original, "float64", progress)
     return reproduced(compare(existing.graph, checkpoint, model, progress), folder)
+
+
+def proof(found: Departure) -> Proof:
+    """Return what a comparison shows and what it does not."""
+    tokens = RAGGED_LENGTHS[0]
+    agree = sum(not part.guilty for part in found.parts)
+    shown = (
+        f"in f32, {agree} of {len(found.parts)} parts give the original's float64 result from its own input, on "
+        f"{tokens} tokens"
+    )
+    return Proof(
+        (shown,) if agree else (),
+        (
+            f"rows longer than {tokens} tokens, ragged batches and lower precisions: `port` and `validate` judge those",
+            *(f"{part.name}: departs" for part in found.sources),
+        ),
+    )
 
 
 def show(found: Departure) -> None:

@@ -309,7 +309,8 @@ def explain(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `sohu explain`."""
     parser.add_argument(
         "what", metavar="WHAT",
-        help="a code; language, own-architecture, new-architecture; or a text of the zoo: llama, blocks/norm",
+        help="a code, an operation, a text of the zoo (llama, blocks/norm); "
+        "language, own-architecture, new-architecture",
     )  # fmt: skip
     _json(parser)
 
@@ -318,6 +319,30 @@ def list_(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `sohu list`."""
     parser.add_argument("kind", choices=tuple(KINDS), metavar="KIND", help=", ".join(KINDS))
     _json(parser)
+
+
+def nearest(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `sohu nearest`."""
+    parser.add_argument("model", metavar="MODEL", help="folder, hub id, .gguf file or config.json")
+    _json(parser)
+
+
+def mcp(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `sohu mcp`."""
+    parser.add_argument(
+        "--root", type=Path, default=Path(), metavar="DIR",
+        help="read and write in this folder alone (the current one)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--allow-hub", action="store_true", help="let hub ids be named, fetched and read"
+    )
+    parser.add_argument(
+        "--seconds", type=_positive, default=900, metavar="N", help="that a call may take (900)"
+    )
+    parser.add_argument(
+        "--memory", type=_positive, metavar="GIB",
+        help="that a call may fill (three quarters of the machine's)",
+    )  # fmt: skip
 
 
 def new(parser: argparse.ArgumentParser) -> None:

@@ -20,6 +20,7 @@ class Command:
 
 
 PORT, TEXT, PLAN, ASK = "port a model", "work on texts", "ask before you build", "find out"
+AGENTS = "for agents"
 
 COMMANDS: dict[str, Command] = {
     "port": Command(
@@ -60,11 +61,17 @@ COMMANDS: dict[str, Command] = {
         PLAN, "fit the cost formulas to measured times", options.calibrate, actions.calibrate
     ),
     "explain": Command(
-        ASK, "what a code means; the language; texts of the zoo",
+        ASK, "what a code or an operation means; the language; texts of the zoo",
         options.explain, actions.explain,
     ),
     "list": Command(
         ASK, "ports, families, blocks, ops, devices, numerics, codes", options.list_, actions.list_
+    ),
+    "nearest": Command(
+        ASK, "the family that claims a model, or the nearest", options.nearest, actions.nearest
+    ),
+    "mcp": Command(
+        AGENTS, "serve these tools to a coding agent, in one folder", options.mcp, actions.mcp
     ),
 }  # fmt: skip
 """By name, in the order in which help lists them."""

@@ -52,3 +52,14 @@ def test_whoever_has_no_checkout_writes_a_file_of_their_own(
     assert f"write {file}.sohu" in found.help
     assert f"--family {file}.sohu" in found.help
     assert "model_zoo" not in found.help
+
+
+def test_every_operation_is_explained_without_its_table() -> None:
+    from dsl.ops import OPS
+    from sohu.commands.explaining import operations
+
+    told = operations()
+    assert set(told) == set(OPS)
+    assert all(
+        spec.signature in told[name] and "####" not in told[name] for name, spec in OPS.items()
+    )

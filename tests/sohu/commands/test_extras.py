@@ -32,6 +32,7 @@ CORE = (
     "explain S517",
     "list families",
     "new begun",
+    "nearest model",
     f"profile {LARGE} --device h100 {MESH} --html page.html",
     f"sweep {LARGE} --device h100 {MESH} --vary batch=1,2 --html page.html",
     "port model --plan --out planned",
@@ -54,6 +55,7 @@ NEEDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("predict shapes.csv --op gemm --device h100 --out times.csv", ("pyarrow",)),
     ("calibrate .", ("pyarrow", "scipy")),
     ("lsp", ("lsprotocol", "pygls")),
+    ("mcp", ("mcp",)),
 )
 ASK = """
 import sys

@@ -1,0 +1,1 @@
+"""The door for coding agents: tools that answer as commands do, for work in one folder."""
