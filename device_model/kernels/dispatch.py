@@ -160,6 +160,12 @@ def _placed(objects: Mapping[str, bytes]) -> Execute:
     return execute
 
 
+def kept() -> tuple[int, int]:
+    """Return how many parts of the machine are on disk for this processor, and how many there are; compiles none."""
+    edition = native.edition(_fingerprint())
+    return sum(native.find(_file(edition, part)) is not None for part in PARTS), len(PARTS)
+
+
 def _file(edition: str, part: str) -> str:
     return f"machine.{edition}.{part.replace(' ', '-')}.o"
 

@@ -253,6 +253,18 @@ def nearest(options: argparse.Namespace) -> int:
     return OK
 
 
+def env(options: argparse.Namespace) -> int:
+    """Tell what results and faults depend on here."""
+    from sohu.commands.environment import environment, show
+
+    there = environment()
+    if options.json:
+        console.emit(there.as_dict())
+    else:
+        show(there)
+    return OK
+
+
 def mcp(options: argparse.Namespace) -> int:
     """Serve the tools of agents."""
     from sohu.commands.agents import mcp as run

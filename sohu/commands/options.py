@@ -327,6 +327,11 @@ def nearest(parser: argparse.ArgumentParser) -> None:
     _json(parser)
 
 
+def env(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `sohu env`."""
+    _json(parser)
+
+
 def mcp(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `sohu mcp`."""
     parser.add_argument(

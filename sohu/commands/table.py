@@ -70,6 +70,9 @@ COMMANDS: dict[str, Command] = {
     "nearest": Command(
         ASK, "the family that claims a model, or the nearest", options.nearest, actions.nearest
     ),
+    "env": Command(
+        ASK, "versions, processor, caches: for a report of a fault", options.env, actions.env
+    ),
     "mcp": Command(
         AGENTS, "serve these tools to a coding agent, in one folder", options.mcp, actions.mcp
     ),

@@ -33,6 +33,7 @@ CORE = (
     "list families",
     "new begun",
     "nearest model",
+    "env",
     f"profile {LARGE} --device h100 {MESH} --html page.html",
     f"sweep {LARGE} --device h100 {MESH} --vary batch=1,2 --html page.html",
     "port model --plan --out planned",
