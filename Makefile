@@ -5,7 +5,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .ONESHELL:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help demo install test farm status strength lint fmt release vsix peers clean
+.PHONY: help demo install test farm status strength lint fmt man release vsix peers clean
 
 PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3) python3)
 VENV := .venv
@@ -54,7 +54,12 @@ fmt: $(VENV)/.tox  ## Rewrite the Python files in the house format
 	@$(BIN)/tox -e fmt
 
 # Nothing is published. Tags only where TAG is the version, on a checkout without changes: make release TAG=v0.1.0
-release:  ## Build sdist and wheel, check both, use the wheel in an empty environment; TAG=vX.Y.Z also tags
+man: $(VENV)/.installed  ## Write the manual page, which a wheel that is built then holds, into man/
+	@mkdir -p man
+	$(BIN)/sohu help --man > man/sohu.1
+	echo '.so man1/sohu.1' > man/port.1
+
+release: man  ## Build sdist and wheel, check both, use the wheel in an empty environment; TAG=vX.Y.Z also tags
 	@$(call stage,build)
 	rm -rf dist build/lib build/release
 	"$(PYTHON)" -m venv build/release/tools
@@ -68,6 +73,7 @@ release:  ## Build sdist and wheel, check both, use the wheel in an empty enviro
 	cd build/release
 	env -u PYTHONPATH empty/bin/sohu check tiny.sohu
 	env -u PYTHONPATH empty/bin/sohu explain language | grep --count 'The promise of the version'
+	test -s empty/share/man/man1/sohu.1
 	version=$$(env -u PYTHONPATH empty/bin/python -c 'import sohu; print(sohu.__version__)')
 	cd ../..
 	ls -l dist
@@ -84,7 +90,7 @@ vsix: $(VENV)/.installed  ## Pack the extension of VS Code into dist/
 peers: $(PEERS)/.installed  ## Install what the benchmarks compare with into build/peers/ (llama.cpp compiles for minutes)
 
 clean:  ## Remove what the other targets made, .venv/ included
-	rm -rf $(VENV) .tox build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .tox build dist man *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # pip reads dependency groups from 25.1 on.

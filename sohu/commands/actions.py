@@ -265,6 +265,14 @@ def env(options: argparse.Namespace) -> int:
     return OK
 
 
+def completion(options: argparse.Namespace) -> int:
+    """Print the script of a shell."""
+    from sohu.commands.completion import script
+
+    console.hand_on(script(options.shell, options.described()))
+    return OK
+
+
 def mcp(options: argparse.Namespace) -> int:
     """Serve the tools of agents."""
     from sohu.commands.agents import mcp as run

@@ -9,6 +9,7 @@ from dsl.whole_numbers import whole_number
 from sohu.commands import values
 from sohu.commands.listing import KINDS
 
+SHELLS = ("bash", "zsh", "fish")
 LARGEST = 10**12 - 1
 PROGRAM = (
     "a text, a port, a name of the zoo, or a model's folder or config.json, which is planned first"
@@ -330,6 +331,11 @@ def nearest(parser: argparse.ArgumentParser) -> None:
 def env(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `sohu env`."""
     _json(parser)
+
+
+def completion(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `sohu completion`."""
+    parser.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
 
 
 def mcp(parser: argparse.ArgumentParser) -> None:

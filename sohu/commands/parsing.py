@@ -6,16 +6,15 @@ Runs nothing.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import groupby, takewhile
 from typing import NoReturn
 
 from dsl.diagnostics import did_you_mean
+from sohu.commands.described import ABOUT, HELP, PROG, Described, arguments
 from sohu.commands.table import COMMANDS
 
-PROG = "sohu"
 SHOWN = 80
-ABOUT = "Port transformer models to an accelerator, check and run them."
 STATUSES = (
     "exit status: 0 every verdict passes; 1 one fails; 2 the input is refused; 70 a fault of ours;\n"
     "130, 143 interrupted, ended; 141 nobody reads on"
@@ -72,6 +71,20 @@ class Version(argparse.Action):
         parser.exit()
 
 
+class Manual(argparse.Action):
+    """Prints the manual page, which is made for nobody who does not ask."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print the page and stop."""
+        from sohu.commands.manual import manual  # noqa: PLC0415 - for this alone
+
+        print(manual(described()), end="")
+        parser.exit()
+
+
 class Overview(Parser):
     """The parser of `sohu` without a command: its help lists the commands by what they are for."""
 
@@ -82,7 +95,8 @@ class Overview(Parser):
         for group, members in groupby(COMMANDS.items(), lambda item: item[1].group):
             lines = (f"  {name:<{width}}  {command.help}" for name, command in members)
             parts.append("\n".join((f"{group}:", *lines)))
-        parts += [f"`{self.prog} help COMMAND` shows what a command takes.", STATUSES]
+        more = f"`{self.prog} help COMMAND` shows what a command takes; `{self.prog} help --man`, the manual page."
+        parts += [more, STATUSES]
         return "\n\n".join(parts) + "\n"
 
     def format_usage(self) -> str:
@@ -90,17 +104,11 @@ class Overview(Parser):
         return f"usage: {self.prog} COMMAND [ARGUMENT …]\n"
 
 
-def arguments(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """Yield the arguments of a parser that help shows."""
-    for action in parser._actions:  # noqa: SLF001 - argparse has no public way
-        if action.help != argparse.SUPPRESS:
-            yield action
-
-
 def overview() -> Overview:
     """Return the parser of what may stand before a command, or in its place."""
     parser = Overview(prog=PROG)
     parser.add_argument("--version", action=Version, help="print the version and stop")
+    parser.add_argument("--man", action=Manual, help="print the manual page and stop")
     return parser
 
 
@@ -108,18 +116,26 @@ def parser_of(name: str, prog: str | None = None) -> Parser:
     """Return the parser of a command, called `sohu NAME` where it is called nothing else."""
     command = COMMANDS[name]
     parser = Parser(prog=prog or f"{PROG} {name}", description=f"{_sentence(command.help)}.")
-    parser.set_defaults(command=name)
+    parser.set_defaults(command=name, described=described)
     if prog:
         parser.add_argument("--version", action=Version, help="print the version and stop")
     command.options(parser)
     return parser
 
 
+def described() -> tuple[Described, ...]:
+    """Return every command with its parser, in the order of the table."""
+    return tuple(
+        Described(name, command.group, command.help, parser_of(name))
+        for name, command in COMMANDS.items()
+    )
+
+
 def parsed(given: Sequence[str]) -> argparse.Namespace | None:
     """Return the options of a command line after `sohu`, None where no command is given; raises `Misused`."""
     first, *rest = given or ("",)
-    if first == "help":
-        first, rest = (rest[0], ["--help"]) if rest[:1] not in ([], ["help"]) else ("--help", [])
+    if first == HELP:
+        first, rest = (rest[0], ["--help"]) if rest[:1] not in ([], [HELP]) else ("--help", [])
     if first in COMMANDS:
         return parser_of(first).parsed(rest)
     parser = overview()

@@ -73,6 +73,10 @@ COMMANDS: dict[str, Command] = {
     "env": Command(
         ASK, "versions, processor, caches: for a report of a fault", options.env, actions.env
     ),
+    "completion": Command(
+        ASK, "a script for bash, zsh or fish to complete all this",
+        options.completion, actions.completion,
+    ),
     "mcp": Command(
         AGENTS, "serve these tools to a coding agent, in one folder", options.mcp, actions.mcp
     ),

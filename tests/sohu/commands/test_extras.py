@@ -34,6 +34,7 @@ CORE = (
     "new begun",
     "nearest model",
     "env",
+    "completion bash",
     f"profile {LARGE} --device h100 {MESH} --html page.html",
     f"sweep {LARGE} --device h100 {MESH} --vary batch=1,2 --html page.html",
     "port model --plan --out planned",
