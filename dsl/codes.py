@@ -192,6 +192,11 @@ _NAMES: dict[str, Code] = {
         "SOHU_PATH lists folders, and a distribution names a package of data folders as an entry point "
         "`sohu.families`: each with `families` and `blocks`, or with the texts themselves.",
     ),
+    "S230": Code(
+        "One tensor for every layer",
+        "A weight inside of `repeat` is another tensor in each layer, so its name holds the layer's number, as `{i}`. "
+        "A weight that layers share is declared once, before `repeat`, and used inside.",
+    ),
 }
 
 _SHARDING: dict[str, Code] = {

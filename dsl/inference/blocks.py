@@ -9,6 +9,7 @@ from dsl.diagnostics import Diagnostic, Label, counted, did_you_mean
 from dsl.inference.calls import single
 from dsl.inference.expressions import Context, Expressions
 from dsl.inference.graph_builder import GraphBuilder
+from dsl.inference.literals import at_literal
 from dsl.inference.origins import origins
 from dsl.inference.resolver import fill
 from dsl.inference.scope import POISON, Meaning, Poison, Scope, Tensor
@@ -113,7 +114,9 @@ class Blocks:
         if not isinstance(value, Unknown) and not _KINDS[kind](value):
             where = (expr or param).span
             message = f"`{param.name.id}` is {show(value)}; a {kind} is needed"
-            raise StaticError(Diagnostic("S207", message, where))
+            raise at_literal(StaticError(Diagnostic("S207", message, where)), caller)
+        if isinstance(expr, sx.Name) and expr.id in caller.literals:
+            scope.literals = {**scope.literals, param.name.id: caller.literals[expr.id]}
         scope.bind(param.name.id, value, param.name.span)
 
     @staticmethod

@@ -15,10 +15,11 @@ from dsl.graph import Attr, StateArray
 from dsl.inference.calls import Argument, attribute, is_op, match_arguments, operator_op, single
 from dsl.inference.graph_builder import GraphBuilder
 from dsl.inference.handed import given_by, take_over
+from dsl.inference.literals import at_literal
 from dsl.inference.origins import origins, partial_since
 from dsl.inference.scope import POISON, LayerIndex, Meaning, Poison, Query, Scope, Tensor
 from dsl.inference.sightings import Sightings
-from dsl.linking.binding import KeyUse
+from dsl.linking.binding import KeyUse, is_dim_name
 from dsl.linking.static import (
     FUNCTIONS,
     Evaluator,
@@ -36,6 +37,7 @@ from dsl.symbolic import Dim, Poly, TooComplex, symbol, text
 from dsl.text import syntax as sx
 from dsl.types import DTYPES, Axis, DType, TensorType
 
+_WORD = re.compile(r"[A-Za-z_]\w*")
 _STRING = re.compile(r'"[^"\n]*"')
 
 
@@ -110,6 +112,8 @@ class Expressions:
             value = answer(expr)
         except TooComplex as error:
             raise StaticError(Diagnostic("S218", f"{error} is too complex", expr.span)) from None
+        except StaticError as error:
+            raise at_literal(error, scope) from None
         if scope.touched_layer:
             self.shared.trace.append(Query(expr, scope.statics(), value, is_condition))
         return value
@@ -244,7 +248,7 @@ class Expressions:
         scalar = self.static(number, scope)
         if isinstance(scalar, bool) or not isinstance(scalar, (int, float, Unknown)):
             message = f"`{expr.operator}` of a tensor and {show(scalar)}"
-            raise StaticError(Diagnostic("S207", message, number.span))
+            raise at_literal(StaticError(Diagnostic("S207", message, number.span)), scope)
         factor = scalar if isinstance(scalar, Unknown) else float(scalar)
         return self._scaled(op, tensor, factor, expr, scope, reverse=not left_is)
 
@@ -284,10 +288,12 @@ class Expressions:
         return self._apply(spec, call, arguments, values, attrs, scope)
 
     def _attribute(self, argument: Argument, scope: Scope) -> Attr | Unknown:
-        values = [
-            attribute(argument.param, e, self.static(e, scope), self.shared.context)
-            for e in argument.exprs
-        ]
+        given = [(e, self.static(e, scope)) for e in argument.exprs]
+        context = self.shared.context
+        try:
+            values = [attribute(argument.param, e, value, context) for e, value in given]
+        except StaticError as error:
+            raise at_literal(error, scope) from None
         if argument.param.variadic:
             return tuple(values)  # type: ignore[arg-type]  # dims and mesh axes are never Unknown
         return values[0]
@@ -324,6 +330,8 @@ class Expressions:
         plain = {k: _plain(v) for k, v in attrs.items()}
         names = tuple(p.name for p in spec.params for _ in values.get(p.name, ()))
         made = builder.node(spec.name, inputs, types, plain, call.span, names)
+        if spec.keeps_axes:
+            builder.keepers.update(made)
         if spec.hands:
             builder.handed |= dict.fromkeys(made, given_by(spec, attrs))
         self.shared.note(call.span, Tensor(made))
@@ -437,14 +445,23 @@ class Expressions:
         site: Site,
         scope: Scope,
     ) -> str:
-        """Return a help line with another weight of this body that would fit."""
+        """Return a help line with another weight that has a name here and would fit."""
         if at not in arguments or isinstance(site.types.get(at), tuple):
             return ""
         given = arguments[at].exprs[0]
         if not isinstance(given, sx.Name) or not self._is_weight(given, scope):
             return ""
-        for weight in self.shared.builder.frame.weights:
-            if weight.type == site.types.get(at):
+        named = {m.ids for m in scope.names.values() if isinstance(m, Tensor)}
+        given_type = site.types.get(at)
+        weights = [w for w in self.shared.builder.frame.weights if (w.value,) in named]
+        # One with the same axes in another order is more likely meant than one with others.
+        weights.sort(
+            key=lambda w: (
+                not isinstance(given_type, TensorType) or _axes(w.type) != _axes(given_type)
+            )
+        )
+        for weight in weights:
+            if weight.type == given_type:
                 continue
             trial = Site(
                 site.op, {**site.types, at: weight.type}, site.attrs, site.facts,
@@ -464,10 +481,13 @@ class Expressions:
     def meaning_of(self, message: str, scope: Scope, *places: Span) -> tuple[str, ...]:
         """Return a note with the values of the scalars and dimensions that a message and its places name."""
         shown = _STRING.sub("", "\n".join([message, *(place.text for place in places)]))
+        own = set(_WORD.findall("\n".join([message, *(place.text for place in places[:1])])))
         keys = {u.name: u for u in self.shared.uses}
         meanings = []
-        for word in dict.fromkeys(re.findall(r"[A-Za-z_]\w*", shown)):
+        for word in dict.fromkeys(_WORD.findall(shown)):
             value = scope.names.get(word)
+            if word not in own and not is_dim_name(word):
+                continue  # of a place in another block, where the name may mean something else
             if isinstance(
                 value, (Tensor, Poison, MeshAxis, LayerIndex, DType, Unknown, type(None))
             ):
@@ -478,6 +498,10 @@ class Expressions:
             key = f"{use.key} = " if use is not None and use.value == value else ""
             meanings.append(f"{word} is {key}{show(value)}")
         return ("; ".join(meanings),) if meanings else ()
+
+
+def _axes(type_: TensorType) -> list[str]:
+    return sorted(str(axis) for axis in type_.axes)
 
 
 def _plain(value: Attr | Unknown) -> Attr:

@@ -56,6 +56,8 @@ class GraphBuilder:
         self.arrays: dict[str, StateArray] = {}
         self.unneeded: dict[str, Unneeded] = {}
         self.producers: dict[int, tuple[int, ...]] = {}
+        self.keepers: set[int] = set()
+        """Values that have the axes of what they were made from."""
         self.handed: dict[int, Mapping[str, Attr | Unknown]] = {}
         self.left_unused: list[Diagnostic] = []
         self._items: dict[tuple[int, str, int | None], int] = {}

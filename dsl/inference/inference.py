@@ -15,6 +15,7 @@ from dsl.graph import Attr, Graph
 from dsl.inference.blocks import faulty_parameters, symbolic_arguments
 from dsl.inference.expressions import Context
 from dsl.inference.findings import UNUSED, Findings
+from dsl.inference.literals import literals
 from dsl.inference.scope import POISON, Scope, Tensor
 from dsl.inference.sightings import Sightings
 from dsl.inference.statements import Statements
@@ -266,7 +267,8 @@ class _Inference:
     # Scopes and sections
 
     def _family_scope(self, family: sx.Family, bindings: Bindings) -> Scope:
-        scope = Scope()
+        config = _config(family)
+        scope = Scope(literals=dict(literals(config.items)) if config else {})
         for name, value in bindings.values.items():
             scope.bind(name, value, bindings.places[name].span)
         for name in bindings.failed:

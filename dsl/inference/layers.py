@@ -50,6 +50,8 @@ class Layers:
     expressions: Expressions
     run: Run
     depth: int = 0
+    variable: str = ""
+    """Of the `repeat` that is being inferred, if any."""
 
     def repeat(self, statement: sx.RepeatSyntax, scope: Scope) -> None:
         """Infer one `repeat` and bind what leaves its last layer."""
@@ -134,9 +136,9 @@ class Layers:
         builder.producers |= {a: (b,) for a, b in zip(entering, initial, strict=True)}
         for name, value in zip(statement.carry, entering, strict=True):
             inner.bind(name.id, Tensor((value,)), name.span)
-        self.depth += 1
+        self.depth, self.variable = self.depth + 1, variable.id
         self.run(statement.body, inner)
-        self.depth -= 1
+        self.depth, self.variable = self.depth - 1, ""
         leaving = tuple(
             self._carry_out(name, value, inner)
             for name, value in zip(statement.carry, entering, strict=True)

@@ -51,6 +51,8 @@ class Resolver:
     shape: tuple[Dim, ...]
     held: Container[str] | None = None
     trace: list[Query] = field(default_factory=list)
+    repeated: str = ""
+    """The variable of the `repeat` in which the weight stands: each layer has a tensor of its own."""
 
     def resolve(self, expr: sx.Expr) -> WeightSource:
         """Return the source, of alternatives the one that the checkpoint holds, else the first.
@@ -109,6 +111,8 @@ class Resolver:
         """Return one source of what is wanted."""
         if isinstance(expr, sx.String):
             name = fill(expr, self.scope, loops)
+            if self.repeated and f"{{{self.repeated}}}" not in name:
+                raise StaticError(_one_for_all(name, expr, self.repeated))
             return TensorRef(
                 name, expr.span, want.stored, want.shape, want.region, want.dtype, want.shared
             )
@@ -195,6 +199,12 @@ def _is_packed(ref: TensorRef, held: Container[str], name: str) -> bool:
     """Tell whether a tensor that is read as it is has elements that are nothing without scales."""
     dtype = getattr(held[name], "dtype", None) if isinstance(held, Mapping) else None
     return ref.dtype is None and isinstance(dtype, DType) and dtype.bits < WHOLE_BITS
+
+
+def _one_for_all(name: str, expr: sx.String, variable: str) -> Diagnostic:
+    message = f"every layer would read `{name}`: the name has no `{{{variable}}}`"
+    help_ = f"write the layer as `{{{variable}}}`; a weight that layers share is declared before `repeat`"
+    return Diagnostic("S230", message, expr.span, help=help_)
 
 
 def _layers(scope: Scope) -> str:

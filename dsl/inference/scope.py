@@ -14,6 +14,7 @@ from dsl.graph import StateArray
 from dsl.linking.static import Static, StaticError, Unknown
 from dsl.source import Span
 from dsl.text import syntax as sx
+from dsl.text.habits import help_with_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,8 @@ class Scope:
     carried: frozenset[str] = frozenset()
     touched_layer: bool = False
     layer: int | None = None
+    literals: Mapping[str, sx.Expr] = field(default_factory=dict)
+    """Names whose value the config section writes out."""
 
     def bind(self, name: str, meaning: Meaning, span: Span) -> None:
         """Give a name a meaning."""
@@ -78,7 +81,7 @@ class Scope:
         """Return the scope of a repeated body, where only carried names may be bound again."""
         return Scope(
             dict(self.names), dict(self.places), frozenset(self.names), frozenset(carried),
-            layer=self.layer,
+            layer=self.layer, literals=self.literals,
         )  # fmt: skip
 
     def current_layer(self) -> int | None:
@@ -89,7 +92,7 @@ class Scope:
     def meaning(self, name: sx.Name) -> Meaning:
         """Return what a name means; raises `StaticError` for a name without meaning."""
         if name.id not in self.names:
-            help_ = did_you_mean(name.id, self.names)
+            help_ = help_with_name(name.id) or did_you_mean(name.id, self.names)
             message = f"`{name.id}` is not bound here"
             labels = self.near(name.id)
             raise StaticError(Diagnostic("S201", message, name.span, labels=labels, help=help_))

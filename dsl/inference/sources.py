@@ -155,7 +155,10 @@ def _in_layers(r: Resolver, expr: sx.Call, want: Want, loops: Mapping[str, Dim])
         message = "in_layers needs a list of layers, such as [0, 1]"
         raise StaticError(Diagnostic("S208", message, listed.span))
     named = frozenset(layer for layer in layers if isinstance(layer, int))
-    chosen = r.source(first if r.is_in(named, expr) else second, want, loops)
+    is_named = r.is_in(named, expr)
+    # A layer that is named alone may name its tensor without its number.
+    own = replace(r, repeated="") if is_named and len(named) == 1 else r
+    chosen = own.source(first if is_named else second, want, loops)
     # Both are one source of the text.
     return replace(chosen, span=expr.span)
 

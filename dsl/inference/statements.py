@@ -112,7 +112,9 @@ class Statements:
         type_ = self.expressions.type(statement.type, scope)
         evaluator = self.expressions.evaluator(scope)
         shared = self.shared
-        resolver = Resolver(SOURCES, scope, evaluator, type_.dims, shared.held, shared.trace)
+        resolver = Resolver(
+            SOURCES, scope, evaluator, type_.dims, shared.held, shared.trace, self.layers.variable
+        )
         source = resolver.resolve(statement.source)
         value = self.builder.weight(statement.name.id, type_, source, statement.span)
         self.builder.expect_use(value, statement.name.id, statement.name.span, "weight")

@@ -14,6 +14,7 @@ from dsl.linking.static import MAX_FAULTS, Evaluator, Path, Static, StaticError,
 from dsl.ops.spec import Divides
 from dsl.symbolic import Poly, symbol
 from dsl.text import syntax as sx
+from dsl.text.habits import help_with_name
 from dsl.text.outline import names
 from dsl.types import DTYPES
 
@@ -86,7 +87,7 @@ class _Binder:
             return self.result.values[name.id]
         if name.id in self.result.failed:
             raise StaticError(None)
-        help_ = did_you_mean(name.id, self.result.values)
+        help_ = help_with_name(name.id) or did_you_mean(name.id, self.result.values)
         labels = near(name.id, {n: place.span for n, place in self.result.places.items()})
         message = f"`{name.id}` is not bound here"
         raise StaticError(Diagnostic("S201", message, name.span, labels=labels, help=help_))

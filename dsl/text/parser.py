@@ -15,6 +15,7 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedToken, VisitError
 from dsl.diagnostics import Diagnostic, Label, Refused, did_you_mean
 from dsl.source import Source, Span
 from dsl.text import syntax as sx
+from dsl.text.habits import FIRST_LINE, habit_at, help_with_character
 from dsl.text.tree_builder import TreeBuilder
 from dsl.text.words import grammar, language_words
 
@@ -50,8 +51,8 @@ HUMAN: dict[str, str] = {
     "RSQB": "`]`",
     "LBRACE": "`{`",
     "RBRACE": "`}`",
-    "__ANON_0": "`->`",
-    "__ANON_1": "`??`",
+    "__ANON_0": "`??`",
+    "__ANON_1": "`->`",
     "$END": "the end of the file",
     "COMMENT": "a comment",
 }
@@ -62,6 +63,8 @@ _CODE = re.compile(r'"[^"\n]*"|#[^\n]*|[A-Za-z0-9_.]+|[^\s]')
 _CONTINUATIONS = frozenset({"PLUS", "MINUS", "MUL", "CMP", "LT", "GT", "OR", "AND", "IN", "AT"})
 _AFTER_NAME = frozenset({"LPAR", "LSQB"})  # of a call or an index, where no expression can begin
 _UNFINISHED = re.compile(r"([-+*/%<>=(,\[]|\b(?:and|or|not|in|from|if))$")
+_CALCULATING = frozenset({"PLUS", "MINUS", "MUL", "LPAR", "LSQB"})
+_BLANK = re.compile(r"(?:\s+|#[^\n]*)*")
 _FIRST_WORD = re.compile(r"[ \t]*([a-z]+)")
 
 
@@ -70,10 +73,11 @@ def parse(source: Source) -> sx.File:
     if len(source.text) > MAX_CHARACTERS:
         size = f"{len(source.text)} characters; the limit is {MAX_CHARACTERS}"
         raise Refused((Diagnostic("S106", f"the file is too large: {size}", place=source.name),))
-    comments = _scan(source)
     if (words := count_words(source.text)) > MAX_WORDS:
         size = f"{words:,} names, numbers and signs; the limit is {MAX_WORDS:,}"
         raise Refused((Diagnostic("S106", f"the file is too large: {size}", place=source.name),))
+    _begun(source)
+    comments = _scan(source)
     try:
         tree = _lark().parse(source.text)
     except UnexpectedToken as error:
@@ -85,6 +89,21 @@ def parse(source: Source) -> sx.File:
     except VisitError as error:
         raise error.orig_exc from None
     return file
+
+
+def _begun(source: Source) -> None:
+    """Refuse a text of something else, before anything that follows from that is said of it."""
+    blank = _BLANK.match(source.text)
+    start = blank.end() if blank else 0
+    first = _CODE.match(source.text, start)
+    if first is None:
+        shown, span = "the end of the file", Span(source, start, start)
+    elif first[0] == "sohu" or not first[0].isascii():
+        return
+    else:
+        shown, span = f"`{first[0]}`", Span(source, *first.span())
+    message = f"expected `sohu`, found {shown}"
+    raise Refused((Diagnostic("S101", message, span, help=FIRST_LINE),))
 
 
 def count_words(text: str) -> int:
@@ -164,16 +183,21 @@ def _unexpected_token(source: Source, error: UnexpectedToken) -> Diagnostic:
         span = Span(source, len(source.text), len(source.text))
     accepted = set(error.accepts or error.expected or ())
     before = _previous_token(source, span.start)
+    first = language_words().beginnings
     unfinished = _unfinished_line(source, span)
     if unfinished is not None:
         return unfinished
+    habit, shown_by = habit_at(source, span.start) or habit_at(source, before.end) or (None, span)
+    if habit is not None and habit.begins and shown_by.text not in first:
+        message = f"`{shown_by.text}` begins no statement"
+        return Diagnostic("S101", message, shown_by, help=habit.help)
     if accepted <= {"EQUAL", "COMMA"} and not at_end:
-        help_ = did_you_mean(before.text, sorted(language_words().beginnings | {"else"}))
-        if help_ and before.text not in language_words().beginnings:
+        help_ = "" if habit else did_you_mean(before.text, sorted(first | {"else"}))
+        if help_ and before.text not in first:
             return Diagnostic("S101", f"`{before.text}` begins no statement", before, help=help_)
     shown = "the end of the file" if at_end else f"`{token}`"
     message = f"expected {_expected(accepted)}, found {shown}"
-    help_ = _hint(str(token), accepted)
+    help_ = habit.help if habit else _hint(token, accepted)
     if _same_line(span, before):
         return Diagnostic("S101", message, span, help=help_)
     # The fault is at the end of the line before; the next line's first word is innocent.
@@ -210,12 +234,14 @@ def _expected(accepted: set[str]) -> str:
     return f"{', '.join(words[:-1])} or {words[-1]}"
 
 
-def _hint(word: str, accepted: set[str]) -> str:
-    keywords = [name.lower() for name in accepted if name not in HUMAN]
+def _hint(token: Token, accepted: set[str]) -> str:
+    word, keywords = str(token), [name.lower() for name in accepted if name not in HUMAN]
+    if accepted == {"VERSION"}:
+        return FIRST_LINE
     if word == "=" and "CMP" in accepted:
         return "write `==` to compare"
-    if word == ";":
-        return "statements need no separator"
+    if token.type in _CALCULATING and {"REQUIRE", "DOT"} <= accepted:
+        return "the config section binds keys and literals; compute where the value is used"
     return did_you_mean(word, keywords)
 
 
@@ -234,6 +260,7 @@ def _unexpected_character(source: Source, error: UnexpectedCharacters) -> Diagno
     char = source.text[at]
     if char == '"':
         return Diagnostic("S102", "a string must close on its own line", span)
-    helps = {";": "statements need no separator", "'": 'strings are written "like this"'}
+    habit = habit_at(source, at)
+    help_ = help_with_character(char) or (habit[0].help if habit else "")
     shown = char if char.isprintable() else f"U+{ord(char):04X}"
-    return Diagnostic("S102", f"`{shown}` has no meaning here", span, help=helps.get(char, ""))
+    return Diagnostic("S102", f"`{shown}` has no meaning here", span, help=help_)

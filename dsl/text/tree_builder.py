@@ -15,6 +15,7 @@ from lark.visitors import Transformer_NonRecursive
 from dsl.diagnostics import Diagnostic, Refused
 from dsl.source import Source, Span
 from dsl.text import syntax as sx
+from dsl.text.habits import help_with_name
 
 VERSIONS = ("1.0",)
 MAX_DEPTH = 100
@@ -145,6 +146,10 @@ class TreeBuilder(Transformer_NonRecursive[Token, Any]):
     def keys(self, meta: Meta, children: list[Any]) -> sx.Key:
         """A key, or several by which files may call the same thing."""
         path, *others = children[::2]
+        for value in (path, *others):
+            if help_ := help_with_name(value):
+                message = f"`{value}` is no config key"
+                raise Refused((Diagnostic("S101", message, self._span(meta), help=help_),))
         return sx.Key(self._span(meta), path, tuple(others))
 
     def negative(self, meta: Meta, children: list[Any]) -> sx.Number:
