@@ -6,7 +6,6 @@ family. Statements are `dsl.inference.inference`'s.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 
@@ -15,11 +14,12 @@ from dsl.graph import Attr, StateArray
 from dsl.inference.calls import Argument, attribute, is_op, match_arguments, operator_op, single
 from dsl.inference.graph_builder import GraphBuilder
 from dsl.inference.handed import given_by, take_over
+from dsl.inference.hints import fitting, meaning_of
 from dsl.inference.literals import at_literal
 from dsl.inference.origins import origins, partial_since
 from dsl.inference.scope import POISON, LayerIndex, Meaning, Poison, Query, Scope, Tensor
 from dsl.inference.sightings import Sightings
-from dsl.linking.binding import KeyUse, is_dim_name
+from dsl.linking.binding import KeyUse
 from dsl.linking.static import (
     FUNCTIONS,
     Evaluator,
@@ -36,9 +36,6 @@ from dsl.source import Span
 from dsl.symbolic import Dim, Poly, TooComplex, symbol, text
 from dsl.text import syntax as sx
 from dsl.types import DTYPES, Axis, DType, TensorType
-
-_WORD = re.compile(r"[A-Za-z_]\w*")
-_STRING = re.compile(r'"[^"\n]*"')
 
 
 @dataclass(slots=True)
@@ -424,7 +421,7 @@ class Expressions:
         first = [*values.get(violation.at, ())]
         others = [i for name, ids in values.items() if name != violation.at for i in ids]
         labels = origins(builder, first + others, (), span)
-        help_ = violation.help or self._fitting(violation.at, spec, arguments, site, scope)
+        help_ = violation.help or fitting(builder, violation.at, spec, arguments, site, scope)
         rule = f"{spec.name} needs: {spec.constraints[number - 1]}"
         places = (call.span, *(label.span for label in labels))
         return Diagnostic(
@@ -437,71 +434,9 @@ class Expressions:
             constraint=violation.constraint,
         )
 
-    def _fitting(
-        self,
-        at: str,
-        spec: OpSpec,
-        arguments: Mapping[str, Argument],
-        site: Site,
-        scope: Scope,
-    ) -> str:
-        """Return a help line with another weight that has a name here and would fit."""
-        if at not in arguments or isinstance(site.types.get(at), tuple):
-            return ""
-        given = arguments[at].exprs[0]
-        if not isinstance(given, sx.Name) or not self._is_weight(given, scope):
-            return ""
-        named = {m.ids for m in scope.names.values() if isinstance(m, Tensor)}
-        given_type = site.types.get(at)
-        weights = [w for w in self.shared.builder.frame.weights if (w.value,) in named]
-        # One with the same axes in another order is more likely meant than one with others.
-        weights.sort(
-            key=lambda w: (
-                not isinstance(given_type, TensorType) or _axes(w.type) != _axes(given_type)
-            )
-        )
-        for weight in weights:
-            if weight.type == given_type:
-                continue
-            trial = Site(
-                site.op, {**site.types, at: weight.type}, site.attrs, site.facts,
-                site.batch, site.seq, site.context, [],
-            )  # fmt: skip
-            try:
-                spec.infer(trial)
-            except Violation:
-                continue
-            return f"`{weight.name}` is {weight.type} and fits here"
-        return ""
-
-    def _is_weight(self, name: sx.Name, scope: Scope) -> bool:
-        meaning, weights = scope.names.get(name.id), self.shared.builder.frame.weights
-        return isinstance(meaning, Tensor) and any(meaning.ids == (w.value,) for w in weights)
-
     def meaning_of(self, message: str, scope: Scope, *places: Span) -> tuple[str, ...]:
         """Return a note with the values of the scalars and dimensions that a message and its places name."""
-        shown = _STRING.sub("", "\n".join([message, *(place.text for place in places)]))
-        own = set(_WORD.findall("\n".join([message, *(place.text for place in places[:1])])))
-        keys = {u.name: u for u in self.shared.uses}
-        meanings = []
-        for word in dict.fromkeys(_WORD.findall(shown)):
-            value = scope.names.get(word)
-            if word not in own and not is_dim_name(word):
-                continue  # of a place in another block, where the name may mean something else
-            if isinstance(
-                value, (Tensor, Poison, MeshAxis, LayerIndex, DType, Unknown, type(None))
-            ):
-                continue
-            if word == show(value):
-                continue
-            use = keys.get(word)
-            key = f"{use.key} = " if use is not None and use.value == value else ""
-            meanings.append(f"{word} is {key}{show(value)}")
-        return ("; ".join(meanings),) if meanings else ()
-
-
-def _axes(type_: TensorType) -> list[str]:
-    return sorted(str(axis) for axis in type_.axes)
+        return meaning_of(self.shared.uses, message, scope, *places)
 
 
 def _plain(value: Attr | Unknown) -> Attr:
