@@ -74,7 +74,7 @@ def _run(options: argparse.Namespace) -> int:
     if not wanted:
         print("there is nothing to run", file=sys.stderr)
         return 2
-    with bars(quiet=not sys.stderr.isatty()) as progress:
+    with bars(quiet=False) as progress:
 
         def told(result: Result, done: int, total: int) -> None:
             print(line(result), flush=True)
@@ -123,7 +123,7 @@ def _strength(options: argparse.Namespace) -> int:
     if _uncovered(options.types):
         return 2
     types = options.types or list(family_types())
-    with bars(quiet=not sys.stderr.isatty()) as progress:
+    with bars(quiet=False) as progress:
 
         def told(model_type: str, done: int, total: int) -> None:
             print(model_type, flush=True)
@@ -251,7 +251,7 @@ def _verdicts(options: argparse.Namespace) -> int:
         print(f"subjects.toml has no {', '.join(unknown)}", file=sys.stderr)
         return 2
     names = options.models or list(subjects())
-    with bars(quiet=not sys.stderr.isatty()) as progress:
+    with bars(quiet=False) as progress:
         judged, broken = run(
             names,
             max(1, options.jobs),
@@ -283,7 +283,7 @@ def _draws(options: argparse.Namespace) -> int:
     from farm.matrix.draws import luck
 
     changing = False
-    with bars(quiet=not sys.stderr.isatty()) as progress:
+    with bars(quiet=False) as progress:
         for model in options.models:
 
             def told(done: int, total: int, name: str = model) -> None:

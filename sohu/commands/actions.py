@@ -29,7 +29,7 @@ def port(options: argparse.Namespace) -> int:
     model, adapter = options.model, options.adapter
     if options.base is not None:
         model, adapter = options.base, options.model
-    with console.bars(quiet=options.json) as progress:
+    with console.bars(quiet=options.json or options.quiet) as progress:
         result = run(
             model,
             out=options.out,
@@ -129,7 +129,7 @@ def run(options: argparse.Namespace) -> int:
     """Run a program on given tokens and write its logits."""
     from sohu.commands.running import run_tokens
 
-    with console.bars(quiet=options.json) as progress:
+    with console.bars(quiet=options.json or options.quiet) as progress:
         shape = run_tokens(options, progress)
     if options.json:
         console.emit({"logits": str(options.logits), "shape": list(shape)})
@@ -146,7 +146,7 @@ def validate(options: argparse.Namespace) -> int:
 
     # Not `load`: a text that no longer checks is a verdict here.
     model = Model(options.path)
-    with console.bars(quiet=options.json) as progress:
+    with console.bars(quiet=options.json or options.quiet) as progress:
         report = model.validate(
             numerics=options.numerics,
             device=options.device,
@@ -169,7 +169,7 @@ def diff(options: argparse.Namespace) -> int:
     from sohu.commands import diffing
 
     require(*VALIDATION)
-    with console.bars(quiet=options.json) as progress:
+    with console.bars(quiet=options.json or options.quiet) as progress:
         found = diffing.diff(options.folder, progress)
     if options.json:
         console.emit(found.as_dict() | {"proof": diffing.proof(found).as_dict()})
@@ -298,7 +298,10 @@ def predict(options: argparse.Namespace) -> int:
     """Predict the times of a table's rows."""
     from sohu.commands.predicting import predicted, show
 
-    found = predicted(options.data, options.op, options.device, options.dtype, options.out)
+    with console.bars(quiet=options.json or options.quiet) as progress:
+        found = predicted(
+            options.data, options.op, options.device, options.dtype, options.out, progress
+        )
     if options.json:
         console.emit(found.as_dict())
     else:

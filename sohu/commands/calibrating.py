@@ -56,7 +56,7 @@ def calibrate(options: argparse.Namespace) -> int:
         message = f"{options.data} has nothing to fit for {device.id}"
         raise refuse("S611", message, help=f"sections are {names}")
     rows: list[tuple[str, ...]] = []
-    with console.bars(quiet=options.json) as progress:
+    with console.bars(quiet=options.json or options.quiet) as progress:
         for what, file in chosen:
             columns = tables.columns(tables.read_table(options.data / file))
             found = fit(what, columns, device, known, file, progress)

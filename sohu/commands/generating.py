@@ -29,7 +29,7 @@ def generate(options: argparse.Namespace) -> int:
     model = load(options.folder)
     prompts = options.prompt or [_read(path) for path in options.prompt_file]
     sampling = sampling_of(options)
-    with console.bars(quiet=options.json) as progress:
+    with console.bars(quiet=options.json or options.quiet) as progress:
         answering = model.answers(
             prompts,
             max_new_tokens=options.max_new_tokens,

@@ -23,6 +23,12 @@ def _json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
 
 
+def _long(parser: argparse.ArgumentParser) -> None:
+    """Declare what commands take that tell how far they are."""
+    parser.add_argument("--quiet", action="store_true", help="say nothing of the progress")
+    _json(parser)
+
+
 def port(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `sohu port`."""
     parser.add_argument(
@@ -46,7 +52,7 @@ def port(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="write over an edited model.sohu")
     _reference(parser)
     _rows(parser)
-    _json(parser)
+    _long(parser)
 
 
 def _reference(parser: argparse.ArgumentParser) -> None:
@@ -131,7 +137,7 @@ def run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", metavar="W", help="a .safetensors file or a folder of them, or random:SEED"
     )
-    _json(parser)
+    _long(parser)
 
 
 def validate(parser: argparse.ArgumentParser) -> None:
@@ -146,13 +152,13 @@ def validate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", metavar="D", help="with this device's accumulators")
     _rows(parser)
-    _json(parser)
+    _long(parser)
 
 
 def diff(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `sohu diff`."""
     parser.add_argument("folder", type=Path, metavar="DIR")
-    _json(parser)
+    _long(parser)
 
 
 def generate(parser: argparse.ArgumentParser) -> None:
@@ -176,7 +182,7 @@ def generate(parser: argparse.ArgumentParser) -> None:
         help="log-probabilities of each token and of the N likeliest in its place",
     )  # fmt: skip
     _numerics(parser)
-    _json(parser)
+    _long(parser)
 
 
 def chat(parser: argparse.ArgumentParser) -> None:
@@ -266,7 +272,7 @@ def sweep(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, metavar="OUT", help="every point as .csv or .parquet")
     parser.add_argument("--html", type=Path, metavar="OUT", help="write a page with plots")
-    _json(parser)
+    _long(parser)
 
 
 def predict(parser: argparse.ArgumentParser) -> None:
@@ -286,7 +292,7 @@ def predict(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dtype", default="bf16", metavar="T", help="format of products (bf16)")
     parser.add_argument("--out", type=Path, required=True, metavar="P", help=".parquet or .csv")
-    _json(parser)
+    _long(parser)
 
 
 def calibrate(parser: argparse.ArgumentParser) -> None:
@@ -297,7 +303,7 @@ def calibrate(parser: argparse.ArgumentParser) -> None:
         "--section", action="append", default=[], metavar="NAME", help="only this part of it"
     )
     parser.add_argument("--out", type=Path, metavar="OUT", help="write the calibration")
-    _json(parser)
+    _long(parser)
 
 
 def lsp(parser: argparse.ArgumentParser) -> None:

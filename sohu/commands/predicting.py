@@ -13,9 +13,11 @@ from device_model.cost.calibration import calibration
 from device_model.cost.chip import Array
 from device_model.cost.oracle import TARGETS, Columns, predict
 from device_model.cost.score import Score, score
+from porting.files.progress import Progress, silent
 from sohu.terminal import console, tables
 
 MEASURED = "latency_ms"
+STAGE = "rows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +43,16 @@ class Predicted:
         }
 
 
-def predicted(data: Path, op: str, name: str, dtype: str, out: Path) -> Predicted:
+def predicted(
+    data: Path, op: str, name: str, dtype: str, out: Path, progress: Progress = silent
+) -> Predicted:
     """Write a table with predicted times and return what was found; raises `Refused`."""
     device = device_named(name)
     peak_key(device, dtype)
     known = calibration(device)
     table = tables.read_table(data)
     columns = tables.columns(table)
+    progress(STAGE, 0, table.num_rows)
     if op in TARGETS:
         found = predict(op, columns, device, dtype, known)
         times, reasons = {"predicted_ms": 1e3 * found.seconds}, found.reasons
@@ -56,9 +61,12 @@ def predicted(data: Path, op: str, name: str, dtype: str, out: Path) -> Predicte
         # Loads sympy, which tables of single operations start a second sooner without.
         from sohu.commands.serving import PAIRS, serve  # noqa: PLC0415
 
-        times, reasons = serve(columns, device, dtype, known)
+        times, reasons = serve(
+            columns, device, dtype, known, lambda row: progress(STAGE, row, table.num_rows)
+        )
         pairs = dict(PAIRS)
     tables.write_table(tables.with_columns(table, times), out)
+    progress(STAGE, table.num_rows, table.num_rows)
     scores = {
         measured: score(times[made], np.asarray(columns[measured], np.float64))
         for measured, made in pairs.items()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -35,7 +35,11 @@ DECORATION = re.compile(r"^meta-|-(instruct|chat|base|it|hf|fp8|bf16|v\d[\d.]*|\
 
 
 def serve(
-    columns: Columns, device: Device, dtype: str, known: Calibration
+    columns: Columns,
+    device: Device,
+    dtype: str,
+    known: Calibration,
+    told: Callable[[int], None] = lambda _row: None,
 ) -> tuple[dict[str, Array], dict[str, int]]:
     """Return the predicted columns and the reasons for rows without; raises `Refused` where columns are missing."""
     missing = [c for c in (*NUMBERS, *TEXTS) if c not in columns]
@@ -47,6 +51,7 @@ def serve(
     reasons: dict[str, int] = {}
     cell = _Rows(columns, device, dtype, known)
     for row in range(rows):
+        told(row)
         try:
             per_token, to_first = cell.of(row)
         except (Refused, ValueError) as error:

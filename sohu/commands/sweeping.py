@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 
 import numpy as np
@@ -55,7 +54,7 @@ def sweep_of(options: argparse.Namespace) -> Sweep:
     given |= {n: v for n in ("skew", "host") if (v := getattr(options, n))}
     design = parse_design(graph, chip, given, options.numerics, options.vary)
     start = time.perf_counter()
-    with console.bars(quiet=options.json or not sys.stderr.isatty()) as progress:
+    with console.bars(quiet=options.json or options.quiet) as progress:
         space = evaluate_design(
             graph,
             chip,

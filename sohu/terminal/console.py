@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal, TextIO
 from dsl.diagnostics import Diagnostic, Refused, refuse, render
 from dsl.harmless import harmless, harmless_json
 from porting.files.progress import Progress
+from sohu.terminal.progress import lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -129,12 +130,16 @@ def emit(data: Mapping[str, object]) -> None:
 
 @contextmanager
 def bars(quiet: bool) -> Iterator[Progress]:
-    """Show a progress bar for every stage that reports, on standard error.
+    """Show a progress bar for every stage that reports, on standard error; lines where that is no terminal.
 
     What follows a colon in a stage says what is being done now, and is shown on the stage's own bar.
     """
-    if quiet:
+    if quiet or sys.stderr is None:
         yield lambda _stage, _done, _total: None
+        return
+    if not sys.stderr.isatty():
+        with lines(_logged) as told:
+            yield told
         return
     from rich.progress import (  # noqa: PLC0415 - the light commands start without rich
         BarColumn,
@@ -161,6 +166,11 @@ def bars(quiet: bool) -> Iterator[Progress]:
             shown.update(tasks[name], description=stage, completed=done, total=total)
 
         yield advance
+
+
+def _logged(line: str) -> None:
+    """Print a line of a log at once; a log that takes none is not the work's affair."""
+    print(harmless(line), file=sys.stderr, flush=True)
 
 
 def table(
