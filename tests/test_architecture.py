@@ -50,6 +50,7 @@ STAIRS = {
     "farm": ("classes", "oracles", "matrix", "mutants", "."),
     "benchmarks": (".",),
     "editors": (".",),
+    "handbook": ("sources", "reference", "."),
     "model_zoo": (".",),
 }
 PACKAGES = tuple(STAIRS)
@@ -63,6 +64,7 @@ ALLOWED_PROJECT_IMPORTS: dict[str, set[str]] = {
     "farm": {*_PORTING, "sohu", "farm"},
     "benchmarks": {*_PORTING, "sohu", "benchmarks"},
     "editors": {"dsl", "editors"},
+    "handbook": {*_PORTING, "sohu", "handbook"},
     "model_zoo": set(),
 }
 MAX_LINES = 500
@@ -109,6 +111,7 @@ BOUNDARIES = (
     ("onnxruntime", "", ("benchmarks/onnx_runtime.py",)),
     ("optimum", "", ("benchmarks/onnx_runtime.py",)),
     ("llama_cpp", "", ("benchmarks/llama_cpp.py",)),
+    ("sphinx", "", ("handbook/site.py",)),
     ("pickle", "", ()),
     ("cloudpickle", "", ()),
     ("dill", "", ()),

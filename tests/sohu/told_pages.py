@@ -1,7 +1,8 @@
 """Pages that tell what happens at a prompt: the files that they show, the commands, and what each answers.
 
 A file is a block behind a line with its name, "`name`:". In a block of `console` each line behind a `$` is a command;
-what follows is its answer, in which `…` stands for lines that are left out. Errors of logits may have other digits.
+what follows is its answer, in which `…` stands for lines that are left out, or for the rest of a
+line. Errors of logits may have other digits, and columns another width.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ ROOT = Path(__file__).parents[2]
 OWN_ARCHITECTURE = ROOT / "docs" / "your-own-architecture.md"
 FILE = re.compile(r"^`(\S+)`:\n\n```\w+\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-DIGITS = re.compile(r"\d\.\d\de-\d\d|\d+\.\d%")
+DIGITS = re.compile(r"\d\.\d+e[-+]\d\d|\d+\.\d%")
+WIDTH = re.compile(r" {2,}")
 LEFT_OUT = "…"
 
 
@@ -29,15 +31,18 @@ class Told:
     def agrees(self, answer: str) -> bool:
         """Tell whether an answer is what the page shows, lines that are left out aside."""
         pattern = "".join(
-            "(?:.*\n)*?" if line == LEFT_OUT else re.escape(_plain(line)) + "\n"
-            for line in self.lines
+            "(?:.*\n)*?" if line == LEFT_OUT else _pattern(line) for line in self.lines
         )
         lines = [_plain(line) for line in answer.splitlines() if line.strip()]
         return re.fullmatch(pattern, "".join(f"{line}\n" for line in lines)) is not None
 
 
+def _pattern(line: str) -> str:
+    return re.escape(_plain(line)).replace(LEFT_OUT, ".*") + "\n"
+
+
 def _plain(line: str) -> str:
-    return DIGITS.sub("#", line.rstrip())
+    return WIDTH.sub(" ", DIGITS.sub("#", line.rstrip().replace("\N{NO-BREAK SPACE}", " ")))
 
 
 def write_files(page: Path, folder: Path) -> None:
