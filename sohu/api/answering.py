@@ -117,9 +117,13 @@ class Answering:
         self._longest, self._known = longest, known
         self._streams = [TextStream(codec) for _ in self.answers]
         self._stops = [Stops(manner.stop) for _ in self.answers]
+        self._pieces = self._made()
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
-        """Yield rows and pieces of text."""
+        """Return the rows and pieces of text that are still to come."""
+        return self._pieces
+
+    def _made(self) -> Iterator[tuple[int, str]]:
         rows = [answer.prompt[self._known :] for answer in self.answers]
         start = perf_counter()
         while any(rows):

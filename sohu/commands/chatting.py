@@ -103,8 +103,9 @@ def _answered(talk: Chat, line: str) -> bool:
 
 def _obeyed(talk: Chat, name: str, text: str | None) -> bool:
     if name not in ORDERS:
-        known = ", ".join(f"/{one}" for one in ORDERS)
-        near = did_you_mean(name, ORDERS) or f"there are {known}; a message may begin with a space"
+        known = [f"/{one}" for one in ORDERS]
+        others = f"there are {', '.join(known)}; a message may begin with a space"
+        near = did_you_mean(f"/{name}", known) or others
         raise refuse("S111", f"there is no `/{name[:80]}`", help=near)
     does = ORDERS[name].does
     if does is not None:

@@ -131,6 +131,14 @@ def test_a_system_message_that_nobody_hears_is_refused(tmp_path: Path) -> None:
     assert list(bare.generate("w1", max_new_tokens=1))
 
 
+def test_who_iterates_again_goes_on(model: sohu.Model) -> None:
+    made = model.answers(PROMPTS[:2], raw=True, max_new_tokens=5)
+    first = next(iter(made))
+    assert len([first, *made]) == 10
+    assert list(made) == []
+    assert made.answers == answers(model, *PROMPTS[:2], max_new_tokens=5)
+
+
 def test_pace_counts_what_comes_after_the_first_step(model: sohu.Model) -> None:
     made = model.answers(PROMPTS[:2], raw=True, max_new_tokens=5)
     assert len([piece for _, piece in made]) == 10

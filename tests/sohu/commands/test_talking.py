@@ -203,6 +203,19 @@ def test_a_long_prompt_is_refused_before_it_is_read(
     assert "larger than 16 bytes" in err
 
 
+@pytest.mark.parametrize("words", ["", "--temperature 1 --top-p 0.9"])
+def test_logits_that_are_no_numbers_are_not_answered_from(
+    words: str, tmp_path: Path, capsys: Captured
+) -> None:
+    overflowing = talking(tmp_path, scaled={"lm_head.weight": 1e37, "model.norm.weight": 1e37})
+    arguments = ["generate", str(overflowing), "--prompt", "w5", *words.split()]
+    out, err = said(capsys, *arguments, status=2)
+    assert "S617" in err
+    assert out.strip() == ""
+    data = json.loads(said(capsys, *arguments, "--json", status=2)[0])
+    assert data["diagnostics"][0]["code"] == "S617"
+
+
 # Chat
 
 
@@ -234,7 +247,7 @@ def test_a_conversation_ends_with_its_input(
 
 
 REFUSED = [
-    (b"/rest\n", "S111", "did you mean `reset`?"),
+    (b"/rest\n", "S111", "did you mean `/reset`?"),
     (b"a \xff\n", "S547", "not UTF-8"),
     (b"w1 " * 70 + b"\n", "S548", "/reset"),
 ]
