@@ -60,12 +60,7 @@ def replace_file(path: Path, save: Callable[[BinaryIO], None]) -> None:
     A file that was there keeps its mode. What is no regular file is not replaced: a device's name would become that of
     a file. Nor is what a link in a stranger's folder leads to elsewhere, `/etc/passwd` say.
     """
-    target = path.resolve()
-    if path.is_symlink() and target.parent != path.parent.resolve():
-        message = f"it is a link to `{target}`, which is in another folder"
-        raise OSError(errno.EPERM, message, str(path))
-    _check_bounds(target)
-    check_replaceable(target)
+    target = _target(path)
     mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666 & ~_umask()
     target.parent.mkdir(parents=True, exist_ok=True)
     prefix = _prefix(target)
@@ -82,6 +77,27 @@ def replace_file(path: Path, save: Callable[[BinaryIO], None]) -> None:
     finally:
         staged.unlink(missing_ok=True)
     _sync(target.parent)
+
+
+def check_writable(path: Path) -> None:
+    """Raise `OSError` where `replace_file` is sure to fail, before work is done for it; writes nothing."""
+    target = _target(path)
+    there = next(parent for parent in target.parents if os.path.lexists(parent))
+    if not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, f"`{there}` is no folder", str(path))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, f"nothing may be written in `{there}`", str(path))
+
+
+def _target(path: Path) -> Path:
+    """Return the file that a path names and that may be replaced; raises `OSError` where it may not."""
+    target = path.resolve()
+    if path.is_symlink() and target.parent != path.parent.resolve():
+        message = f"it is a link to `{target}`, which is in another folder"
+        raise OSError(errno.EPERM, message, str(path))
+    _check_bounds(target)
+    check_replaceable(target)
+    return target
 
 
 def check_replaceable(path: Path) -> None:

@@ -43,6 +43,8 @@ def read_array(path: Path, limit: int, code: str) -> npt.NDArray[np.generic]:
                 raise refuse(code, "no .npy array: it does not begin as one", place=str(path))
             stream.seek(0)
             return _mapped(stream)
+    except FileNotFoundError:
+        raise refuse(code, "there is no such file", place=str(path)) from None
     except UNREADABLE as error:
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise refuse(code, f"no .npy array: {reason}", place=str(path)) from error

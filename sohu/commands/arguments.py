@@ -12,12 +12,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from dsl.diagnostics import Diagnostic, Refused
+from dsl.diagnostics import Diagnostic, Refused, refuse
 from dsl.harmless import harmless
 from dsl.regular_file import is_there
 
 MAX_PATH, MAX_NAME, MAX_DEPTH = 4095, 255, 128
 SHOWN = 80
+OUTPUTS = ("logits", "out", "html", "trace")
+"""Arguments that are files to be written."""
+FOLDERS = ("port",)
+"""Commands whose output is a folder, which they look at themselves."""
 
 
 def check_arguments(options: argparse.Namespace) -> None:
@@ -29,6 +33,23 @@ def check_arguments(options: argparse.Namespace) -> None:
     )
     if faults:
         raise Refused(faults)
+
+
+def check_outputs(options: argparse.Namespace) -> None:
+    """Raise `Refused` (S530) for a file that the command would write at its end and cannot, before it begins."""
+    given = {
+        name: path for name in OUTPUTS if isinstance(path := getattr(options, name, None), Path)
+    }
+    if not given or options.command in FOLDERS:
+        return
+    from porting.files.atomic import check_writable  # noqa: PLC0415 - for a command that writes
+
+    for name, path in given.items():
+        try:
+            check_writable(path)
+        except OSError as error:
+            message = f"cannot write `{path}`: {error.strerror}"
+            raise refuse("S530", message, place=_option(name)) from None
 
 
 def find_program(options: argparse.Namespace) -> None:

@@ -74,6 +74,7 @@ def _answered(options: argparse.Namespace) -> int:
     try:
         with naming_extras():
             arguments.check_arguments(options)
+            arguments.check_outputs(options)
             arguments.find_program(options)
             status = table.COMMANDS[options.command].does(options)
         console.finish()

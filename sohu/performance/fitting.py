@@ -103,7 +103,8 @@ def _sizes(found: Fit, values: Mapping[str, int]) -> tuple[str, ...]:
 def _show_room(found: Fit) -> None:
     """Print how far the load could grow."""
     console.say(f"largest context at this batch: {found.context_text()}")
-    console.say(f"largest batch by context: {_batches(found.max_batch)}")
+    if found.max_batch:
+        console.say(f"largest batch by context: {_batches(found.max_batch)}")
     for name, step in found.steps.items():
         if step.max_batch != found.max_batch:
             console.say(
