@@ -143,7 +143,7 @@ def test_serving_rows_have_times_or_reasons(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], column: str, value: object, reason: str
 ) -> None:
     good = written(tmp_path / "good.csv", **SERVING)
-    assert run(good, "serving", tmp_path / "out.csv") == 0
+    assert run(good, "serving", tmp_path / "out.csv", "--quiet") == 0
     assert capsys.readouterr().err == ""
     table = tables.read_table(tmp_path / "out.csv")
     assert table.column_names[-2:] == ["predicted_ms", "predicted_ttft_ms"]
