@@ -218,6 +218,11 @@ _SHARDING: dict[str, Code] = {
     "S306": Code(
         "Unusable mesh", "A mesh is written as tp=8,ep=4: an axis and its number of chips."
     ),
+    "S307": Code(
+        "Mesh axis splits two kinds of things",
+        "Chips along an axis that splits the batch or the layers hold different sequences or layers. A tensor that "
+        "is sharded on the same axis would be put together from parts that do not belong together.",
+    ),
 }
 
 _DEVICE: dict[str, Code] = {

@@ -144,7 +144,7 @@ class Capacity:
     def _mesh_needed(
         self, limit: int, batch: int, seq: int, context: int
     ) -> Mapping[str, int] | None:
-        for mesh in legal_meshes(self.memory.graph):
+        for mesh in legal_meshes(self.memory.graph, batch):
             steps = phases(mesh, batch, seq, context).values()
             if all(self.memory.use(question).total <= limit for question in steps):
                 return mesh

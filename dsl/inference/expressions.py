@@ -19,6 +19,7 @@ from dsl.inference.literals import at_literal
 from dsl.inference.origins import origins, partial_since
 from dsl.inference.scope import POISON, LayerIndex, Meaning, Poison, Query, Scope, Tensor
 from dsl.inference.sightings import Sightings
+from dsl.inference.splits import MeshSplit
 from dsl.linking.binding import KeyUse
 from dsl.linking.static import (
     FUNCTIONS,
@@ -52,6 +53,7 @@ class Context:
     uses: tuple[KeyUse, ...] = ()
     held: Container[str] | None = None
     trace: list[Query] = field(default_factory=list)
+    stages: list[MeshSplit] = field(default_factory=list)
     builder: GraphBuilder = field(default_factory=GraphBuilder)
     seen: Sightings | None = None
 

@@ -18,6 +18,7 @@ from dsl.inference.findings import UNUSED, Findings
 from dsl.inference.literals import literals
 from dsl.inference.scope import POISON, Scope, Tensor
 from dsl.inference.sightings import Sightings
+from dsl.inference.splits import MeshSplit, split_twice
 from dsl.inference.statements import Statements
 from dsl.linking.binding import Bindings, KeyUse, bind, is_generic
 from dsl.linking.static import Exhausted, Exploration, MeshAxis, Path, StaticError, Unknown
@@ -187,6 +188,7 @@ class _Inference:
         self.blocks = self.statements.blocks
         self.mesh: tuple[str, ...] = ()
         self.batch_shards: tuple[str, ...] = ()
+        self.batch_splits: list[MeshSplit] = []
 
     def run(self, values: Mapping[str, object] | None, entry: sx.Entry | None) -> Checked:
         """Infer the family, or one entry with what it shares."""
@@ -209,6 +211,10 @@ class _Inference:
             message = f"family `{family.name.id}` has no output"
             self.builder.report(Diagnostic("S220", message, family.name.span))
         self.builder.close_frame()
+        for diagnostic in split_twice(
+            [*self.batch_splits, *self.shared.stages], self.builder.values
+        ):
+            self.builder.report(diagnostic)
         unused = unused_config(family) if self.shared.generic else ()
         self.builder.close(unused, entry.span if entry else None)
         whole = not self.builder.diagnostics and not self.shared.generic
@@ -326,6 +332,10 @@ class _Inference:
         except StaticError as error:
             self.builder.report(error.diagnostic)
         self.batch_shards = tuple(axes)
+        self.batch_splits += [
+            MeshSplit(axis, "the batch", name.span)
+            for axis, name in zip(axes, item.shards, strict=False)
+        ]
         facts = [Divides(symbol(item.name.id), symbol(axis)) for axis in axes]
         self.builder.oblige(facts, item.span)
 

@@ -17,6 +17,7 @@ from dsl.inference.expressions import Context, Expressions
 from dsl.inference.graph_builder import Frame
 from dsl.inference.handed import keep
 from dsl.inference.scope import POISON, LayerIndex, Poison, Query, Scope, Tensor
+from dsl.inference.splits import MeshSplit
 from dsl.linking.static import Evaluator, Static, StaticError
 from dsl.ops.spec import Divides
 from dsl.source import Span
@@ -103,6 +104,7 @@ class Layers:
         axis = self.expressions.mesh_axis(statement.stages, scope)
         fact = Divides(count, symbol(axis))
         self.shared.builder.oblige((fact,), statement.stages.span)
+        self.shared.stages.append(MeshSplit(axis, "the layers", statement.stages.span))
         return axis
 
     def _carried(self, statement: sx.RepeatSyntax, scope: Scope) -> tuple[int, ...]:

@@ -19,10 +19,10 @@ def _all_gather(site: Site) -> tuple[TensorType, ...]:
     x, (axis,) = site.type("x"), site.axes("axes")
     at = [i for i, a in enumerate(x.axes) if axis in a.shards]
     site.need_shard(len(at) == 1, 1, f"x is {x}: no axis is sharded on {axis}", "axes")
-    axes = tuple(
-        Axis(a.dim, tuple(s for s in a.shards if s != axis)) if i == at[0] else a
-        for i, a in enumerate(x.axes)
-    )
+    *kept, last = x.axes[at[0]].shards
+    # Side by side, the shards of an outer axis are not the whole: each is cut by the inner one.
+    site.need_shard(last == axis, 2, f"x is {x}: {last} is to be gathered before {axis}", "axes")
+    axes = tuple(Axis(a.dim, tuple(kept)) if i == at[0] else a for i, a in enumerate(x.axes))
     return (TensorType(x.dtype, axes, x.partial),)
 
 
@@ -71,7 +71,10 @@ ALL_GATHER = OpSpec(
     summary="Give every chip along a mesh axis the whole of an axis sharded on it.",
     params=(Param("x"), Param("axes", Role.MESH)),
     result="x, no longer sharded on the mesh axis",
-    constraints=("exactly one axis of x is sharded on the mesh axis",),
+    constraints=(
+        "exactly one axis of x is sharded on the mesh axis",
+        "no other mesh axis shards that axis further",
+    ),
     semantics="y = the shards of x side by side, in rank order",
     cost="0",
     example="logits = all_gather(matmul(h, head), tp)",

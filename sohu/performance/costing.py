@@ -100,7 +100,7 @@ def cost(graph: Graph, question: Asked) -> Cost:
     """Return the cost of a bound program: a prefill of a prompt, and a decode step behind a context."""
     require_format(question.numerics)
     memory = MemoryFormulas(graph, question.numerics, question.logits)
-    sizes = dict.fromkeys(graph.mesh, 1) | mesh_sizes(graph, question.mesh)
+    sizes = dict.fromkeys(graph.mesh, 1) | mesh_sizes(graph, question.mesh, question.batch)
     steps = phases(sizes, question.batch, question.seq, question.context)
     ordered = {phase: steps[phase] for phase in ("prefill", "decode")}
     uses = {phase: memory.use(q) for phase, q in ordered.items()}

@@ -22,7 +22,7 @@ def fit(graph: Graph, name: str, question: Asked) -> Fit:
     chip = device_named(name)
     require_format(question.numerics, chip)
     capacity = Capacity(MemoryFormulas(graph, question.numerics, question.logits))
-    mesh = mesh_sizes(graph, question.mesh)
+    mesh = mesh_sizes(graph, question.mesh, question.batch)
     return capacity.fit(chip, mesh, question.batch, question.seq, question.context)
 
 

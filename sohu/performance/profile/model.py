@@ -148,7 +148,7 @@ def profile_of(
     prices = tuple(Prices(chip, dtype, known, skew, changes) for changes in swept)
     _ = prices[0].chip  # refuses an unknown format before anything is read
     graph = bound_graph(path, told)
-    sizes = dict.fromkeys(graph.mesh, 1) | mesh_sizes(graph, mesh)
+    sizes = dict.fromkeys(graph.mesh, 1) | mesh_sizes(graph, mesh, batch)
     memory = MemoryFormulas(graph, dtype, logits)
     timed = []
     for name, question in phases(sizes, batch, seq, context).items():

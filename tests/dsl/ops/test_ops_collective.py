@@ -24,12 +24,16 @@ def test_all_reduce_c2() -> None:
 
 def test_all_gather_type() -> None:
     assert gives("all_gather(x, tp)", X, x=SPLIT)
-    assert gives("all_gather(x, tp)", "bf16[V @ep]", x="bf16[V @tp @ep]")
+    assert gives("all_gather(x, ep)", "bf16[V @tp]", x="bf16[V @tp @ep]")
 
 
 def test_all_gather_c1() -> None:
     assert violated("all_gather(x, tp)", x=X) == "all_gather_c1"
     assert violated("all_gather(x, ep)", x=SPLIT) == "all_gather_c1"
+
+
+def test_all_gather_c2() -> None:
+    assert violated("all_gather(x, tp)", x="bf16[V @tp @ep]") == "all_gather_c2"
 
 
 def test_reduce_scatter_type() -> None:

@@ -1,0 +1,82 @@
+"""Meshes of a program against trial division: which sizes are legal, and that a batch counts where it is split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from device_model.memory.meshes import legal_meshes, mesh_sizes, mesh_violations
+from dsl.diagnostics import Refused
+from dsl.graph import Graph
+from porting.planning.bound import bound_graph
+
+TEXT = """sohu 1.0
+
+family demo for "DemoForCausalLM" {
+  config {
+    D = 24
+    H = 9
+    V = 90
+  }
+  dims { B @dp: batch, S: seq, C: context }
+  mesh { tp, dp }
+
+  input x: bf16[B, S, D]
+  weight u: bf16[H*D @tp, D] from "u"
+  weight d: bf16[D, H*D @tp] from "d"
+  weight w: bf16[V @tp, D] from "w"
+  h = heads(matmul(x, u), H)
+  y = x + all_reduce(matmul(merge(h), d), tp)
+  output z: bf16[B, S, V] = all_gather(matmul(y, w), tp)
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Graph:
+    path = tmp_path_factory.mktemp("meshes") / "demo.sohu"
+    path.write_text(TEXT)
+    return bound_graph(path)
+
+
+def test_legal_sizes_are_the_divisors_and_not_powers_of_two(graph: Graph) -> None:
+    sizes = {mesh["tp"] for mesh in legal_meshes(graph)}
+    assert sizes == {n for n in range(1, 100) if 9 % n == 0 and 90 % n == 0}
+
+
+def test_the_smallest_meshes_come_first(graph: Graph) -> None:
+    chips = [mesh["tp"] * mesh["dp"] for mesh in legal_meshes(graph)]
+    assert chips == sorted(chips)
+
+
+@pytest.mark.parametrize("batch", [1, 6, 7])
+def test_a_batch_is_divided_by_the_axis_that_splits_it(graph: Graph, batch: int) -> None:
+    sizes = {mesh["dp"] for mesh in legal_meshes(graph, batch)}
+    assert sizes == {n for n in range(1, 8) if batch % n == 0}
+
+
+def test_a_batch_that_the_mesh_does_not_divide_is_refused_with_the_legal_sizes(
+    graph: Graph,
+) -> None:
+    assert not mesh_violations(graph, {"tp": 1, "dp": 2})
+    with pytest.raises(Refused) as refused:
+        mesh_sizes(graph, "dp=2", batch=3)
+    (diagnostic,) = refused.value.diagnostics
+    assert diagnostic.code == "S305"
+    assert "dp = 2" in diagnostic.message
+    assert "dp may be 1, 3" in diagnostic.help
+
+
+def test_one_refusal_names_every_size_that_does_not_fit(graph: Graph) -> None:
+    with pytest.raises(Refused) as refused:
+        mesh_sizes(graph, "tp=7")
+    (diagnostic,) = refused.value.diagnostics
+    assert len(diagnostic.notes) >= 1
+    assert diagnostic.help.startswith("tp may be 1, 3, 9")
+
+
+def test_a_port_of_the_zoo_has_the_meshes_that_divide_its_heads_of_keys() -> None:
+    # Qwen2.5 7B has 28 heads and 4 of keys.
+    port = Path(__file__).parents[3] / "model_zoo" / "ports" / "qwen2.5-7b.sohu"
+    assert [mesh["tp"] for mesh in legal_meshes(bound_graph(port))] == [1, 2, 4]
