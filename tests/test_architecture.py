@@ -102,7 +102,11 @@ BOUNDARIES = (
     ("sympy", "", ("dsl/symbolic.py",)),
     ("torch", "", (REFERENCE, EAGER)),
     ("transformers", "", (REFERENCE, EAGER)),
-    ("pygls", "", ("sohu/language_server/server.py", "sohu/language_server/session.py")),
+    (
+        "pygls",
+        "",
+        tuple(f"sohu/language_server/{name}.py" for name in ("protocol", "server", "session")),
+    ),
     (
         "lsprotocol",
         "",

@@ -30,6 +30,7 @@ from sohu.language_server.navigating import (
     renameable,
     symbols,
 )
+from sohu.language_server.protocol import AnsweringProtocol
 from sohu.language_server.repairing import formatted, repairs
 from sohu.language_server.session import Session
 
@@ -49,7 +50,8 @@ def serve() -> None:
 def made() -> LanguageServer:
     """Return a server with every feature."""
     # Whole texts: pygls has lines end where Python does, so that a change after some characters is misplaced.
-    server = LanguageServer(NAME, version(), lsp.TextDocumentSyncKind.Full)
+    full = lsp.TextDocumentSyncKind.Full
+    server = LanguageServer(NAME, version(), full, protocol_cls=AnsweringProtocol)
     session = Session(server)
     notices: Mapping[str, Callable[[Any], None]] = {
         lsp.TEXT_DOCUMENT_DID_OPEN: session.opened,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import re
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -12,6 +15,8 @@ from typing import Any
 
 from lsprotocol import types as lsp
 from pygls.lsp.client import LanguageClient
+
+from sohu.language_server.positions import UNITS
 
 ROOT = Path(__file__).parents[3]
 SERVE = "import sys; from sohu.commands.cli import main; sys.exit(main(['lsp', '--stdio']))"
@@ -27,7 +32,7 @@ class Editor:
         self.told: dict[str, list[lsp.Diagnostic]] = {}
         self.logged: list[str] = []
         self._news = asyncio.Event()
-        self.uri, self.text, self.version = "", "", 0
+        self.uri, self.text, self.version, self.units = "", "", 0, ""
 
     async def start(self) -> lsp.InitializeResult:
         self.client.feature(lsp.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS)(partial(self._tell))
@@ -41,6 +46,7 @@ class Editor:
         asked = lsp.InitializeParams(lsp.ClientCapabilities(general=general))
         result = await self.client.initialize_async(asked)
         self.client.initialized(lsp.InitializedParams())
+        self.units = str(result.capabilities.position_encoding)
         return result
 
     def _tell(self, params: lsp.PublishDiagnosticsParams) -> None:
@@ -85,7 +91,7 @@ class Editor:
         offset = text.index(before) + len(before)
         line = text.count("\n", 0, offset)
         column = text[text.rfind("\n", 0, offset) + 1 : offset]
-        return lsp.Position(line, len(column.encode("utf-16-le")) // 2)
+        return lsp.Position(line, UNITS[self.units](column))
 
     async def hover(self, before: str) -> str:
         answer = await self.client.text_document_hover_async(
@@ -120,14 +126,37 @@ class Editor:
         return text
 
 
+def answered(requests: list[tuple[str, object]]) -> list[dict[str, Any]]:
+    """Return the answers to raw requests, in their order, of a server that is started and ended around them."""
+    start: dict[str, object] = {"capabilities": {}, "processId": None, "rootUri": None}
+    asked = [("initialize", start), *requests, ("shutdown", None)]
+    messages: list[dict[str, object]] = [
+        {"id": number, "method": method, "params": params}
+        for number, (method, params) in enumerate(asked)
+    ]
+    bodies = [json.dumps({"jsonrpc": "2.0"} | m).encode() for m in [*messages, {"method": "exit"}]]
+    given = b"".join(b"Content-Length: %d\r\n\r\n%b" % (len(body), body) for body in bodies)
+    ended = subprocess.run(
+        [sys.executable, "-c", SERVE], input=given, capture_output=True, timeout=LIMIT_S, check=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    told = [
+        json.loads(part) for part in re.findall(rb"\r\n\r\n(\{.*?\})(?=Content|$)", ended.stdout)
+    ]
+    answers = sorted((one for one in told if "id" in one), key=lambda one: int(one["id"]))
+    assert [one["id"] for one in answers] == list(range(len(asked)))
+    return answers[1:-1]
+
+
 def edited(script: Callable[[Editor], Awaitable[None]], encodings: list[str] | None = None) -> None:
     """Run a script with an editor whose server is started for it and ended after it, in good order."""
 
     async def run() -> None:
         editor = Editor(encodings)
         await editor.start()
-        await script(editor)
-        assert await editor.stop() == 0
+        async with asyncio.timeout(LIMIT_S):
+            await script(editor)
+            assert await editor.stop() == 0
         assert editor.logged == []
 
     asyncio.run(run())

@@ -9,7 +9,7 @@ from lsprotocol import types as lsp
 from pygls.exceptions import JsonRpcException
 
 from porting.planning.library import ZOO
-from tests.sohu.language_server.editing import Editor, edited
+from tests.sohu.language_server.editing import Editor, answered, edited
 
 LLAMA = ZOO / "families" / "llama.sohu"
 WHOLE = lsp.Range(lsp.Position(0, 0), lsp.Position(10**6, 0))
@@ -147,5 +147,71 @@ def test_names_are_renamed_within_a_text_and_others_keep_theirs() -> None:
         ):
             with pytest.raises(JsonRpcException, match=reason):
                 await renamed(before, new)
+
+    edited(script)
+
+
+@pytest.mark.parametrize(("offered", "units"), [(None, "utf-16"), (["utf-8", "utf-16"], "utf-8")])
+def test_places_are_counted_as_the_client_counts(offered: list[str] | None, units: str) -> None:
+    text = (
+        'sohu 1.0\nuse "blocks/norm.sohu"\n# größer 😀 \u2028 als\n'
+        'block b(x: f32[B, S, D]) -> f32[B, S, D] {\n  return rms("größe 😀", x, eps=0.1)\n}\n'
+    )
+
+    async def script(editor: Editor) -> None:
+        editor.open("untitled:1", text)
+        assert editor.units == units
+        assert await editor.until(lambda told: True) == []
+        asked = lsp.HoverParams(editor.document, editor.position('😀", x'))
+        answer = await editor.client.text_document_hover_async(asked)
+        assert answer is not None
+        place = lsp.Range(editor.position('😀", '), editor.position('😀", x'))
+        assert answer.range == place
+
+    edited(script, offered)
+
+
+def test_requests_that_are_none_are_answered_with_errors() -> None:
+    place = {"line": 10**8, "character": 10**8}
+    text = {"uri": "file:///etc/passwd"}
+    answers = answered(
+        [
+            ("textDocument/hover", {"textDocument": text, "position": place}),
+            ("textDocument/hover", {"nonsense": 1}),
+            ("textDocument/hover", {"textDocument": text, "position": {"line": -1}}),
+            ("textDocument/hover", [[]] * 99),
+            ("textDocument/sing", {}),
+        ]
+    )
+    assert answers[0]["result"] is None
+    assert [a["error"]["code"] for a in answers[1:]] == [-32602, -32602, -32602, -32601]
+
+
+def test_the_server_goes_on_after_hostile_texts() -> None:
+    async def script(editor: Editor) -> None:
+        opened(editor)
+        sound = editor.text
+        long, deep = "x" * 300_000, "sohu 1.0\n" + "(" * 300
+        for text, code in ((long, "S106"), (deep, "S105"), ("\x00" * 99, "S102")):
+            editor.change(text)
+            await editor.until(lambda told, code=code: codes(told) == [code])
+            assert await editor.hover(text[:5]) == ""
+        editor.change(sound)
+        await editor.until(lambda told: told == [])
+        assert "bf16[B, S, D]" in await editor.hover("x = x + gqa_att")
+
+    edited(script)
+
+
+def test_another_file_is_read_where_use_may_look_and_nowhere_else(tmp_path: Path) -> None:
+    (tmp_path / "secret.sohu").write_text("sohu 1.0\nblock b(x: f32[N]) -> f32[N] { return x }\n")
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "link.sohu").symlink_to(tmp_path / "secret.sohu")
+
+    async def script(editor: Editor) -> None:
+        for used in ("../secret.sohu", str(tmp_path / "secret.sohu"), "link.sohu"):
+            opened(editor, tmp_path / "inner" / "t.sohu", f'sohu 1.0\nuse "{used}"\n')
+            await editor.until(lambda told: codes(told) == ["S227"])
+            assert await editor.definitions('use "') == []
 
     edited(script)
