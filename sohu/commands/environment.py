@@ -113,8 +113,10 @@ def _kernels() -> str:
     """Return whether the kernels of this version are compiled for this processor."""
     if _version("numba") is None or _version("llvmlite") is None:
         return "cannot be compiled: numba is not installed"
-    from device_model.kernels.dispatch import kept  # noqa: PLC0415 - with the compiler's library
-
+    try:
+        from device_model.kernels.dispatch import kept  # noqa: PLC0415 - with the compiler's library
+    except ImportError as error:  # a broken installation is what such a report is for
+        return f"cannot be compiled: {error.name} cannot be imported"
     there, of = kept()
     return "compiled" if there == of else f"{there} of {of} parts compiled"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,11 @@ def test_a_person_can_read_it(capsys: pytest.CaptureFixture[str]) -> None:
     lines = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
     assert lines["sohu"].strip()
     assert lines["memory"].strip().endswith("GiB")
+
+
+def test_a_library_that_is_broken_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "device_model.kernels.dispatch", None)
+    assert environment.environment().kernels.endswith(" cannot be imported")
 
 
 def test_what_is_not_installed_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
