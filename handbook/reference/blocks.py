@@ -1,6 +1,7 @@
 """The pages of the zoo's blocks and parts: what each is, its parameters, who uses it. Read off the texts.
 
-A parameter's words are the sentences of the block's comment that name it; the comments are the only source.
+A parameter's words are the sentences of the block's comment that name it, or of the comment at the head of its file; of
+a dimension, what the comments there or in the language's legend call it. The comments are the only source.
 """
 
 from __future__ import annotations
@@ -17,9 +18,18 @@ from handbook.reference.markdown import code, page, table
 from porting.planning.library import ZOO
 
 FOLDER = "reference/blocks"
-SENTENCE = re.compile(r"(?<=[.:])\s+(?=[A-Z`])")
+SENTENCE = re.compile(r"(?<=[.:;])\s+(?=[A-Z`])")
+LETTER = re.compile(r"\b(?P<name>[A-Z][a-z]?) (?P<words>[a-z][a-z -]*)(?=[,.:;]|$)", re.MULTILINE)
 WORD = re.compile(r"\b[a-z_]\w+\b")
 MANY = 12
+LEGEND = {
+    "D": "hidden size", "F": "intermediate size", "H": "query heads", "K": "key-value heads", "E": "head dim",
+    "V": "vocabulary", "L": "layers", "X": "experts", "T": "experts per token", "x": "the activations",
+    "act": "the activation", "eps": "added under the root of a norm", "bias": "whether there are biases",
+    "q": "queries", "k": "keys", "v": "values", "at": "the tensors' common prefix",
+    "freqs": "of `rope_frequencies`",
+}  # fmt: skip
+"""What the language's legend and all blocks mean by a name."""
 
 
 def blocks() -> dict[str, str]:
@@ -76,7 +86,7 @@ def _file(path: Path) -> str:
 def _block(block: sx.Block, text: str) -> str:
     about = _comment(block, text)
     results = ", ".join(code(result.span.text) for result in block.results)
-    rows = [_parameter(param, about) for param in block.params]
+    rows = [_parameter(param, about, _head(text)) for param in block.params]
     parameters = table(("parameter", "takes", "default", "meaning"), rows)
     name = block.name.id
     return "\n\n".join(
@@ -91,11 +101,29 @@ def _part(part: sx.Part, text: str) -> str:
     return "\n\n".join((f"## `{name}` (part)", about, words, *_used(name), _shown(part)))
 
 
-def _parameter(param: sx.Param, about: str) -> tuple[str, str, str, str]:
+def _parameter(param: sx.Param, about: str, head: str) -> tuple[str, str, str, str]:
     name = param.name.id
     default = code(param.default.span.text) if param.default is not None else "required"
-    said = [s for s in SENTENCE.split(about) if re.search(rf"`{name}`|\b{name}\b(?= is | of )", s)]
-    return code(name), code(param.kind.span.text), default, " ".join(said)
+    said = _sentences(name, about) or _sentences(name, head)
+    words = (
+        " ".join(said) or _letters(about).get(name) or _letters(head).get(name) or LEGEND.get(name)
+    )
+    return code(name), code(param.kind.span.text), default, words or ""
+
+
+def _sentences(name: str, comment: str) -> list[str]:
+    return [s for s in SENTENCE.split(comment) if f"`{name}`" in s]
+
+
+def _letters(comment: str) -> dict[str, str]:
+    """Return what a comment calls dimensions, as in `D hidden, H query heads`."""
+    return {match["name"]: match["words"] for match in LETTER.finditer(comment)}
+
+
+def _head(text: str) -> str:
+    """Return the comments of a file before its first block."""
+    lines = re.split(r"^(?:block|part) ", text, maxsplit=1, flags=re.MULTILINE)[0].splitlines()
+    return " ".join(line.lstrip("# ") for line in lines if line.startswith("#"))
 
 
 def _comment(declaration: sx.Block | sx.Part, text: str) -> str:
