@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Let every tox environment use one folder, so that torch is installed once, and make the farm's from the zoo.
 
 tox remembers which environment made a folder and makes it anew for the next one, even where both want the same

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Print the table of speeds that the project holds itself to, as ratios in one run.
 
 `python -m benchmarks [GROUP …] [--repeats N]`. `make peers` installs the peers besides transformers; without them

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How long checking takes as layers are added: `python -m benchmarks.check_layers`.
 
 The cost should follow the number of layer classes. One family has equal layers, the other alternates between two kinds.

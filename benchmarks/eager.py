@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measurements of transformers, eager, with the same weights: `python -m benchmarks.eager NAME [ARGUMENT …]`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How long `sohu lsp` takes to answer an editor: `python -m benchmarks.editing [FAMILY] [TIMES]`.
 
 A raw client of the protocol asks twenty things about a family of the zoo, each time of a text that was just edited. The

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How many seeded edits of the zoo's texts the checker catches: `python -m benchmarks.edits [EACH] [SEED]`.
 
 Prints a row for each kind of edit, then the survivors of the kinds that change a type, and what points elsewhere.

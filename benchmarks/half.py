@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lay a model folder out with its weights rounded to bfloat16, which is what the figures are promised for.
 
 The demo's own weights are dequantised values that need float32. Nothing here is measured.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run commands and measurements in processes of their own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measurements of llama.cpp on a 4-bit file, with the peers' Python: `-m benchmarks.llama_cpp NAME FILE`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the machine can do, and what is measured on it: `python -m benchmarks.machine NAME`."""
 
 from __future__ import annotations

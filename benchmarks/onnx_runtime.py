@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Export by Optimum and measurements of ONNX Runtime, with the peers' Python: `-m benchmarks.onnx_runtime NAME …`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measurements of this project's engine: `python -m benchmarks.ours NAME [ARGUMENT …]`, in a process of its own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The peers in `build/peers`: whether they are installed, their versions, and measurements of them.
 
 `make peers` installs them from `peers.txt`. The project never imports them.

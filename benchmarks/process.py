@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every measurement shares: token ids, repeated timing, and how a process reports.
 
 Imports nothing heavy, so that what is measured is the measured library's.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Seeded single edits of the zoo's texts, and which check catches them.
 
 An edit is made on the syntax tree's places, so the text always parses. It is caught when the check of a family (or of

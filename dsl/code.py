@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a diagnostic code is; the codes themselves are in `codes`."""
 
 from __future__ import annotations

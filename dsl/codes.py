@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every diagnostic code with its title and what to do about it: the table behind `sohu explain`.
 
 S1xx syntax and source files, S2xx names, types and shapes, S3xx sharding, S4xx config, S5xx checkpoint and files,

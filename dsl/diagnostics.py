@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Diagnostics: errors as values, and their text for people.
 
 A `Diagnostic` states a fact, shows where and with which values, and may suggest a fix. Printing, colours and exit codes

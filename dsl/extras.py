@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Libraries that not every installation has: which extra of the distribution brings each, and what to say without it.
 
 Imports none of them. Which of them are there is asked before any work begins; what was not asked for is named where

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The typed graph of a program: what the checker proves, the device runs and the cost model counts.
 
 Values are numbered once per graph. A `Repeat` holds one body per layer class and the class of every layer, so that 80

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Text from anyone, as it may be printed: what a terminal would obey, or show in another order, is written out.
 
 Control characters move the cursor, set titles and more; marks of direction make a line read as another one; half of a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The diagnostic codes of models and their files: S4xx config, S5xx checkpoint and files, as part of `codes`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Folders whose files can be believed: this user's own (or the system's), which nobody else can write.
 
 What is kept there is run as code or taken for a checked model, so that a file somebody else could have put there is as

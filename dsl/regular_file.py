@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read files that may be anything: regular files alone, at most so many bytes, and never a wait.
 
 A name may be a pipe that nobody writes to, a device without an end, a link in a circle, or no name at all; each is an

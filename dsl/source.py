@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Source text and places in it.
 
 Spans are offsets into one `Source`; lines and columns are computed when somebody looks. This module reads no files.

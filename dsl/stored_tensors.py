@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which tensors of a checkpoint a resolved source reads, and how many bits they take.
 
 How a source is written and checked is in `sources`; reading bytes is the device model's work.

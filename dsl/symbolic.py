@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Dimensions: Python integers, or polynomials in named positive integers.
 
 The only module that touches sympy. Expressions are built from names and integers, never from text; equality is equality

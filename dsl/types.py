@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Types of values: a data type, axes with their sharding, and which mesh axes still owe a sum.
 
 Storage sizes live here and nowhere else. Values of the types (bits, rounding) belong to the device model.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whole numbers in texts from anyone: ASCII digits up to a limit, whatever else Python would take for digits."""
 
 from __future__ import annotations

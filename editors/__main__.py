@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`python -m editors grammar` writes what is generated, `python -m editors vsix [FOLDER]` packs the extension."""
 
 from __future__ import annotations

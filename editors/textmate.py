@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The TextMate grammar of the language, from the patterns of `dsl/text/words.py`.
 
 It colours. What is an operation, a block or a mistake, the checker knows.

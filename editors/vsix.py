@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The extension as one file that VS Code installs: a zip with a manifest, made from the folder without any other tool.
 
 The same folder gives the same bytes. Nothing is published.

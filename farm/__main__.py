@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The farm's command line: `python -m farm COMMAND`, one for each question that the rooms answer.
 
 Parses and prints; what is measured, and how, is decided in the rooms.

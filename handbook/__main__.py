@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`python -m handbook [OUT]` builds the documentation into OUT (build/docs); status 1 where a link is dead."""
 
 from __future__ import annotations

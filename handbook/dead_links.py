@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is wrong with the links of a built site: dead ones, anchors that do not exist, resources from elsewhere.
 
 Reads HTML and nothing else; links for people to other sites are left alone.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`llms.txt` and `llms-full.txt`: the site for readers that are language models, as links and as one text.
 
 The first follows llmstxt.org: a title, a summary, lists of links to the pages' Markdown.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Build the site: Sphinx with MyST and Furo, its settings, the languages that our pages are written in.
 
 The one module that knows Sphinx. Every warning is returned; nothing is fetched.

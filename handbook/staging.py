@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The source tree that Sphinx builds from: pages of the repository with their links, and the pages made from tables.
 
 Writes into an empty folder; what pages link to beside pages is copied below `files/`, where it is small.

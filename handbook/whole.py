@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The site as a whole: stage its sources, build it, add what language models read, look for dead links."""
 
 from __future__ import annotations

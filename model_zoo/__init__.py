@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """The model zoo: blocks, families and ports as `.sohu` files, with their reports. Data only."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Judge a bound program by the rule: against the original in transformers, or a reference that the user brings.
 
 Decides what it is judged by and on which rows; the rule and its order are `verdict`. Files of ports are not known here.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The stages of a port, in order: resolve, plan, validate, write; and validation of an existing port again.
 
 Knows the order and the clock; each stage's work is in its own module. Prints nothing.

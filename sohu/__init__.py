@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Port Hugging Face models to a transformer-only accelerator: check, run, validate, cost.
 
     result = sohu.port("org/name", out="ports/name")   # a text, proved against the original model

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`python -m sohu` is the `sohu` command."""
 
 from sohu.commands.cli import main

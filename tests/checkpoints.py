@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small model folders for tests: a random Llama with all dimensions distinct, and files made by hand."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tiny random models that read text beside pictures or sound, as save_pretrained writes them."""
 
 from __future__ import annotations

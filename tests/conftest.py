@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Options and fixtures for all tests.
 
 A golden is a text file under `tests/` that a result must equal; `--update-golden` rewrites it, and the diff is read.

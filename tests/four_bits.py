@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Weights in the layouts of GPTQ and AWQ, written one number at a time, and the numbers that they stand for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tiny random models as .gguf files, written as llama.cpp's converter writes them; the gguf package's names and types.
 
 `write` gives the model's folder the values that the file holds, so that both are the same model.

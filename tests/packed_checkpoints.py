@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checkpoints in the packed forms of the world's quantisers, written number by number from the formats' definitions.
 
 Each form gives, of a linear layer's weight, the tensors that store it and the numbers in float64 that these stand for.

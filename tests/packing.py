@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One sequence in chunks, and many in one step: what must not change a bit of a result."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random models and PEFT adapters for them, written as PEFT writes them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hypothesis strategies: texts of the language that follow its grammar, in any layout.
 
 A text is drawn with a mark at every place where white space or a comment may stand; `laid_out` fills the marks.

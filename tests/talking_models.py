@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tiny ports that speak in words, w0, w1, …, with a chat template."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rules of the house, read off the syntax tree of every Python file: who imports whom, what is banned, how long.
 
 Each rule is a row or a function below; a rule that is broken names file and line. `STAIRS` is the map of the house.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Diagnostic codes: each in use is explained, each explained is in use, and each has a test."""
 
 from __future__ import annotations

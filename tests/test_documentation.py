@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the README shows must exist, and what the tour shows must happen."""
 
 from __future__ import annotations

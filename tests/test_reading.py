@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One way to read: files of anyone are opened by `dsl/regular_file.py` alone; each exception has its reason.
 
 What `farm` and `benchmarks` read is their own.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pins stand in one place, and commands start without what they do not need."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Descriptions of chips: capacities and rates, each value with its source and how far to trust it.
 
 One TOML file a chip, here or anyone's own, checked against a schema. What follows from them (fit, time) is computed

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Formats of products: which of a chip's peaks is theirs, and how many bits an operand has.
 
 A format that a chip has no unit for is refused, never replaced by another one in silence.

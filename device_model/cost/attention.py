@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Time of attention on a chip: prefill (many new tokens a sequence, causal) and decode (few new tokens, a long cache).
 
 Prefill deals tiles of query rows to the units, the longest first: rows of a key-value head's queries, packed, against

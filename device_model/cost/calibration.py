@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fitted parameters of the cost formulas by chip family, as they lie in `device_model/chips/calibration/`.
 
 A family may stand on another one and replace parameters of it. Fitting is `sohu calibrate`'s work; no

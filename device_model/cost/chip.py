@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the cost of an operation depends on in a chip, as plain numbers.
 
 Any field may also be an array: then a formula gives the time on many chips at once, which is how designs are swept.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Time of collectives by the algorithm that is least: ring, tree, direct, one-shot, in-switch, hierarchical.
 
 An algorithm is a number of hops and a number of bytes that one chip sends; three protocols carry them: flags beside the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fit a formula's parameters to measured times: the least mean absolute percentage error within bounds.
 
 Rows fall into groups of one shape. A fit is scored on groups that it has not seen; what is kept is fitted on all. The

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Time of a matrix product [m, k] x [k, n]: tiles in waves over the units, beside main memory and the power limit.
 
 Every tile shape and split of k is tried, as a library's heuristics would, and the quickest is taken. Which library is

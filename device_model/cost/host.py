@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a serving framework's host and schedule add to the times of steps: three constants a framework.
 
 How they make up the time of a token is in `device_model/timeline/serving.py`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Time of one rank's expert layer: two grouped matmuls, the routing before and the reduction behind them.
 
 Tokens are dealt to experts as the routing says: round robin, or loads drawn from a power law with the most loaded rank

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Times for the rows of a table of shapes: the cost formulas with a chip's description and its calibration.
 
 Columns are those of published measurements (gemm, attention, moe, collectives). A row that has no answer gets NaN and a

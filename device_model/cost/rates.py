@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A chip's description as the rates that cost formulas read, for one format of the products."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How far predictions are from measurements: percentage errors, bias, coverage; as the measured data defines them."""
 
 from __future__ import annotations

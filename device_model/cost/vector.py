@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Time of work outside of the matmul unit: norms, activations, positions, copies. One pass over its bytes.
 
 A run of such operations is one kernel. How many registers it needs, or whether a row fits on the chip, is not asked.

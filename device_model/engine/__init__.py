@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """A bound graph and its weights, ready to run sequences."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Choices that are made elsewhere: what an operation chose for each token is shown, and may be replaced.
 
 The operation itself puts a given choice in order and computes what follows from it. Who decides, and why, is not known

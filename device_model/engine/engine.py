@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The engine: a bound graph and its weights, ready to run sequences.
 
 A session holds sequences of different lengths; each step adds tokens to some of them. Prefill, chunks, decode and mixed

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Execute a plan for one packed set of tokens: compiled where there is a fast kernel, or by the references alone.
 
 Both executors keep values where they like and hand back the wanted result. They own no state and split no sequences.

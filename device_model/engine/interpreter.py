@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run single operations with their plain-numpy reference kernels.
 
 The values live wherever the caller keeps them. It assigns no memory and chooses no kernel.

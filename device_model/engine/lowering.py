@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a plan to instructions with places in memory, and where the machine stops between them.
 
 It stops for what the reference kernels compute, for an observer at the end of layers, and, in a program that is made

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a checked graph to a flat list of operations on places.
 
 Layers are unrolled, weights are read, values that do not depend on tokens are computed, and values that only rename

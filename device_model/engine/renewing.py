@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sequences whose states depend on their length: their tokens are kept, to compute them anew where they must be.
 
 The length at which a rotation changes is that of the whole sequence, so that with it every hidden state before changes

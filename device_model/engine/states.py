@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What persists between steps: per sequence and state one array, whose context axis grows by doubling.
 
 Axes before the context come first in memory, so that the keys of one head are contiguous. A ring keeps a window that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where the values of one step lie: how many there are, how large the segments are, and views of them.
 
 The layout follows from the code and the numbers of tokens alone; memory is given by the executor, which also runs it.

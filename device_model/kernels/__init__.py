@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """What each operation computes: a plain-numpy meaning and, where it pays, a compiled twin."""

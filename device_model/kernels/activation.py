@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Activations: functions of single elements, of their own names or of the names of configs.
 
 Each computes in float32 and rounds once. Those that no common model needs have no compiled loop; the loops are in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Heads, the write to a state, and attention over it: one fused operation, float32 inside and rounded once.
 
 Packed values make `heads` and `merge` a change of shape only.

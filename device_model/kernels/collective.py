@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operations between chips. The mesh has one chip for now, so each of them returns what it is given.
 
 Nothing here adds or moves anything; the timing of collectives is not here either.

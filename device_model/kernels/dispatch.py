@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The compiled machine: threads execute the same instructions, each its part, with a barrier after every one.
 
 It follows the table of instructions: a part of the table is an object file, an opcode is a place in a list of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Arithmetic with broadcasting, bounds, sums of rows, and casts.
 
 Each computes in float32 and rounds once. A second operand may have fewer axes (it repeats over the leading ones), a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Moving values: columns, pieces, and the heads of experts.
 
 Nothing here computes. Heads and the write to state are in `attention`, rotation is in `position`.

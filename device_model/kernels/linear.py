@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Products with a weight, and table look-up.
 
 `matmul` contracts the last axes of x[..., K] and w[N, K]. One output is one reduction in the order of `lanes`, so that

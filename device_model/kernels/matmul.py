@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Products of rows with a weight, and of each row with its expert: which rows are computed together, and by what.
 
 Nothing here multiplies: many rows in bfloat16 go to `paired` where the processor allows, all others to `product`.

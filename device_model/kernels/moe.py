@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Experts: multiplying by the weights of those chosen, and adding up. How they are chosen is in `routing`.
 
 Tokens are grouped by expert to share a weight's bytes; a row's sum is its own, in the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Normalisation over the last axis, in float32 inside and rounded once at the output.
 
 Sums run in the declared order of `lanes`. Grouped and batch statistics are not here.

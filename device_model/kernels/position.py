@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Positions of tokens, their sinusoids, the slopes of biases by distance, scales by position, and rotation.
 
 Each uses a table per token that the session fills once per step, in float64 and rounded once. Rotary frequencies and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Products whose operands are in low precision on both sides, or whose sums are not plain float32.
 
 Rows are quantised each alone. Sums follow the accumulator of the numerics: float32 in the order of `lanes`, in chunks

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sums and means over the last axis, in float32 in the declared order of `lanes`, rounded once."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rotary frequencies and their tables: float64 until the table, which is float32.
 
 The scaling rules are those of the field's common checkpoints. How a value is rotated is in `position`.

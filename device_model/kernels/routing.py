@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Choosing experts: scores, groups, ties, and the shares of what was chosen, by the scores or as it was given.
 
 Scores are taken in float64 and rounded once; ties go to the lowest index. Who gives a choice is not known here.

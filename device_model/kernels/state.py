@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operations over states of fixed size, `read`, `write`, `causal_conv`, `linear_attention`, and `reuse` of any.
 
 Tokens are taken one by one, and a product is rounded before it is added, so that a chunk has the bits of the whole and

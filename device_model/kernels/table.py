@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tables of kernels: one row per operation of the language, and one per instruction of the machine.
 
 Adding an operation is adding a row to the module of its area, which has the name of its area in `dsl.ops`. Adding an

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The compiled functions of single elements, and the instruction that applies one of them.
 
 Which operation is which function is said where the operation is. Nothing here adds or moves anything.

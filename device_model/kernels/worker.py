@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The process that compiles parts of the machine: `python -m device_model.kernels.worker`.
 
 It is started by `dispatch`, which also says what is in a part.

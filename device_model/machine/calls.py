@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Calls that no compiled function can write: a kernel with operands from memory, and a function at an address.
 
 Nothing here knows an instruction; how many operands a kernel has is said by the caller.

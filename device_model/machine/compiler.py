@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compile functions to an object file: numba reads each of them once, and LLVM's passes run once over all.
 
 numba by itself optimises and emits every function again in each function that calls it, and makes wrappers for the

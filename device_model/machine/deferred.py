@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Functions for the compiler that cost nothing until something is compiled.
 
 numba is imported on first use only: a process that loads a compiled machine from the cache never needs it, and it is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small compiled functions that every fast kernel uses: memory at an address, rounding, and elementary functions.
 
 An elementary function is a fixed polynomial in float32 without fused operations, so that its bits do not depend on a

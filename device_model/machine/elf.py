@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Place an object file in memory and make its functions callable, without a linker or a compiler at hand.
 
 Knows what our own compiler emits for x86-64 in its large code model, and refuses anything else (`Unplaceable`); knows

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Vector code in the declared order of addition, written as LLVM instructions.
 
 A reduction over K keeps eight float32 lanes: lane j adds the products of k = j, j+8, j+16, ... with fused

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Machine code on disk: what was compiled once is later loaded without the compiler and its library.
 
 Object files lie in a folder of this user in `NUMBA_CACHE_DIR`, else beside this file, else in the user's cache, under

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The declared order of addition in plain numpy: the twin of `lanes`.
 
 Slow by design. Where both operands have at most twelve significant bits (bfloat16, float16) every product is exact in

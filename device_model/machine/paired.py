@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Products of many bfloat16 rows with a weight whose elements are bfloat16, by the instruction of `pairs`.
 
 The bits are those of `product`, which computes what the instruction would not compute alike: rows and columns with

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Dot products of bfloat16 with the processor's own instruction for pairs of products, written as LLVM instructions.
 
 The instruction adds two products to each float32 lane, the odd one of a pair first, rounding to nearest even after

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows of a weight as it is stored, widened to float32: the one place where packed elements are taken apart.
 
 Nothing here multiplies rows, and no more than the rows asked for are ever widened.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the operating system says of the processor that code runs on.
 
 Nothing here measures, and the compiler's library is not loaded for it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Products of float32 rows with a weight as it is stored.
 
 One output is one reduction in the order of `lanes` over float32 operands, so that a row's bits do not depend on which

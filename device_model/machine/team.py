@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Threads that execute one program together.
 
 The calling thread is the first; helpers sleep between programs and wait inside one by spinning. No result depends on

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The last additions of the declared order for sums that lie side by side in wide registers.
 
 Nothing here multiplies.

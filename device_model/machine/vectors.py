@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Vectors of eight float32 lanes as LLVM instructions: loads of any storage kind, sums, loops.
 
 Operands are addresses. Nothing here is a reduction by itself, and no fast-math flag is used.

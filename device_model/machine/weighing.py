@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What attention does for queries of one key head: scores, their exponentials, and sums of weighted values.
 
 Each is compiled and works on rows of scores in scratch memory. Which keys are seen is decided by the caller.

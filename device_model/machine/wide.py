@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Products of many float32 rows with columns side by side in registers of sixteen lanes.
 
 A register holds the eight lanes of two columns, so that each sum has the order of `lanes`, bit for bit, at twice its

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Processes that compile: each makes one part after the other, until all are made.
 
 Such a process holds the compiler and its library, some 200 MB, and is gone with them when the work is done. What a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether a program fits a chip's memory: the largest batch and context, and the smallest mesh that would do.
 
 Asks `use` at many points. What fits is not said to be fast.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bytes of the weights on one chip where products compute in a format, as a formula in the sizes of the mesh.
 
 A product in a low precision holds its weights so, as its price says; all else lies as the program stores it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Meshes of chips: as a person writes them, the legal ones of a program, and what a mesh does not divide."""
 
 from __future__ import annotations

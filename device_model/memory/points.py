@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whole bytes of a formula at a point, or at many points at once: exact for one, floats over arrays."""
 
 from __future__ import annotations

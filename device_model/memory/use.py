@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one answer to "how many bytes on one chip": weights, state and activations of a step of a program on a mesh.
 
 Formulas are evaluated at one point or over arrays of points. Buffers of libraries and fragmentation are not known; what

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The choices of `--numerics`, read from the device's table and checked: every fault of a table is a diagnostic.
 
 A device may offer some of them, with accumulators of its own. What the words of the table mean is elsewhere.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Low-precision formats as data, and the casts to and from them: nearest even, overflow as a stated mode.
 
 A format is a row of a table; one integer rule rounds to all of them. Blocks with shared scales follow the OCP

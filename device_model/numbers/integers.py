@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Weights in whole numbers of a few bits with scales for groups of columns: GPTQ's, AWQ's, compressed-tensors'.
 
 An element is (q - z) * s in float32, which is exact for scales of 16 bits: q - z is a whole number of at most nine

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Find the weights of a program that a run holds in low precision: those that only such products read.
 
 A product is the router's where its result reaches a choice of experts without another product between. Nothing is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a number is on the device: storage formats, casts, and the dtypes of a run.
 
 A `Numerics` says in which format activations and weights are computed and how sums are kept. It deliberately does not

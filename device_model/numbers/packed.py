@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Weights that stay packed: low-precision values with scales, widened a panel of rows at a time.
 
 A panel's elements are value times scale in float32, rounded once to the format that the run computes in; a zero point

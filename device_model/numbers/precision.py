@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How products are computed in low precision: operands, scales, accumulators, and where this holds. Data only.
 
 What each word means for the bits is in `device_model.numbers.quantise` and `device_model.kernels.quantised`.

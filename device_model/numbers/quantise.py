@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bring weights and rows of activations to a low-precision operand: the plain-numpy meaning.
 
 Weights are quantised once, a panel of rows at a time, and stay packed; rows of activations each alone. A row or block

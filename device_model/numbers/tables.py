@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Weights whose four-bit numbers are indices of a table, as bitsandbytes stores its NF4 and FP4.
 
 An element is the table's number times the largest size of its block, in float32; with nested quantisation that size is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A program as plain integers for one step.
 
 Addresses depend on where segments lie and on how many tokens they hold. A step with as many tokens as the last one, as

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where values per token live: buffers whose lives do not meet share bytes.
 
 Sizes are per token, so that one layout serves any number of them. Nothing is allocated here.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Instructions with addresses that depend on the number of tokens, and the memory plan behind them.
 
 A `Builder` collects instructions whose operands are symbolic addresses; `finish` gives every buffer a place in an arena

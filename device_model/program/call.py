@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a kernel is given and what a kernel is: the types shared by the executors and the operations.
 
 Values are packed: batch and sequence are one leading axis of tokens. Nothing here computes.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an instruction is: a name, its compiled kernel, and operands that have the names of the kernel's parameters.
 
 A row stands beside its kernel, and the table of kernels numbers the rows. The order of operands in memory is that of

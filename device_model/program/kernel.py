@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The row of the kernel table: how an operation is computed, lowered and typed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where the operands of a planned operation are, and the operation itself.
 
 A place is a value per token (`Buffer`), an array that never changes (`Fixed`, or `Packed` as it is stored) or what

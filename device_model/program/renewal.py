@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """When what is kept of a sequence no longer holds, because it depends on how long the sequence is.
 
 An operation says so in its row of the kernel table. What is done about it is the session's business.

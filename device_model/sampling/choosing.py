@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Choose a token from the logits of one row: greedily, or by a draw from what temperature, top-k, top-p, min-p leave.
 
 In float64, a row at a time, so that no other row of a batch has a part in it. Knows no session and no text.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random numbers that are functions of a seed and a position, so that nothing else can change them.
 
 Keeps no state: what was drawn before, for whom, and how many rows a batch has is not known here.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Logarithms of tokens' probabilities, before temperature and anything else changes them. Chooses nothing."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a token is chosen from logits, as a value. Chooses nothing."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A space of designs: which values each quantity of a chip, of the load, of the mesh and of the numerics may take.
 
 Its points are the cross product. Every name has an axis of its own, so that arrays over one name broadcast against

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The time, memory and energy of a program over a whole space of designs, with the timeline's own tasks and prices.
 
 Arrays replace numbers: sizes along the axes of the load and the mesh, rates along those of the chip. What a term does

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which neighbouring operations are one task, as serving engines fuse them, and what people call it.
 
 Products of one value are one product, element-wise runs are one pass, the products of one choice of experts are one

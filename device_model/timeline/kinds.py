@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The kinds of tasks, and the sizes of each that its price depends on: on one chip, as the program says them.
 
 A size is a number, or an array over the points that are asked for. What a format makes of the bits is pricing's.

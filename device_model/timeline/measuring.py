@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The sizes, FLOPs and bytes of a task on one chip, at a point or at many: what its operations declare, added up.
 
 Which operations are a task is `fusing`'s.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The activations alive while each task of a step runs; their most is what `memory.use` says of the step.
 
 Operations between tasks take no time, so that what is alive in them alone is not seen here.

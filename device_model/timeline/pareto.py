@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Pareto front of a sweep: the points that nothing else beats in both of two rates."""
 
 from __future__ import annotations

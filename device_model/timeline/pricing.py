@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The price of a task on a chip: seconds, the terms they come from, and what bounds them.
 
 Formulas and parameters are those of the oracle, so that a program's time is made of what was scored on measurements.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A step at one point: each task with its time, what the engines do meanwhile, and what holds the whole up.
 
 Times are those of `steps`, as plain numbers for people, traces and JSON.

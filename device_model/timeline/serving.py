@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Time per output token and to the first one, where an engine serves a closed loop of equal requests.
 
 A step is a decode step of all running sequences; between steps the prompts of other requests are prefilled, each of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sizes at a point, or at many points at once: exact for one, floats over arrays.
 
 An array is as long along its own axis as its name has values and 1 along all others, so that a size has no more entries

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which sizes of a program a mesh does not divide, at many points at once."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one timeline: what a step pays for its tasks in order, and their sum, at every point at once.
 
 A layer class is priced once and counted as often as it has layers. Tasks follow each other, as kernels of a stream do;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tasks of a program at one point: what an engine does in one go, with the sizes that its price depends on.
 
 FLOPs and bytes stay those of the operations, so that a timeline adds up to the footprint. Prices are elsewhere.

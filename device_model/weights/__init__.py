@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tensors of a checkpoint as the places that operations read."""

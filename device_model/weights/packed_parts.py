@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Packed weights of the parts that a file stores them in, by the function that a source names.
 
 Which bytes these are is `reading`'s affair; how words are taken apart is in `numbers`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Weights in memory: reading tensors by name and evaluating where a weight comes from.
 
 A plain tensor stays the array that the reader returned, which is a view of a mapped file; only a transformation that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Memory and work of a bound graph as closed forms in batch, sequence, context and mesh sizes.
 
 Formulas are per layer class, times its number of layers in the totals. A prefill is C = 0, a decode step S = 1. Times

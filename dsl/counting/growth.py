@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the state of one sequence grows on one chip: bytes a token while its windows fill, beyond them, and fixed bytes.
 
 Formulas in the sizes of the mesh alone. What a step holds in all is the device model's.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Peak activation memory: which values are alive at each step, as candidate formulas.
 
 A value lives from the step that makes it to the last one that reads it; an operation in place shares its first

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The longest sequence that a program says it is for: by its tables of positions, or by a limit that its config keeps.
 
 A limit that the text does not hold is not known, and none is guessed.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The lengths of a sequence at which something in a program switches: windows, chunks, rotations, rings, tables.
 
 Read off the graph, as the columns of its operations say. What the original's config says of lengths is not known here.

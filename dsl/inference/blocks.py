@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Call blocks: match arguments with parameters, bind dimensions by use, and check the results' types."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Match the arguments of an operation with its parameters, and apply its shape rule.
 
 Errors become diagnostics that point at the argument. What arguments mean is asked of the caller.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Infer expressions: operations, blocks and arithmetic on tensors.
 
 Operations are applied through their table rows; a block's body is inferred anew at each call, so one block serves every

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Diagnostics of all paths through a generic program: each fault once, with the conditions under which it shows.
 
 What a path decides is known from `dsl.linking.static`; nothing is inferred here.

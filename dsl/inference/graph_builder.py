@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Collects the values, steps, weights and states of a graph while a program is being inferred.
 
 It numbers values, remembers which were used, and holds the diagnostics. What statements mean is decided by its caller.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Attributes that a table hands on to what reads it: `OpSpec.hands`.
 
 A reader that leaves one out has the table's; who has no such parameter may not read it. It does not say what they mean.

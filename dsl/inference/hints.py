@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is said beside a fault: a weight that would fit, and the values of the names that a message mentions.
 
 Whether there is a fault is decided elsewhere.

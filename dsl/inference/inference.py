@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Infer a program: from its syntax tree to a typed graph, every fault a diagnostic.
 
 `check` explores a generic family with free symbols along every condition; `infer` takes a bound one to its graph. Each

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sources of whole numbers of a few bits in words: GPTQ's, AWQ's and compressed-tensors' layouts.
 
 Each gives a matrix [N, K] in groups of columns, of tensors whose shapes follow from its own.

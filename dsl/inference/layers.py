@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Infer `repeat`: one body per layer class, and what crosses the boundary of a layer.
 
 Layers belong to one class when every static question that their bodies ask has the same answer, so a body is inferred

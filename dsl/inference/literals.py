@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Faults of a value that the config section writes out: they stand at the literal, however often it is used.
 
 Which uses ask for which kind of value is theirs to say.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where a fault may come from: labels at the declarations behind the values of a diagnostic.
 
 A fault shows where types meet, which may be far from where one of them went wrong. Only places are found here.

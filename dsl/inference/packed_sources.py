@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sources that stay packed: values in a low precision, with the scales that belong to them.
 
 Each gives a matrix [N, K], or a stack of them, of tensors whose shapes follow from its own. Whole numbers in words are

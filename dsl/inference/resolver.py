@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Resolve the `from` expression of a weight against its declared type: names with holes, and functions that compose.
 
 Every tensor gets the shape that the file must hold, so that headers alone can be checked. What each function does is in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What names mean while a program is being inferred: static values, tensors, or nothing any more.
 
 A scope also records where a name was bound and whether it was used, and which static answers depended on the layer.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the places of a text were seen to stand for while it was inferred: types of tensors, values of the rest.
 
 For readers of texts. Nothing that is inferred depends on it.

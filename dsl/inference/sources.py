@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where a weight's bytes come from: functions of tensors that compose, and the table of all of them.
 
 Those that give packed weights are in `packed_sources`, `integer_sources` and `table_sources`.

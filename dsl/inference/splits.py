@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What splits a program besides its types: the batch, and layers in stages; an axis that does so may do nothing else.
 
 Types alone are judged where they are made; whether a mesh divides sizes is settled when there is one.

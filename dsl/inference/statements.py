@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Infer statements: bind names in a scope, add weights, states and operations to the graph.
 
 Expressions, blocks and layers have their own modules; what a whole family is made of is `dsl.inference.inference`'s.

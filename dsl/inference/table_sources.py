@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sources of numbers that are indices of a table in the file, as bitsandbytes stores four bits.
 
 Blocks of such numbers run through a matrix row by row, so that a part of rows may begin within one.

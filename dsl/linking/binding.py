@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bind a family's config section: names to values, every key read accounted for.
 
 With values from a config the names are known; without, dimensions are free symbols and scalars unknown. Reading files

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Parts of families: a `part` is included by name, and what stands in it stands in the family.
 
 Inclusion comes before anything is given a meaning: names of a part are the family's own, config sections become one.

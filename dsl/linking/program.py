@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A whole program: a file with the blocks of the files it uses, and the port that a bound family becomes.
 
 Files are given by a callback; finding and reading them is the caller's work.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Static values: what is known about a name before anything runs, and the arithmetic on it.
 
 A bound program has only known values. In a generic one a scalar of the config is `Unknown`, and a condition on it is a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table of operations, by area.
 
 A new operation is a row in one of these modules, a kernel of the same name in the device model, and tests.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Heads, the growing cache and attention over it; what depends on positions alone is in `dsl.ops.position`."""
 
 from __future__ import annotations

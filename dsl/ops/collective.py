@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Values on several chips: `all_reduce`, `all_gather`, `reduce_scatter`, `shard`."""
 
 from __future__ import annotations

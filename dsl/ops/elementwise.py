@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Arithmetic, bounds and formats, one element at a time, and sums over the last axis."""
 
 from __future__ import annotations

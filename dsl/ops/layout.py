@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cutting and joining along the last axis: `split`, `slice`, `concat`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Contractions and look-ups: `matmul`, `head_matmul`, `gather`."""
 
 from __future__ import annotations

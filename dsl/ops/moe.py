@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mixture of experts: `route`, `expert_matmul`, `combine`.
 
 The expert axis may be sharded; the axis of a token's choices is then owned by the chips that hold the chosen experts.

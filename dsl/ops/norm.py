@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Normalisations over the last axis: `rms_norm`, `layer_norm`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What depends on where a token stands: positions, their tables, rotations and scales.
 
 The mask and the bias by distance are `attention`'s own.

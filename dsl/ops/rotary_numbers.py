@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Constants of a rotation that make no numbers, looked at before a kernel divides by them or takes logarithms.
 
 Only constants that are known are looked at. The rules are those of transformers' modeling_rope_utils.py.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an operation is: parameters, numbered constraints, shape rule, cost, semantics.
 
 `OpSpec` rows are the single source for the checker, the cost model and the language page. What an operation computes is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """State of fixed size and what runs over it: `read`, `write`, `causal_conv`, `linear_attention`.
 
 The growing cache of attention is `append`, in `dsl.ops.attention`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Print syntax trees in the canonical layout: the inverse of the parser.
 
 Comments stay with the statement they precede or follow; runs of weights and of config lines are aligned; one blank line

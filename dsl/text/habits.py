@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What people write from habit, of Python most of all, and what this language has in its place.
 
 Only helps: a text that parses is never looked at, and what is wrong with one is the parser's to say.

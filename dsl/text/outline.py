@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What can be said of a program from its text alone: sections given twice, names that nothing mentions.
 
 Values, types and paths are not known here.

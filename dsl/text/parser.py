@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Text to syntax tree, with lark.
 
 No step recurses over hostile nesting; sizes and depths are capped. Only syntax is

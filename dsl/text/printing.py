@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Expressions and types as text, with no more parentheses than the grammar needs.
 
 Long calls and lists break once, at the outermost call or list that can; lines and comments are the formatter's.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The syntax tree of a `.sohu` text: frozen nodes, each with its span.
 
 Spans do not take part in equality, so two trees are equal when their programs are. What names mean is not known here.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The frozen syntax tree from lark's parse tree.
 
 One method per grammar rule. It checks what the grammar cannot say: literal sizes, expression depth, the version.

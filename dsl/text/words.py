@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The words of the language, read off its grammar, and the patterns by which its tokens are told apart in colours.
 
 One table serves the report's page, the Pygments lexer and the editors' grammar. It splits text that may be wrong or

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Find the lists that a config class makes from the number of layers, as a head, a cycle and a last item.
 
 A list that follows no such rule, or is another where a model has other sizes than layers, is left out.

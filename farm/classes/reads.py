@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Find the config keys that transformers' own code reads, by its source: a key in none of them is of no effect.
 
 Errs towards "read": every attribute of something that is called a config counts, every name that a mapping or an

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write down what transformers' config classes say of every causal type, as the data that a port reads configs with.
 
 The classes are asked, not copied: each is constructed with nothing, with null for one key at a time, and with marked

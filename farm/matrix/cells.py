@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One cell of the matrix: port one tiny oracle, validate it by the rule, and return what came out as data."""
 
 from __future__ import annotations

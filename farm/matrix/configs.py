@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plan published configs as they lie, and write down which are accepted, what became of their keys, and why not.
 
 A folder of configs is the input; nothing is asked of transformers, and no weights are made: that is the oracles'.

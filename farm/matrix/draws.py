@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How far a verdict depends on luck: judge a model on other draws of the random rows, and say what changes.
 
 `python -m farm draws`. The rows of two draws have nothing in common but their lengths. Nothing is judged anew here:

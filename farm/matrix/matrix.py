@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run the cells of the matrix on worker processes that load torch once, and keep each result as it comes.
 
 Decides nothing about a cell: `cells` judges.

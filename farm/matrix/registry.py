@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the zoo covers: families by the architectures they claim, model types by transformers' own mapping.
 
 Nothing is kept by hand: a family counts from the moment its file is there.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write what the zoo covers and how well: one page as Markdown, the same as HTML, from the farm's results alone."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keep results on disk, one JSON line a cell, so that an interrupted or repeated run skips what is known."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run a function over items on worker processes that load torch once.
 
 Knows nothing of what it runs; an exception is an outcome like any other.

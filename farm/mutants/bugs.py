@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bugs that ports have had, as changes of a graph: a table of operators, each applied wherever it applies.
 
 What is changed is what people get wrong by hand: a key misread, an operation forgotten, operands exchanged. Whether a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measure the harness over all covered types and write what it notices: seeded bugs, and flipped config keys.
 
 `python -m farm strength`. A survivor that `survivors.toml` gives no reason for is a gap.

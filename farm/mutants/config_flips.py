@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Flip every key of a tiny model's config: what changes the original must change the port alike, or be refused.
 
 The weights stay the same, so a flip that asks for other tensors is no case.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write configs in other layouts, and as transformers saves them: what a port makes of both must be the same program.
 
 transformers is the judge of what a text means: it reads the text and saves all that it understood, defaults and old

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measure the harness: how many of the bugs that ports have had the rule notices and `sohu diff` names.
 
 Every operator of `bugs` is seeded into a type; a bug is caught when a mode fails the rule in f32. Beside it stands what

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Change one operation, weight or state of a graph: what the seeded bugs are made of.
 
 A changed graph keeps its numbering. Nothing here knows whether a change is a bug.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mistakes in the text of a port, one at a time: another length, another number, a switch the other way.
 
 Most edits change one constant of the port's config, which is what a wrong reading of a key comes to; some what a

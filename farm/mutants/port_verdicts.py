@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Try the verdict as users run it: seed mistakes into ports of models with real lengths, and validate each again.
 
 `python -m farm verdicts` writes which mistakes are noticed, and by which row. A mistake that changes no logit at any

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bugs that change more than one operation: query heads dealt out the wrong way, one expert more or less.
 
 Each keeps every type of the graph true, so that only its numbers are wrong.

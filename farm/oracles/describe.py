@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Show a porter what a type's checkpoint holds: keys, tensors with shapes, and where its code is."""
 
 from __future__ import annotations

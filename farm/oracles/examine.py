@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Make a tiny oracle and find out whether transformers runs it: finite, causal, alike at every precision."""
 
 from __future__ import annotations

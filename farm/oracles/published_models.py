@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write a tiny random checkpoint of a published config: the config as it lies, the weights of transformers' class.
 
 Nothing is written by transformers but the weights: a config that it saves is one that it has understood.

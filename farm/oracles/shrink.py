@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Turn the default config of a model type into a tiny one, by field names and a table of what types need beyond them.
 
 Knows no type by name: `oracles.toml` does. Writes nothing.

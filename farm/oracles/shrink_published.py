@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Make a published config tiny: its sizes smaller, every other key, and the way it is written, kept.
 
 Works on the file's JSON, knows no type by name and asks no class for defaults. What stands in several places is made

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write a tiny random checkpoint of any causal model type, as save_pretrained does.
 
 Whether transformers runs what is written is `examine`'s question.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The pages of the zoo's blocks and parts: what each is, its parameters, who uses it. Read off the texts.
 
 A parameter's words are the sentences of the block's comment that name it, or of the comment at the head of its file; of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The pages of devices and of numerics: every value with its source and how well it is known."""
 
 from __future__ import annotations

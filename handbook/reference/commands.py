@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The page of commands, made from the table that the command line is made from."""
 
 from __future__ import annotations

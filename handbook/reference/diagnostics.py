@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The page of diagnostics: every code with its explanation, and an example where a text can show it.
 
 Examples are the pairs that the tests of the checker hold, as a user sees them.

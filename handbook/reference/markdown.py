@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Markdown as the generated pages write it: tables, and words that may stand in a cell."""
 
 from __future__ import annotations

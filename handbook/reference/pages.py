@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The generated pages by their places, in the order in which the navigation lists them."""
 
 from __future__ import annotations

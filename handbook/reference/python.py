@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The page of the Python API: what `sohu.__all__` names, from its docstrings. Sphinx reads them when it builds."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the site holds and where: the chapters of docs/README.md, and the place of each of the repository's pages.
 
 Reads the table of contents alone; pages are written by `staging`.

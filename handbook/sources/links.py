@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Links of a page as they must be where it stands in the site; a link to what the site lacks becomes its words.
 
 Only Markdown's inline links are known, as `[words](target)`; blocks of code are left as they are.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Account for every tensor of a checkpoint: consumed exactly once, in the declared shape, or named as a problem.
 
 Works on headers alone, except where a surplus tensor may be one that nothing depends on (`surplus`).

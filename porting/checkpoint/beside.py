@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Refuse files beside the weights that loaders apply to a model, or read in their place, and that no port reads.
 
 Only what changes what the model computes is here: tokenizers, templates, settings of sampling and copies of the weights

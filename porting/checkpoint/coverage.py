@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tell whether the parts of a tensor that weights read cover one axis of it, by ranges and never index by index.
 
 Knows regions and sizes alone; which tensors they are of is `accounting`'s affair.

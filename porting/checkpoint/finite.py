@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Refuse weights that are no numbers: NaN and infinity, each tensor by name, before anything is compared with them.
 
 Looks at the tensors that a program reads alone: masks that nothing reads may be infinite. Values that become infinite

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Name the format of weights that are no safetensors as transformers writes them, by its maker, and say what would do.
 
 A format is known by the names of its files, or by what config.json says of stored weights; no file is opened for it.

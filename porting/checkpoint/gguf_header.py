@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Walk the header of a GGUF file, checking every count and length against the bytes that remain.
 
 Only a file that passes is handed to other readers. Tensor data is not read, long arrays are stepped over.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Open a GGUF model: one file, or every part of a split one, each once and as one header.
 
 Whoever reads gets the bytes that were checked: all parts stay open from the first look to the last. Parts are found by

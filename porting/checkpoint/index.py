@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read the files of a checkpoint's index, and settle where index and files disagree as transformers does.
 
 Of an index transformers takes the files' names alone, and of the files all that they hold. Values are not read here:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Let a family's tensors be found under a file's names for them: relative to the base model, or inside of another.
 
 transformers' loading adds or takes away the name of the base model wherever that makes a name fit, and a model that

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Open weights that a user names: one safetensors file of any name, or a folder of them as of a model.
 
 What a text reads of them is accounted for like any checkpoint.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """In which tensors a checkpoint would store a weight, as far as its config alone says it.
 
 For planning without weights: names, shapes and formats, no bytes. What a config leaves open is as its method writes it.

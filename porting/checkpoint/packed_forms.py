@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What `quantization_config` may say of how weights are stored: the methods, their keys, and what their values may be.
 
 Where the tensors themselves say it, in `packed_layouts`, a key may say anything that fits them; what would change what

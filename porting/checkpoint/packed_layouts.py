@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the tensors of a quantised checkpoint store each weight: which of them there are, in which shapes and formats.
 
 Gives for each weight the source that reads it. Whether config and file agree where both say something is checked when

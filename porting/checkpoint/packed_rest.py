@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a quantised checkpoint holds beside its weights, and what a reader of the report is told about it.
 
 Scales of inputs and caches say how a file's own kernels round what they compute with; a port computes that in the

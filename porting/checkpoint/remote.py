@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Know a checkpoint by its headers alone, where its files are elsewhere and parts of them can be fetched.
 
 Every header is checked against the size of its file, as of a file that is here. How bytes are fetched is not known

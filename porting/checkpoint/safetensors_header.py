@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read the header of one safetensors file and check all of it against the file's size.
 
 Stricter than the format's own reader: duplicate keys are refused too. No tensor data is read here.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Take what a file beside the weights says of how they are stored into a config that is silent about it.
 
 AutoGPTQ, AutoAWQ and modelopt wrote files of their own before transformers gave config.json a section. A file that is

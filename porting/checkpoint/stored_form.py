@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Let weights come from the low precision that a checkpoint stores them in, as its tensors and its config say.
 
 A family names the tensors of the original checkpoint. Where a quantised one keeps others in their place or beside them,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tell which tensors that no weight reads may be left, since a model with them computes what one without them does.
 
 Each rule is a row: a name, what the values must be, and why nothing depends on them. A name alone settles nothing, but

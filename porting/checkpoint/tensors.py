@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Open a folder of safetensors files as one checkpoint: checked headers first, tensors mapped when asked for.
 
 Copies no weights, converts no dtypes and knows no model. Pickled weights are refused, never read.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Complete a config as transformers' class does: an absent key means the class's default, null what it does with None.
 
 A key that the class does not let be null is refused. What the class computes from other keys (a head's width, the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What transformers' config class of a model type says: defaults, nulls, other names of keys, and the keys it reads.
 
 The facts are data (`classes.json`), made from the pinned transformers by `python -m farm classes`; neither transformers

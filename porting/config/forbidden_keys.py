@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Refuse a config whose keys would make transformers read other files, replace classes or rename keys.
 
 The original model is loaded with its config as it lies, so nothing here is taken out: such a file is refused before.

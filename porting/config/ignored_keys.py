@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Account for every key of a config: read by the family, ignored for a stated reason, or unread.
 
 The table holds only keys that no forward pass depends on, some of them at certain values alone. Keys that matter to

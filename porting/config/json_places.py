@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Find where each key of a JSON object stands in its text.
 
 The text must already have been parsed: this only keeps count of the nesting and reads no values.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read config.json into flat keys, one spelling each, with the place of every key in the text.
 
 Interprets nothing: which keys matter is for the family to say, and for `ignored_keys` to account for. Supplies

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bring the rotary keys of both layouts of config.json into one: `rope_parameters`.
 
 transformers 4 wrote `rope_theta` and `rope_scaling` at the top level, transformers 5 one `rope_parameters`, which may

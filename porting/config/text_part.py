@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Take the text model's config out of a config that describes a text model beside others.
 
 transformers hands that part to a causal class whose own config is the inner one (`Llama4ForCausalLM` of a Llama 4).

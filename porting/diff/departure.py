@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu diff`: walk a port beside its original model and say where it departs, and by which operation.
 
 Matching is `matching`'s, the walk `search`'s. Only the f32 numerics is compared: lower precisions differ by rounding.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Find a value of the device among everything that the reference computed.
 
 Values are compared row by row, whatever axes lie before the last one: a program may hold heads, experts or tokens in

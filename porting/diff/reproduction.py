@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write a departing operation down so that it can be looked at alone: its operands, its result and what it was.
 
 `python -m porting.diff.reproduction FOLDER` computes it again. The reference is not needed for that.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run a port beside the reference, layer by layer, and name the first operation that departs.
 
 Every layer gets the reference's own input, so that a fault in one is not seen in the next: a layer that departs all the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Replace the files of a directory together: a crash, a full disk or a kill leaves the old set or the new one.
 
 It knows nothing of what the files hold. A directory that also holds other files keeps them, as links in the new one;

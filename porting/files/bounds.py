@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The folder that a process is limited to, if any: models are read and results written there, and nowhere else.
 
 `SOHU_ROOT` names it, as `sohu mcp` sets it for what it starts; hub ids then need `SOHU_ROOT_HUB=1`, since their files

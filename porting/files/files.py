@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Open files of a model folder: plain names only, no way out of the folder, regular files, size limits.
 
 Every reader of a checkpoint goes through here. What the bytes mean is the reader's affair.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How long work reports how far it is: a call with a stage, the units done and the units in all.
 
 Shows nothing itself: bars belong to the command line.

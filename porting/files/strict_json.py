@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read JSON from untrusted files: no duplicate keys, no huge integers, NaN and infinity where asked for, no surprise.
 
 Knows nothing of models: callers say which file it is, which code to refuse with, and check what the data means.

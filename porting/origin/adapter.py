@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Turn a base model and a PEFT adapter into an ordinary checkpoint folder of the merged model, once per content.
 
 The folder lies in the cache under what tells the files apart. Which base is at hand is `resolve`'s affair, what is

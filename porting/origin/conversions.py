@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Keep converted models in the user's cache, and believe only what nobody else can have put there.
 
 A conversion is a folder with a record, under the sha256 of what it was made from; it appears at once and is this user's

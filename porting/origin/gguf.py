@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Turn a .gguf model, one file or split, into an ordinary checkpoint folder with Hugging Face names, once per content.
 
 The folder lies in the cache under the content's sha256. What is written is `gguf_model`'s affair, how it is kept

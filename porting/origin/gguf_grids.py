@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Dequantise the GGUF types whose numbers are points of a table: IQ1_S to IQ3_S, by the format's definition.
 
 The tables themselves, 256 to 2,048 points each, are data of the format that the gguf package ships; the arithmetic is

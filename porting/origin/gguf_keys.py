@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Refuse a .gguf file whose keys the config that transformers makes of it does not say, or says otherwise.
 
 llama.cpp has defaults for keys that a file lacks, transformers others: where they differ, nothing is guessed. Keys

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write the model in a checked .gguf file as config.json, safetensors and tokenizer files.
 
 Names and values are our own reading of the file, every value kept. Config and tokenizer are transformers', which reads

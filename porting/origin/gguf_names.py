@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where llama.cpp's tensors belong in a Hugging Face checkpoint, and what its converter did to their values.
 
 One table per architecture: names, rows that were reordered for llama.cpp's rotation, norms that were stored with 1

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Recover the rope scaling that a .gguf file expresses by a tensor of factors alone.
 
 Only settings that reproduce the stored factors are accepted: nothing is fitted.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write the tokenizer in a .gguf file as Hugging Face's files, as transformers reads it.
 
 A rule for splitting text that transformers does not know is named in the notes. Weights and config are elsewhere.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Dequantise the blocks of a GGUF tensor to float32 by the format's definition, some rows at a time.
 
 Sources: ggml-quants.c and ggml-common.h of llama.cpp. Every product here is exact in float32 (a 16-bit scale has 11

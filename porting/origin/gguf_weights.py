@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write the tensors of a .gguf file as one safetensors file that keeps every value exactly.
 
 Tensors of one name, but for the layer's number, get one format: the first of bf16, f16 and f32 that holds all of their

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fetch a model from the Hugging Face hub into the hub's own cache: small files first, then the weights they name.
 
 To plan, the headers of the weights are enough: they are fetched as parts of the files, and not kept. Nothing that could

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Say which tensors of a base checkpoint an adapter changes, and into what; from names, shapes and settings alone.
 
 Every tensor of the adapter is used or the adapter is refused. Names in an adapter are those of modules; the base's

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write a base checkpoint with an adapter's changes as one safetensors file: added in float64, kept in float32.
 
 Tensors that do not change are copied as they are stored. Works through a weight some rows at a time.

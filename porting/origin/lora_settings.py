@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read the settings of a PEFT adapter, and refuse by name what is not a LoRA that adds to weights.
 
 Every key is used, has no part in what a trained adapter computes, or is refused where it says something. Patterns are

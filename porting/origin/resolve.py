@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Resolve MODEL: a folder, a hub id, a .gguf file or `demo`, each to a folder with config.json and safetensors.
 
 An adapter makes another model of it; a folder that holds an adapter alone stands for the base that it names, where

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Attach a PEFT adapter to a loaded original: each module's weight becomes what PEFT's definition makes of it.
 
 Read and computed apart from the port's merge, in float64, on transformers' own modules; the result has the format of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Watch and replace what a PyTorch model chooses by `topk`: the experts of each token.
 
 A call counts as a choice where it takes the largest k of n numbers for every token of the row. Works on whatever

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What packed numbers stand for, in float64, by the definitions of the formats that store them.
 
 Shares nothing with the device's reading of the same formats. Works on whatever `torch` it is handed.

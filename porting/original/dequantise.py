@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write the weights of a quantised checkpoint out in numbers times scales, for the reference to load.
 
 By the formats' own definitions, in float64, and apart from the device's reading: transformers has its own for FP8 in

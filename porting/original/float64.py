@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Make a PyTorch model compute in float64 where its code says float32, and find out where it does not.
 
 Works on whatever `torch` it is handed and imports none itself: `porting.original.reference` alone does.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Return transformers' config of the model in a .gguf file; where its reader knows too little, by tables of ours.
 
 The port and its judge share it, and both call it transformers': names of config keys, the type of an architecture that

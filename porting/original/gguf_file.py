@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Load the model in a .gguf file as it lies, with transformers' own reader, for the reference.
 
 Names, order, values and config are the reader's; of ours is only the check of the header before it, and that nothing

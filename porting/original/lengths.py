@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The lengths and tokens that an original's own config speaks of: where its rows must reach, and what they leave out.
 
 Read from transformers' config object, defaults of the class included, and shared with nothing on the port's side: a

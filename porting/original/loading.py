@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Let transformers load a model folder as it lies: its own config file, its own way to every weight.
 
 What could lead out of the folder or choose code is refused before, and the arguments of the loading overrule what is

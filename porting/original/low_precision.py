@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Make a PyTorch model multiply with weights in low precision, by torch's own casts: the reference of such runs.
 
 Weights of layers and, where the numerics say so, rows of activations are quantised and widened again around every

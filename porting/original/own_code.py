@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Find and load the function that a user names as reference: `module:function`, or `path/to/file.py:function`.
 
 It is code of the user's. What lies in a model's folder is not, whatever it is called: it is looked at before anything

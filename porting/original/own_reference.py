@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A reference of the user's own: logits in an array, or a function from tokens to logits, in place of transformers.
 
 Its numbers are looked at, not trusted: of the right shape, finite, in float64 or float32. What the user's code raises

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write a random model of a config's class, at smaller sizes, as save_pretrained does.
 
 Works on whatever `torch` and `transformers` it is handed and imports none itself. Sizes shrink; lengths, kinds of

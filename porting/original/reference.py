@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run the original model with transformers: the truth that a port is compared with, and the reader of .gguf models.
 
 The only module that touches torch and transformers, and it imports them late. It fetches nothing, runs no code from a

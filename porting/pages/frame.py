@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The document that every page is: one file without outside resources, in the house's style, all values escaped.
 
 What a page says is in its own template, which extends `frame.html`.

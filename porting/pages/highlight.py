@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Colours for `.sohu` text on a page: tokens as HTML, everything escaped.
 
 The lexer splits the text; here tokens get the names that the page's style has for them.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The language's lexer for Pygments, by the patterns of `dsl/text/words.py`: for pages, notebooks, Sphinx and `rich`.
 
 It fails on nothing: what is no token is passed on as text, since wrong programs are shown too.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The bound program of a text, of a port's folder, or of a model as it is published, as its graph.
 
 A model's folder, or its config.json alone, is planned first. Weights are not looked at.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plan where a config is at hand and the weights are not: which data type they have, and how they would be stored.
 
 Makes no tensors and judges none: what a checkpoint lacks or has too many of is seen where its headers are.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Texts as a library: find, read and link `.sohu` files, of the zoo and of other folders.
 
 A `use` is looked up beside the file that names it, then in the zoo; never outside of either. Which family ports a model

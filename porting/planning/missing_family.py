@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Say what an architecture that no family claims would need: the operation, the nearest family, the keys beyond it.
 
 Nearest means the family that reads most of the config's keys, less those that it needs and the config lacks; of equals

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Open what is at hand of a model's weights, for planning: their files, the hub's headers of them, or nothing.
 
 Reads no weights. That something must be there to run or to validate a model is for the pipeline to say.

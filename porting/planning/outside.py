@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Say of a model that is no causal language model what it is, what is missing, and what would do.
 
 Which classes and types are of which kind is data (`model_zoo/outside.toml`), by the names that transformers gives

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Place a planned port on a device and a mesh: its bytes on one chip, whether they fit, and how far it could grow.
 
 Works on formulas alone; `sohu fit` says the same at length.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plan a port from headers alone: bind the family to the config, check it, account for every key and tensor.
 
 Reads no weights and needs no reference implementation.

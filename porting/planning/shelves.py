@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Choose the family of an architecture: one that the user names, or the first on the shelves that claims it.
 
 Shelves are folders of texts: those of SOHU_PATH in its order, those of installed distributions (entry points

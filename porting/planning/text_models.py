@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Take the text model out of a model that reads text beside pictures or sound: whose it is, its config, what is left.
 
 Which models there are is data (`model_zoo/texts.toml`). Text alone passes nothing but the text model, so that what

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Let the file decide whether a model's head is its embedding, as transformers' loading does.
 
 Where the config ties them and the file holds both with different values, they are two; where it holds the head alone,

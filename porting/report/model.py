@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The report of a port: what was ported, what was checked, and with which result; and the names of its files.
 
 Everything here is data that other stages computed. Judging belongs to validation, the page for people to `page`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The report of a port as one page for people: no script or style from elsewhere, every text from outside escaped.
 
 It only shows. Numbers come from the report as they are; the layout lies in `templates/`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plots of validation errors as SVG: by layer, and by mode. Colours come from the page's style sheet.
 
 All axes are logarithmic: what matters of an error is its order of magnitude. Text from outside is escaped.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a report proves and what it does not, in sentences: modes, numerics, tokens and lengths.
 
 Says what the cases say, and judges nothing again.

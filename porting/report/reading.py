@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read a port's folder back: its report, and whether its text is still the one that `port` wrote there.
 
 An edited text is somebody's work. What it says is nobody's affair here.

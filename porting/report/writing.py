@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write a port into a directory: the text, the report as JSON, the page for people.
 
 Composes nothing itself: `model` makes the JSON, `page` the page.

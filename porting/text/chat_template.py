@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Render a model's chat template, which is a program from a stranger: sandboxed, in a child with limits.
 
 Decides nothing about tokens.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A process for a stranger's tokenizer and template, with limits on memory and time; what it prints is not shown.
 
 Says why a job failed. Whether that refuses a model is the caller's affair.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the files beside a tokenizer.json say: special and added tokens, chat templates, tokens that end an answer.
 
 The order of the files is that of transformers (tokenization_utils_base.py, `_from_pretrained`): a template's own file

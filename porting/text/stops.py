@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Texts that end an answer, found while it arrives in pieces; nothing of them is shown.
 
 What is held back is no more than what may be the beginning of one. Knows no tokens.

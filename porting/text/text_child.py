@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run a stranger's tokenizer and chat template in a process of their own: jobs on standard input, outcomes on output.
 
 Started by `limited_child` as a script; imports nothing of ours. A job is a line of JSON, with the length of the raw

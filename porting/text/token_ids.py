@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Token ids as whole numbers in an array, from whatever a caller hands over. Whose ids they are is not known here."""
 
 from __future__ import annotations

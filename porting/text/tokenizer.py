@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Turn a prompt into token ids and ids into text, with the checkpoint's own tokenizer and chat template.
 
 Light: neither transformers nor torch. The tokenizer and the template run in a limited child. Samples nothing and knows

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows of text: what the user wants judged, and house texts in several scripts, in the model's own tokens.
 
 A folder without a tokenizer has no text; only a prompt of the user's makes that an error.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a user brings to a port: rows to judge it on, a family, a reference. Looks at none of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compile the device model's kernels, or load them from the cache, and say how far it is."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How far logits are from the truth: an error for each position, and the statistics that the rule is made of.
 
 The errors of a low precision are heavy-tailed: a few sensitive positions hold most of the mean square, and two draws of

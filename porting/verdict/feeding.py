@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How rows are fed to a session: modes as data, steps of so many tokens of each sequence.
 
 A mode is a list of feedings, made for the rows at hand and the lengths at which something switches: long rows go in at

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the original made of rows, kept on disk: a text that is edited and judged again needs no torch.
 
 Kept under the digest of the original's files, the code and libraries that ran it, and the processor, so that a result

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The original as the verdict asks for it: its facts, its truth, its own errors; from what is kept, or by running it.
 
 The float64 model is loaded with the first question that nothing kept answers.

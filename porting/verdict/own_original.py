@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A reference of the user's own as the verdict asks for it, in place of the original of transformers.
 
 It is the truth, and there is nothing to know of what it would make of a low precision: of those the port's error is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pin what a port chooses to the truth's choice, where that is close, and count where it mattered.
 
 Both sides choose k of n in the same order of layers; where their numbers of such choices differ, nothing is pinned.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rows that a port is judged on: random ones, text, one that crosses every length that it can, and the user's own.
 
 Chosen from sizes and lengths alone; the lengths come from the program and from the original's own config. Runs nothing.

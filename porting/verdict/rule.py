@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rule of correctness, as one function from errors to a case: no model, mode or format has a tolerance of its own.
 
 float32 isolates mistakes of translation, so every position counts fully there: a root mean square. In a lower precision

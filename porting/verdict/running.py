@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run a port on the rows, mode by mode, and compare what it gives with the truth and with its own prefill.
 
 The bits of a mode are those of prefill or they are not: only what differs is compared anew. Judges nothing.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which choices of experts are so near a tie that rounding decides them.
 
 A choice is close where the worst that was taken is above the best that was left by no more than the error of that

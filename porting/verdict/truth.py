@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the original makes of the rows: logits in float64, and its own errors in a low precision.
 
 Where a choice of experts is close to a tie, both sides are judged with the truth's choice; what is close is `ties`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A smaller twin of a port: its own text at small sizes, beside a random original of the same sizes.
 
 Windows, chunks and other lengths stay what they are, so that a row too long for the model is short enough for the twin.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Validate a port by the one rule: its logits against the original in float64, in every mode and numerics.
 
 What a mode is, which rows are judged and what is close to a tie is in the modules beside this one; the order of things

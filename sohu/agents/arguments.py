@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an argument of a tool may be: its type, its size, and for a path that it stays in the folder.
 
 The JSON Schema that agents are shown is made of the same table. What a value means is the command's affair.

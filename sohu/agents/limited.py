@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Begin a command of `sohu` in bounds: a folder, a share of memory, and processor time; a script of its own.
 
 Runs in the process that becomes the command. Wall time, and the end of what it started, are the caller's affair.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lines of standard input, each of limited length: what is longer is passed over, and is no message.
 
 Knows no protocol.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu mcp`: the tools over the Model Context Protocol, on standard input and output.
 
 Knows the protocol alone. What a tool may be asked is `tools` and `arguments`, how it is run `work`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tools that agents get: of each its words, its arguments, and the command line that it stands for.
 
 A tool is a command with `--json`, so that people and agents get the same answers. Which values an argument may have is

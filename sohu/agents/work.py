@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run a command of `sohu` in a process of its own: in one folder, within limits, and ended with all that it started.
 
 Returns its JSON as it stands. Which command, and whether its arguments are in the folder, is decided before.

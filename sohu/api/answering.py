@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers of a model to rows of tokens, made together: a token of each at a time, and text as it becomes known.
 
 What is chosen is decided by `device_model.sampling`. Templates, weights and what is printed are elsewhere.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A conversation with a port: what was said, in the model's own template, and the states of what is said again.
 
 Reads and prints nothing.

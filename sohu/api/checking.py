@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Check `.sohu` texts and files: families, blocks, and ports. What is wrong is a value, never an exception.
 
 Binds nothing that is not bound, and reads no weights.

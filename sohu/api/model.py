@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A program that is bound, as an object: run it, let it answer, validate it, ask what it costs and whether it fits.
 
 Loading reads the text alone. Weights, kernels and the libraries that only running needs load with the first run.

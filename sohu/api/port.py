@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Port a Hugging Face model: `sohu.port`, which is `porting.pipeline` with its result as one value."""
 
 from __future__ import annotations

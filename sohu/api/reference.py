@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a user brings to a verdict, from arguments as they are given: rows, a family, a reference of one's own."""
 
 from __future__ import annotations

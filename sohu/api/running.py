@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run a bound program on the device model: its engine, logits of given tokens, ids of prompts. Chooses no token."""
 
 from __future__ import annotations

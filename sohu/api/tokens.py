@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Token ids as an array [B, S]: from a caller or a .npy file, within a vocabulary. Text is elsewhere."""
 
 from __future__ import annotations

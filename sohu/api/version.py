@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The version of the distribution, as installed or as a checkout says."""
 
 from __future__ import annotations

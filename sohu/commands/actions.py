@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What each command does, between its arguments and its exit status.
 
 Heavy libraries are imported by the command that needs them, so that `check` and `fmt` start fast.

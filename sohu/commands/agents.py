@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu mcp`: a server for coding agents, limited to one folder.
 
 Checks the folder and says what is left out; the server is `sohu.agents`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What no argument of a command may be: text that is not UTF-8, and paths that can be no file's.
 
 One look at all of them before a command begins, so that no reader has to expect such names. Whether a file is there is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu new NAME`: a first text that passes the check, in the current folder. It never writes over anything."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu calibrate`: fit the cost formulas to a folder of measured times and write them as a calibration.
 
 Every section is scored on halves of the groups of shapes that it was not fitted on. The host's constants of serving

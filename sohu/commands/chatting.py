@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu chat`: a conversation line by line, at a terminal or from standard input.
 
 At a terminal a line that is refused is told and the conversation goes on; elsewhere it ends the command.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command line: `sohu COMMAND` and `port MODEL`. Turns outcomes into exit statuses.
 
 0: every verdict passes; 1: a verdict fails; 2: the input is refused; 70: a fault of ours; 130, 143: interrupted, ended;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu completion SHELL`: a script that a shell reads, so that it completes commands, options and their values.
 
 What may stand where is `words`. A script holds all names as they are now, and starts nothing when it completes.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A command as help describes it: its name, its heading, its line and its arguments. Completion and the manual read it.
 
 Knows no command: which there are is the table's, and `parsing` describes them.

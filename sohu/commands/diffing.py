@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu diff DIR` for the command line: compare, write the reproduction, show the parts and the guilty operation."""
 
 from __future__ import annotations

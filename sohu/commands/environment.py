@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu env`: what a report of a fault should say of the machine: versions, processor, caches, compiled kernels.
 
 Names no user: the home is `~`, a user's name in a path is left out, and of settings only the names are told. Starts

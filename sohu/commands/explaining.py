@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu explain WHAT`: a diagnostic code, an operation, a page about the language or its use, a text of the zoo.
 
 All of it is in the wheel: whoever has no checkout can read the language, and begin from a family of ours.

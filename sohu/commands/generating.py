@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu generate`: prompts from arguments or files, answers as they are made, and how fast that was."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu list KIND`: the names that other commands take, a line each. Texts are read, never parsed: a list is quick.
 
 What a name means is `sohu explain` and the pages of the language.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu help --man`: the manual page, in the language of man pages, made of the table of commands.
 
 Says no more than help does, but of all commands at once.

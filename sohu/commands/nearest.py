@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu nearest MODEL`: the family that claims a model, or the one to begin from.
 
 Reads the config alone; it judges keys, not what they mean.

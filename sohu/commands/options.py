@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The arguments of each command. What a command is called and does is in `sohu.commands.table`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Parsers made of the table of commands: what is not one of its words is answered with the word that is near.
 
 Runs nothing.

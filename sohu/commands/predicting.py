@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu predict`: times for the rows of anyone's table of shapes, and their errors where it has measured ones."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu profile`: time a program on a device."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu run`: tokens in a file, logits in a file."""
 
 from __future__ import annotations

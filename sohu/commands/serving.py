@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows of a serving table: the model's program, on the row's mesh, under the row's load.
 
 A model is a hub id of which the zoo has the program, or the path of a text, a port, a model's folder or a config.json.

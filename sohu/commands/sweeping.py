@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu sweep`: vary a chip, a load, a mesh or the numerics, and show what the best of them would do."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every command: its name, its help, its arguments, what it does. Help, completion and the manual are made of this."""
 
 from __future__ import annotations

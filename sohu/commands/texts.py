@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu check` and `sohu fmt`: every text that is asked about, in files, in folders, on standard input.
 
 Binds nothing. A folder is a port, or has texts in it or below; what a link leads to outside of it is refused.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the values of options may be that say how tokens are chosen. Chooses nothing."""
 
 from __future__ import annotations

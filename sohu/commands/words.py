@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What may stand where on a command line, read off the table of commands: for completion, in any shell.
 
 A shell's own spelling is `completion`. Names of the zoo, devices and numerics are those of this installation.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is known of texts in the types of the protocol: places in its units, proposals with its icons."""
 
 from __future__ import annotations

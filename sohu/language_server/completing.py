@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What could be written at a place, and which argument of which call stands there."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Config keys as the classes of a text's architectures have them: which there are, what a file without one means.
 
 The classes are transformers', as `porting.config` has them on record; nothing of transformers is imported.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where a place stands in a text that need not have a syntax: in which section, call, argument, string or comment.
 
 It reads the characters before the place alone, as they are while somebody types.

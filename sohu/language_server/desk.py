@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The open texts, each with its state now and the last one that had a tree, so that a text with errors still answers.
 
 Knows no protocol. Checks are made where and when the server has time for them.

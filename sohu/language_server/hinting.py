@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Shapes beside names: what the text does not say of a value, and the checker knows."""
 
 from __future__ import annotations

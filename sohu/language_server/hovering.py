@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What hovering over a place of a text says, and the signature of the call that a place is in."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tree of a text that somebody is typing: where a statement has no syntax it is left out, and the rest stands.
 
 Offsets are those of the text. What is wrong with it is the parser's first diagnostic; nothing here hides it.

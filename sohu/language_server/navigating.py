@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where things are: what a place refers to, every place of one name, and what a text holds.
 
 To rename is to change every place of a name in one text; what other texts know by that name is refused, and why.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Places as editors count them: lines, and in a line the units of an encoding that client and server agree on.
 
 Inside, a place is an offset of characters. Lines end where the protocol has them end, which is not where Python does.

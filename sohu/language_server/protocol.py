@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The protocol as pygls speaks it, with an answer to requests that are none: pygls leaves their senders waiting."""
 
 from __future__ import annotations

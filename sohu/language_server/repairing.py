@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is wrong with a text, where an editor shows it, and what it can be replaced with at once."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which binding each name of a declaration means, in the order in which the program runs; several after a condition.
 
 Types and values are the checker's business. Names are told apart by what binds them, not by what they stand for.

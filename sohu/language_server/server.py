@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The language server: requests of the protocol to questions about texts, and the answers back.
 
 It speaks on standard input and output, executes nothing, and reads the files that texts `use` alone. A fault in a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One session with one editor: which texts are open, and when what is wrong with them is looked for and told.
 
 Checks run beside the answering of requests; what a check says of a text that has changed since is dropped.

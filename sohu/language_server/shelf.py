@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The texts that a server knows: those that are open, as they are being edited, and the files that they use.
 
 A file is read anew when it has changed. Which files a text may use is `porting.planning.library`'s to say.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One state of one text, and what can be asked of it: its tree, its program, its names, what its places stand for.
 
 All of it is made when it is first asked for, and never changes; an edit makes another view.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a reader is told of operations, blocks, words and names, as Markdown. Each fact is another room's."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu cost`: formulas of memory and work, and their values in a prefill and a decode step."""
 
 from __future__ import annotations

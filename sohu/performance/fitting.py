@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu fit`: whether a program fits a device, how far it could grow there, and the mesh that would do."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is asked of a program's memory: a mesh, a load, and how a step computes."""
 
 from __future__ import annotations

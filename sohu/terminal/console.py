@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What people and programs see of a command: text, tables, progress bars, diagnostics, JSON.
 
 Results go to standard output, everything else to standard error. This is the one place that prints, and nothing in

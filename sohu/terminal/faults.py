@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a command says of a fault of its own: one line, and a file with the rest of it.
 
 A fault is never the user's, whatever the input was. It keeps an exit status to itself, so that nobody takes it for a

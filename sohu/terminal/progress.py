@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Progress as plain lines, for a log: a line where a stage ends, and one every ten seconds while something goes on.
 
 A stage that takes less than a second says nothing. Bars, for a terminal, are `console`'s.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tables of shapes and times as files: Parquet or CSV in, the same out.
 
 Reads whole tables into arrays, with bounds on their size. Meaning is the commands' business.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The promise of the first page: the demo is ported, passes the rule, and answers."""
 
 from __future__ import annotations

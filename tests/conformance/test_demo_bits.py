@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The promise on bits on the whole demo model: batch packing, chunk size and thread count change none."""
 
 from __future__ import annotations

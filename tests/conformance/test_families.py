@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The farm's rows beyond Llama: random checkpoints of every family's variants, by the rule, in every mode.
 
 Windows are shorter than the rows, so that every mode runs past them. Routers are scaled so that no token's experts are

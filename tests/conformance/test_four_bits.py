@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checkpoints that GPTQ and AWQ quantised to four bits, by the rule.
 
 They are written number by number; the truth is transformers in float64 with the weights that the numbers stand for.

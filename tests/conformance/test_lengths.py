@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rotations that depend on the length of the sequence: each step against transformers' row of all tokens so far."""
 
 from __future__ import annotations

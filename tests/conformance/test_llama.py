@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The farm's rows for Llama: random checkpoints of every variant that the family claims, by the rule, in every mode."""
 
 from __future__ import annotations

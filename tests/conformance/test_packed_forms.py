@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every packed form of safetensors that people have: read as stored, judged by the rule against its definition."""
 
 from __future__ import annotations

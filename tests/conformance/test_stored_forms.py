@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Checkpoints in other forms than save_pretrained's, by the same rule: FP8 with block scales, mxfp4, stacked experts.
 
 The truth is transformers' own reading of the same files: it takes the scales from the grid's size, so sizes are whole

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every model that is ported as text computes over text what transformers computes with the whole model."""
 
 from __future__ import annotations

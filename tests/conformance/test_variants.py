@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the oracles of the farm leave out: other values of a type's keys, by the rule, and files as they used to be."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The verdict as users run it: `sohu validate` on a port whose text was changed where people go wrong."""
 
 from __future__ import annotations

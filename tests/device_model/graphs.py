@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small graphs written by hand: what the device model's tests run.
 
 Types are as precise as the device needs (shapes and formats), not as the checker would infer them.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The generated sections of the language's specification: operations, sources, types, diagnostics, from their tables.
 
 Returns text; `LANGUAGE.md` holds it between markers, and a test fails when the two differ.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What checking a `.sohu` text of these tests reports, as the command line would: files found, linked and inferred.
 
 A first line `# config: {…}` binds the family to these keys; `null` asks for the graph of a generic family.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small programs around one expression: their inputs are declared from the types that a test writes.
 
 A type may begin with `state`, or with `partial` for a tensor that is a partial sum over `tp`. Capitals are free

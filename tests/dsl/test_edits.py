@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The checker's power: seeded edits of the zoo that change a type must be caught, at the place where they were made.
 
 `python -m benchmarks.edits` prints the full table and the survivors; this is a sample of it.

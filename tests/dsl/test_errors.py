@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every code that a text can show has a pair in `tests/errors`: the text, and what is said about it.
 
 The pairs are read in review, since a message that nobody reads rots.

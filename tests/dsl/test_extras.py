@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which extra brings a library: the table agrees with the project's metadata, and what is absent is named."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What later families need of the language, each proved by a small program in `specs/`."""
 
 from __future__ import annotations

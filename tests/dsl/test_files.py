@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reading what may be anything, and folders that can be believed."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a terminal would obey is written out, and means the same in JSON."""
 
 import json

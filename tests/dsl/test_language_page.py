@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The specification of the language must be what the tables say, and its example a program."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What was written for an earlier state of the language is read, checked, and means what it meant.
 
 `old/DATE/` holds texts with the blocks that they used, as the project had them on that day. `old/meaning.json` has what

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ports: the text that a bound family becomes says the same as the family with its config, in the same language."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sizes that are shares of others: quotients of a declared division, and a computed part of a head."""
 
 from __future__ import annotations

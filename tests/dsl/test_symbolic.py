@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Dimensions against brute force: what the algebra claims must hold at points."""
 
 from __future__ import annotations

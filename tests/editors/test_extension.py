@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The extension of VS Code: its grammar is the language's as it is now, and its file is what VS Code installs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The site builds without a warning, holds what there is, and no link of it is dead."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pages as they are taken into the site: their links, their places, what is read off the texts of the zoo."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The commands of the valid case, with `{case}` for its folder."""
 
 from __future__ import annotations

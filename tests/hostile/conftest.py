@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The valid case that hostile inputs break, made once."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hostile inputs of a seed: one small valid case, in which one file or one option is broken.
 
 Every kind of file that is read has a row in `KINDS`. Nothing here knows what is right: `guard` says what is wrong.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run hostile inputs in one child with limits, and say of each how it ended and what is wrong with that.
 
 The child is forked, so that nothing is imported again; it tells each outcome as it comes, and an input that takes the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every file that is read, and what may stand in its place: a pipe, a device, a link, holes, a folder, nothing.
 
 `READERS` has a row for each file of the valid case and the command that reads it. A new reader needs a row.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The files of the samples that are more than a line: weights, a GGUF, tables."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The 86 inputs that once hung, crashed, filled memory or printed raw, and what each is answered with now.
 
 They are built here, not kept: what made them hostile is a line. The valid case that they break is `generator.valid`'s.

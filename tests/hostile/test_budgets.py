@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small texts that ask for much: layers, classes of them, calls, files, formulas. Each is answered or refused soon."""
 
 from __future__ import annotations

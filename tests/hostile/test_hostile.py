@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """No input of a seed is a fault of ours: each is answered or refused, within limits, and prints nothing raw.
 
 `SOHU_HOSTILE=2000 SOHU_HOSTILE_SEED=7` runs more and others (`tox -e hostile`).

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The inputs that once were faults end as they should: with the code of a refusal, or a right answer, within limits.
 
 Where `SOHU_HOSTILE` is set those run too that take seconds to build.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a name may be besides a file with bytes: a pipe, a device, a link, a file of holes, a folder, a socket.
 
 Each knows how to put itself at a path. Nothing here knows who reads it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """See what a run does outside of its folder, by the audit hook of Python: files, programs, addresses.
 
 A file that is not the run's is never changed: the hook raises first. The hook cannot be taken away again, so that it

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers to the commands that a page tells, in this process where they are ours: torch and kernels load once."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Install the wheel in a new environment outside of the checkout and use it, as a user would: `tox -e wheel`.
 
 First with what `pip install sohu` brings, then with the extra `run`, with which an architecture of one's own is ported

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """docs/your-own-architecture.md happens as it is told; `tox -e wheel` does the same with the wheel alone."""
 
 from __future__ import annotations

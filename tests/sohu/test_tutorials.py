@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tutorials happen as they are told: their files are written, their commands given, their answers compared."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The wheel: it holds every module and every data file of the packages, says that it is typed, and nothing else.
 
 `tox -e wheel` installs one and uses it; this builds one and looks into it.

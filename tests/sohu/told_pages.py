@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pages that tell what happens at a prompt: the files that they show, the commands, and what each answers.
 
 A file is a block behind a line with its name, "`name`:". In a block of `console` each line behind a `$` is a command;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A profile as JSON data, schema "sohu.profile/1"; seconds, bytes, FLOPs and shares as plain numbers."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the time of a task came about: its sizes, the terms of the formula, the chip's rates, the fitted parameters."""
 
 from __future__ import annotations

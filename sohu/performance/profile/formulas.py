@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the terms of the cost formulas are and how they make up a time, in words, by the fitted section that they use.
 
 The formulas themselves are in `device_model/cost`; a name that they gain and that is missing here fails a test.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What `sohu profile` knows: a decode step and a prefill of one program on one chip of a mesh, timed task by task.
 
 A chip with values that are guesses to sweep over is timed at each of them. Showing is elsewhere.

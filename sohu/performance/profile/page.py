@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A profile as one page for people: no script, nothing from elsewhere, every text from outside escaped.
 
 It only shows. The layout lies in `templates/`, its colours and types in the style of the port report.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plots of a profile as SVG: roofline, time by operation, memory over time. Colours come from the page's style sheet.
 
 Text from outside is escaped. What a plot leaves out is in the table beside it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A profile as text for a terminal: the step at a glance, then each layer class task by task."""
 
 from __future__ import annotations

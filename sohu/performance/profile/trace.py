@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A profile as a Perfetto trace: for each step a track of layers, one of each engine, and the memory over time.
 
 Times are whole nanoseconds; the end of a slice is the start of the next, so rounding adds up to nothing. All chips of a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Numbers of a profile as people read them, and the sentences about a chip that every form of the profile repeats."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a sweep varies, as people write it: `hbm_bw=4e12:8e12:9`, `batch=1:256:x2`, `tp=1,2,4,8`, `link_bw=x1,x2,x4`.
 
 Turns it into a design of the device model, or says what is wrong with every entry at once. Evaluates nothing.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A sweep as one page for people: the front, what each value allows, and what the chip's numbers rest on.
 
 No script and no style from elsewhere, every text from outside escaped. It only shows.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The plot of a sweep as SVG: every point by tokens/s a user and a chip, a front for each series.
 
 Of points in one place on the plot one is drawn. Colours come from the page's style sheet.

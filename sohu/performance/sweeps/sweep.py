@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What came of a sweep: its front, its best points by value, and how numbers are written for people.
 
 Numbers come from the space of designs as they are; layout is the command's and the page's.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Descriptions of chips: what every one of them says, and a diagnostic for every fault of one."""
 
 import os

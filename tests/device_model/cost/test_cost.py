@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Laws of every cost formula: never below the speed of light, not slower on a better chip, arrays as numbers."""
 
 from collections.abc import Callable

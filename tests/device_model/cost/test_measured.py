@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Predicted times against published measurements of real chips: the errors that the project promises.
 
 The parameters were fitted on the H100 files; `sohu calibrate` also scores halves of the groups that a fit has not seen.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The declared accumulator, bit for bit: a million random dot products against whole numbers.
 
 The oracle knows nothing of floats: operands are integers times a common power of two, a product is exact, and after

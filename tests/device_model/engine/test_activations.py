@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The memory of values per token: what a step takes against the formula that predicts it."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Choices that are made elsewhere: shown as they are, kept without a trace, replaced as a router's bias would."""
 
 from __future__ import annotations

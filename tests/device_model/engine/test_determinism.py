@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The promise on bits: batch packing, chunk size and thread count change none, on a slice of the demo's sizes."""
 
 import numpy as np

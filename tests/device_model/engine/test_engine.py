@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whole programs: against float64 formulas, and every way of feeding tokens against every other."""
 
 from collections.abc import Sequence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs in low precision: every choice of the table against exact arithmetic, and the promise on bits.
 
 The oracle rounds with fractions to the nearest of all numbers of a format, ties to the even pattern, and adds exactly;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """States that depend on the length of the sequence: a step has the bits of all tokens so far in one go."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A sequence that goes back: what follows has the bits of a fresh one, whatever its states are."""
 
 from __future__ import annotations

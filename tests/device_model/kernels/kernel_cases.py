@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table of cases: a drawn graph and a formula for every operation of the device."""
 
 from __future__ import annotations

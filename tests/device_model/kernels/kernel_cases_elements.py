@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows of the table of cases: operations on single elements, and sums of rows."""
 
 from __future__ import annotations

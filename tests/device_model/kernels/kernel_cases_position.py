@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows of the table of cases: what depends on where a token stands."""
 
 from __future__ import annotations

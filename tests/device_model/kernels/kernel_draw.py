@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A drawn graph around an operation of the device, and what it computes in float64.
 
 Values come out of tables by token id, so that a kernel is given exactly what its formula is given. A formula takes the

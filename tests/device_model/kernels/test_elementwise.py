@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Functions of elements against torch and transformers, compiled against plain; repeated operands; sums of rows."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What every operation of the device promises, over drawn shapes: its twin, its formula, and no bit that depends on
 how tokens are packed, chunked or dealt out to threads.
 """

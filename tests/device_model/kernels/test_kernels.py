@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Single operations: the compiled kernel against the reference, and the reference against float64 formulas."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Routing and experts against the modules of transformers: how each kind of mixture is written."""
 
 from __future__ import annotations

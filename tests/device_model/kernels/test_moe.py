@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mixtures of experts: compiled against plain, and the same bits however tokens are packed."""
 
 import ml_dtypes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operations on positions and the masks and biases of attention, against transformers' own functions."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """States: of fixed size, and rings that keep the end of the context."""
 
 from collections.abc import Sequence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Machine code on disk: once compiled, it loads without the compiler."""
 
 import ctypes

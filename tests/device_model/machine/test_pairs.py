@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The processor's products of pairs: the same bits with and without, whatever the numbers.
 
 Where the processor lacks the instruction both sides are computed alike and the tests say little.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compiled parts of attention and of a bound program, against numpy."""
 
 from __future__ import annotations

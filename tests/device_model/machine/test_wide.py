@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Products in registers of sixteen lanes: the bits of the narrow ones and of the numpy twin, whatever the numbers.
 
 Where the processor lacks such registers there is nothing to compare, and the tests say so.

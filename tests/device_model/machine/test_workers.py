@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Processes that compile: every part comes back, a failure says why, and stopping early stops them."""
 
 import sys

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Meshes of a program against trial division: which sizes are legal, and that a batch counts where it is split."""
 
 from __future__ import annotations

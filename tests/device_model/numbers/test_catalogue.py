@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table of numerics: what it says, and a diagnostic for every fault of one."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Casts and block formats, against `ml_dtypes` bit for bit and against formulas in exact fractions.
 
 `SOHU_SLOW=1` runs all 2^32 float32 patterns; otherwise a dense sample around every rounding decision.

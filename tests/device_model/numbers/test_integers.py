@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Four-bit weights of GPTQ and AWQ: repacked nibbles against numbers written one at a time, and their products."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Casts, against `ml_dtypes` bit for bit."""
 
 import ml_dtypes

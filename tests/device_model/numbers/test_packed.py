@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Packed weights: their elements against independent formulas, and products that never widen a whole weight."""
 
 import tracemalloc

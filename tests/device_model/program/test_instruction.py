@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Instructions by name: an operand that is missing, unknown, doubled or of another kind is refused by its name."""
 
 import inspect

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Choosing tokens: the kept ones against transformers, draws against their definition, and what is refused."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A port whose layers are dealt to the stages of a pipeline, made from one of the zoo."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A space of designs: equal to the timeline at every point, monotonous in the chip, never faster than light."""
 
 from __future__ import annotations

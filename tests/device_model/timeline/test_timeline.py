@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Timelines: they add up to the footprint and to themselves, alone or on a mesh, and memory over the step with them."""
 
 from __future__ import annotations

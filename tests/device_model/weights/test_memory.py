@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where weights come from, and where values per token live."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Weight sources against torch, for the layouts in which model types store their weights; each element is read once."""
 
 from __future__ import annotations

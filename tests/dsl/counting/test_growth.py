@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the state of a sequence grows, and the longest sequence that a program says it is for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Blocks: arguments, dimensions bound by use, results, and what a block may not do."""
 
 from __future__ import annotations

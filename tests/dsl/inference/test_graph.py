@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Graphs of the zoo: numbered once, defined before use, every type well-formed."""
 
 from __future__ import annotations

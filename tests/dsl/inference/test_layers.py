@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Layers: one class for equal bodies, what crosses their boundary, and what may not."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sources of four-bit weights: the tensors that a file must hold, parts of them, and what is refused."""
 
 from __future__ import annotations

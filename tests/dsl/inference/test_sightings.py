@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What places stand for: each type on each path once, and the check is the same with and without looking."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Weights that come from one source in some layers and from another in the rest."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sources that a checkpoint decides between, and the port that keeps the decision."""
 
 from __future__ import annotations

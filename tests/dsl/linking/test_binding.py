@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Config sections: values, defaults, conditions and requirements, and what is recorded of every key."""
 
 from __future__ import annotations

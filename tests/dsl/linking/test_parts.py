@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Parts: what stands in them stands in the family, and a port no longer knows them."""
 
 from __future__ import annotations

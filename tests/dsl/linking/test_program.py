@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How much a program may be in all: its files are counted, and what stands in them."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is known before anything runs: the paths through conditions, and what conditions on one name share."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The facts about operations are columns of their rows, and lists of operations are made from them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table of operations as a whole: every constraint and every result type has its test, every row reads well."""
 
 from __future__ import annotations

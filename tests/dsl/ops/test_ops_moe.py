@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mixture of experts: every constraint violated alone, and the types of sound calls."""
 
 from __future__ import annotations

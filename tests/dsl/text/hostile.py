@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Texts that would exhaust a careless checker, and a program that runs them all within limits of time and memory.
 
 Run in a process of its own by `test_hostile.py`: it prints a line when a text begins and one when it has ended.

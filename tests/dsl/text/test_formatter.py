@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The canonical layout: every text of the tree has it, and what it looks like."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What people write from habit gets a help that says what this language has in its place; sound texts are let alone."""
 
 from __future__ import annotations

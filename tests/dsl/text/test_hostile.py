@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """No text makes the checker do anything but answer: hostile ones within limits, arbitrary and mutated ones at all."""
 
 from __future__ import annotations

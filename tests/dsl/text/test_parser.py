@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Texts to trees: what is found, what is said of what is wrong, and where."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Properties of parsing and formatting, on programs drawn from the grammar."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every word and dtype of the language is in the table that colours, editors and hints are made from."""
 
 from __future__ import annotations

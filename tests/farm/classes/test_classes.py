@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The table of config classes is that of the installed transformers, and every family has its class's defaults."""
 
 from __future__ import annotations

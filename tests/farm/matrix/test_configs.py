@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The page of published configs says of each what became of its keys, or why it is not planned."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The farm's plumbing: what is covered, what is skipped, what is kept, and what a failure does."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Work spread over processes: everything comes back once, whatever happens to one of them."""
 
 from __future__ import annotations

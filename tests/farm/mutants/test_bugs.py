@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The seeded bugs: every operator is a change that the rule notices where it applies, and a sound graph has none."""
 
 from __future__ import annotations

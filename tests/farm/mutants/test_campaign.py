@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The page on the harness: shares, survivors with reasons, gaps without."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Flipped config keys: what changes the original changes the port alike, or is refused."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A config in another layout is the program that transformers means by it, or is refused."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Edits of a port's text: one mistake each, of the kinds that people make."""
 
 from __future__ import annotations

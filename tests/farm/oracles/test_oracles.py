@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tiny oracles: the same bytes each time, no weight left at its start value, every type made or accounted for."""
 
 from __future__ import annotations

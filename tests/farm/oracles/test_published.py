@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Published configs made tiny: sizes alone change, wherever they stand, and the folder holds what was published."""
 
 from __future__ import annotations

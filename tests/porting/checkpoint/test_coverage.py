@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether parts of an axis cover it once: by ranges, as a count of every index would say."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Weights that are no numbers are named before anything is compared."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Formats that are not read are named by their maker, each in one error."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names of tensors in a file: relative to the base model, or inside of another model."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One cause is one error, however many layers it shows in."""
 
 from __future__ import annotations

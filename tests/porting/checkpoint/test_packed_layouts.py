@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the tensors of a quantised checkpoint store each weight, by their names, shapes and formats alone."""
 
 from __future__ import annotations

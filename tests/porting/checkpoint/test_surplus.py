@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tensors that nothing reads: left where their values show that nothing depends on them, refused where they do not."""
 
 from __future__ import annotations

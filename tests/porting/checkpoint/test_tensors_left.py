@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tensors that a program names as not needed: they are accounted for, with their reason."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An absent key means the class's default, null what the class does with None, and a key that no code reads nothing."""
 
 from __future__ import annotations

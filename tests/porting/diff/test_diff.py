@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu diff` names the operation that an edit of a port made wrong, and nothing where the port is right."""
 
 from __future__ import annotations

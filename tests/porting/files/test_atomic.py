@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files are replaced whole: at every event on the file system a process may be killed, and old or new is left."""
 
 from __future__ import annotations

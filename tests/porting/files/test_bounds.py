@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A process that is limited to a folder reads models and writes results nowhere else, whatever files name."""
 
 from __future__ import annotations

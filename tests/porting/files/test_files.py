@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files that fail while they are read, and links out of a port's folder."""
 
 from __future__ import annotations

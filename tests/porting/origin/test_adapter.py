@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A base with a PEFT adapter: what is ported and judged is what PEFT's definition makes of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Adapters that are not read, or whose base is not at hand: each is refused by name."""
 
 from __future__ import annotations

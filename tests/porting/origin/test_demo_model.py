@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The demo's real weights, from their .gguf file to text. Skipped where the package that ships them is missing."""
 
 from __future__ import annotations

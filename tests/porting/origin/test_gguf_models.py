@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whole models as .gguf files: the port computes what the original does, and mistakes of a conversion fail."""
 
 from __future__ import annotations

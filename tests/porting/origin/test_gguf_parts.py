@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Split .gguf files are one model; what lacks a part, or is no model, is refused by its name."""
 
 from __future__ import annotations

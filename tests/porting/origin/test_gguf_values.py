@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Our dequantisation against the gguf package's, on random blocks of every type that it reads."""
 
 from __future__ import annotations

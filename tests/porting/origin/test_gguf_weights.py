@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every value is kept, in one format for all tensors of a name."""
 
 from __future__ import annotations

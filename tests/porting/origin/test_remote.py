@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A hub id is planned from its config and the headers of its weights: what is fetched is counted at a fake hub."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A Llama in plain float64 numpy, written from the paper's formulas and independent of transformers.
 
 Legend: S tokens, D hidden, H query heads, K KV heads, E head dim.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Stored forms written out: number by number by their definition, and beside transformers' own where it has one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The judge loads a folder as it lies: what a user's own transformers would load, and nothing that a file chooses."""
 
 from __future__ import annotations

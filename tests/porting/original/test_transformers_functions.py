@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Single functions of the device against the ones of transformers that they stand for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Pygments lexer: found by its name, true to the text, of one mind with the parser about texts of the zoo."""
 
 from __future__ import annotations

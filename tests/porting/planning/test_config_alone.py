@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A model is planned from its config alone as it is from its headers, and says that there were none."""
 
 from __future__ import annotations

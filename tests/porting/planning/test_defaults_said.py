@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A refusal of tensors says which sizes the config left to the class."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is said of an architecture that no family claims."""
 
 from __future__ import annotations

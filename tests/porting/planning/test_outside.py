@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is said of models that are no causal language models."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Families of one's own: which one ports a model, what they may use, and what is said of shelves that are broken."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether head and embedding are one is what the file says: each combination against transformers' own loading."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the zoo's programs say of weights and states, against what transformers makes of the same configs.
 
 The configs in `tests/data/configs` hold the values of the models' public config.json files as known to us; no file was

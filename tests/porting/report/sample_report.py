@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A made-up report of a small port, with something in every part."""
 
 from __future__ import annotations

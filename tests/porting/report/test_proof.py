@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a report proves is what its cases say, no more."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The report: its JSON keeps the published schema, its page is safe and complete, its files come together or not."""
 
 from __future__ import annotations

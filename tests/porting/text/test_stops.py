@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Texts that end an answer: however it is cut into pieces, and with nothing held back without a reason."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # ruff: noqa: S106 - a token of text is no password
 
 from __future__ import annotations

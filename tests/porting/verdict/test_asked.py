@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows that people ask for: prompts and tokens of theirs, text where there is a tokenizer, none where there is not."""
 
 from __future__ import annotations

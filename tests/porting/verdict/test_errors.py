@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Errors of positions, against numpy's own arithmetic over all logits at once."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Modes as data: every row is fed whole and in order, and long rows slowly across every switch."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is kept of an original: the same verdict without running it, and nothing where anything is different."""
 
 from __future__ import annotations

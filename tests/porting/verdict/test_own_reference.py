@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """References and weights of one's own: a text is proven without transformers, and what does not fit is refused."""
 
 from __future__ import annotations

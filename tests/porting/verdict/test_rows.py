@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which rows are judged: enough of them, across every length that is affordable, without special tokens."""
 
 from __future__ import annotations

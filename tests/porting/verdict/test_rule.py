@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The rule's cases from errors alone, and the original's own float32 errors that one of them asks for."""
 
 from __future__ import annotations

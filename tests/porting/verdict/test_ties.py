@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What counts as near a tie: the edge between taken and left, against the error of just that difference."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a call may ask: types, sizes, and paths that stay in the folder."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu mcp` by the client of the `mcp` package, over standard input and output."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Answers: the tokens that logits and draws give, in any batch; where they end; what is told of them."""
 
 from __future__ import annotations

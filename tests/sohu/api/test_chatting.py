@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Conversations: each turn is answered as a fresh session would, computing only what is new where it can."""
 
 from __future__ import annotations

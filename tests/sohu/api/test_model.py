@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A loaded model: the same answers as the commands', refusals for what users get wrong."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`import sohu`: what it gives, what it loads, and that what is wrong with a text is a value."""
 
 from __future__ import annotations

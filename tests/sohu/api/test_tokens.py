@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files of tokens: what is no array is refused in our words, and nobody is told to trust it."""
 
 import numpy as np

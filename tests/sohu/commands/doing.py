@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Let a command do something else."""
 
 from __future__ import annotations

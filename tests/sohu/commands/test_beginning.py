@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu new`: the text passes, is named as asked, and nothing is written over."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Commands as people and scripts use them: exit statuses, what they print, and what they leave on disk."""
 
 from __future__ import annotations

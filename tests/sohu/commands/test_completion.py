@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Completion by the shells themselves, where they are installed, and the scripts of a small table by golden files."""
 
 from __future__ import annotations

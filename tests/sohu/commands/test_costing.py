@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu cost` and `sohu fit`: formulas, values, limits, and what is refused."""
 
 from __future__ import annotations

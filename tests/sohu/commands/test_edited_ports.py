@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A text that somebody edited is never lost: what `port` refuses to write over, and what it may."""
 
 from __future__ import annotations

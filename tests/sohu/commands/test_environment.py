@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu env` says what a fault depends on, and nothing of who reports it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu explain`: what a user without a checkout can read."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every command without each library of an extra: as before, or refused with the extra's name; never a traceback."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What ends a command otherwise than by its own outcome: faults, signals, closed pipes, arguments that are no names."""
 
 from __future__ import annotations

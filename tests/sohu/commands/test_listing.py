@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu list`: every name of a kind, without parsing a text."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The manual page holds every command and option, and groff has nothing to say against it."""
 
 from __future__ import annotations

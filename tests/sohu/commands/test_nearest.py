@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu nearest`: who claims a model, what it lacks, where to begin."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one answer to "does it fit": five commands, asked the same, say the same bytes, part by part."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What cannot be written is refused before anything is read or computed for it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Arguments that no command takes are answered with the word that is near, as text and as JSON."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu predict` and `sohu calibrate`: tables in, tables out, and a reason for every row without an answer."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A port may be a stranger's: what its report names is looked for on this machine, and never on the network."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu generate` and `sohu chat`: what they print where, what they read, and what they refuse."""
 
 from __future__ import annotations

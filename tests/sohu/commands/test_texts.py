@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Texts in files, folders and ports, of the zoo by name, and on standard input."""
 
 from __future__ import annotations

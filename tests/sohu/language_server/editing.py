@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An editor for tests: a client of the protocol on the pipes of `sohu lsp`, which asks about marked places."""
 
 from __future__ import annotations

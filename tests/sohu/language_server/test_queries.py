@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is asked of texts, without a server: broken texts, odd characters, scopes, and the limits."""
 
 from __future__ import annotations

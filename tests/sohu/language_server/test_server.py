@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu lsp` driven by a client of the protocol, as an editor drives it, on a family of the zoo."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu profile`: its text, JSON, traces, explanations and page, and what it refuses."""
 
 from __future__ import annotations

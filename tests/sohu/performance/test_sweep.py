@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`sohu sweep`: what may be varied, what is refused, the tables and the page."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Progress in a log: lines at the end of stages and every ten seconds, none for what is quick or quiet."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tables whose bytes are no text, or whose columns the other format has no room for."""
 
 from __future__ import annotations
