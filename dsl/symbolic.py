@@ -138,6 +138,7 @@ def equal(a: Dim, b: Dim) -> bool:
     return a == b
 
 
+@lru_cache(maxsize=65536)
 def quotient(a: Dim, b: Dim) -> Dim | None:
     """Return a / b where the division is exact as a polynomial, else None."""
     if isinstance(a, int) and isinstance(b, int):
@@ -160,6 +161,7 @@ def _is_polynomial(expr: sympy.Expr) -> bool:
     return True
 
 
+@lru_cache(maxsize=65536)
 def ratio(a: Dim, b: Dim) -> Dim:
     """Return a / b as a formula; the caller has proved or recorded that b divides a."""
     if isinstance(a, int) and isinstance(b, int) and b and a % b == 0:

@@ -3,17 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from dsl.diagnostics import Diagnostic, Label, counted, did_you_mean
+from dsl.graph import StateArray
 from dsl.inference.calls import single
 from dsl.inference.expressions import Context, Expressions
 from dsl.inference.graph_builder import GraphBuilder
 from dsl.inference.literals import at_literal
 from dsl.inference.origins import origins
+from dsl.inference.recall import key_of
 from dsl.inference.resolver import fill
-from dsl.inference.scope import POISON, Meaning, Poison, Scope, Tensor
+from dsl.inference.scope import POISON, LayerIndex, Meaning, Poison, Scope, Tensor
 from dsl.linking.static import MeshAxis, Static, StaticError, Unknown, show
 from dsl.symbolic import Poly, equal, symbol
 from dsl.text import syntax as sx
@@ -29,6 +31,8 @@ _KINDS: dict[str, Callable[[Static], bool]] = {
     "string": lambda v: isinstance(v, str),
     "dtype": lambda v: isinstance(v, DType),
 }
+
+_NO_STATIC = (Tensor, Poison, LayerIndex, StateArray)
 
 RunBody = Callable[[tuple[sx.Statement, ...], Scope], "tuple[sx.Return, Scope] | None"]
 
@@ -52,21 +56,66 @@ class Blocks:
         if len(self.stack) >= MAX_CALL_DEPTH:
             message = f"block `{name}` is called {MAX_CALL_DEPTH} blocks deep; no more is followed"
             raise StaticError(Diagnostic("S206", message, call.span))
+        given = self._given(block, call)
+        recall = self.shared.recall
+        if recall is None or caller.current_layer() is not None:
+            return self._enter(block, call, given, {}, caller, expressions)
+        known = self._evaluated(block, given, caller, expressions)
+        builder, path, facts = self.shared.builder, self.shared.path, self.shared.facts
+        gone_in = key_of(name, self.stack, known.items(), facts, builder)
+        if gone_in is None:
+            return self._enter(block, call, given, known, caller, expressions)
+        key, values = gone_in
+        made: Meaning | None = recall.replay(key, values, builder, path, facts, call.span)
+        if made is None:
+            before = recall.begin(values, builder, path, facts)
+            made = self._enter(block, call, given, known, caller, expressions)
+            recall.keep(key, values, made, before, builder, path, facts)
+        return made
+
+    def _evaluated(
+        self,
+        block: sx.Block,
+        given: Mapping[str, sx.Expr],
+        caller: Scope,
+        expressions: Expressions,
+    ) -> dict[str, Meaning]:
+        """Return what the arguments mean, in the order of the parameters."""
+        kinds = ((p.name.id, p.kind) for p in block.params if p.name.id in given)
+        return {
+            name: expressions.infer(given[name], caller)
+            if isinstance(kind, sx.TypeSyntax)
+            else self._argument(given[name], caller, expressions)
+            for name, kind in kinds
+        }
+
+    def _enter(
+        self,
+        block: sx.Block,
+        call: sx.Call,
+        given: dict[str, sx.Expr],
+        known: Mapping[str, Meaning],
+        caller: Scope,
+        expressions: Expressions,
+    ) -> Meaning:
+        """Bind the parameters and infer the body; arguments that are not `known` are evaluated in their turn."""
         for diagnostic in faulty_parameters(block):
             raise StaticError(diagnostic)
-        given = self._given(block, call)
         scope = Scope(dict(self.globals), layer=caller.current_layer())
         poisoned = False
         for param in block.params:
-            expr = given.get(param.name.id)
+            name = param.name.id
+            expr = given.get(name)
             if isinstance(param.kind, sx.TypeSyntax):
                 if expr is None:
                     raise StaticError(self._missing(block, call, param))
-                meaning = expressions.infer(expr, caller)
+                meaning = known[name] if name in known else expressions.infer(expr, caller)
                 poisoned = poisoned or isinstance(meaning, Poison)
                 self._tensor(param, param.kind, expr, meaning, scope)
             else:
-                self._scalar(block, call, param, expr, caller, scope, expressions)
+                value = known.get(name)
+                static = None if isinstance(value, _NO_STATIC) else value
+                self._scalar(block, call, param, expr, static, caller, scope, expressions)
         self._verify(block, given, scope, expressions)
         if poisoned:
             return POISON
@@ -99,6 +148,7 @@ class Blocks:
         call: sx.Call,
         param: sx.Param,
         expr: sx.Expr | None,
+        known: Static | None,
         caller: Scope,
         scope: Scope,
         expressions: Expressions,
@@ -107,7 +157,7 @@ class Blocks:
         if expr is None and param.default is None:
             raise StaticError(self._missing(block, call, param))
         if expr is not None:
-            value = self._argument(expr, caller, expressions)
+            value = self._argument(expr, caller, expressions) if known is None else known
         elif param.default is not None:
             value = expressions.static(param.default, scope)
         if kind == "dtype" and isinstance(value, str):

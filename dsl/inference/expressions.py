@@ -18,6 +18,7 @@ from dsl.inference.handed import given_by, take_over
 from dsl.inference.hints import fitting, meaning_of
 from dsl.inference.literals import at_literal
 from dsl.inference.origins import origins, partial_since
+from dsl.inference.recall import Recall
 from dsl.inference.scope import POISON, LayerIndex, Meaning, Poison, Query, Scope, Tensor
 from dsl.inference.sightings import Sightings
 from dsl.inference.splits import MeshSplit
@@ -57,6 +58,7 @@ class Context:
     stages: list[MeshSplit] = field(default_factory=list)
     builder: GraphBuilder = field(default_factory=GraphBuilder)
     seen: Sightings | None = None
+    recall: Recall | None = None
 
     def note(self, place: Span, meaning: Meaning) -> None:
         """Remember what a place stands for, where somebody wants to know."""

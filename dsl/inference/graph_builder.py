@@ -6,7 +6,7 @@ It numbers values, remembers which were used, and holds the diagnostics. What st
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dsl.diagnostics import Diagnostic, Label
@@ -102,6 +102,58 @@ class GraphBuilder:
         """Note that a value is used."""
         self._used.add(value)
 
+    def affect(
+        self,
+        used: Iterable[int],
+        spared: Iterable[int],
+        written: Iterable[tuple[int, Span]],
+        named: Iterable[tuple[int, str, Span, str]],
+    ) -> None:
+        """Do to values what a call did that is not inferred again."""
+        self._used.update(used)
+        self._spared.update(spared)
+        for state, span in written:
+            self._writes.setdefault(state, span)
+        for value, name, span, what in named:
+            self.expect_use(value, name, span, what)
+
+    def is_used(self, value: int) -> bool:
+        """Tell whether a value is used so far."""
+        return value in self._used
+
+    def is_spared(self, value: int) -> bool:
+        """Tell whether a branch that was not taken refers to a value."""
+        return value in self._spared
+
+    def expected(self, value: int) -> tuple[str, Span, str] | None:
+        """Return the name for which a value must be used, with its place and kind, if it has one."""
+        return self._named.get(value)
+
+    def written_at(self, state: int) -> Span | None:
+        """Return where a state is written, if it is."""
+        return self._writes.get(state)
+
+    def standing(self, value: int) -> tuple[Hashable, ...]:
+        """Return all but the type that what is done with a value depends on."""
+        handed = self.handed.get(value)
+        return (
+            self.is_state(value),
+            value in self._writes,
+            value in self._named,
+            tuple(handed.items()) if handed else (),
+        )
+
+    def left_over(self, values: Iterable[int], results: Sequence[int]) -> bool:
+        """Tell whether one of some values that are no results has a name in vain."""
+        return any(
+            v in self._named and v not in results and self._is_idle(v, *self._named[v])
+            for v in values
+        )
+
+    def open_states(self, first: int) -> bool:
+        """Tell whether a state of this body from a number on is not written."""
+        return any(s.value not in self._writes for s in self.frame.states[first:])
+
     def node(
         self,
         op: str,
@@ -172,14 +224,17 @@ class GraphBuilder:
             return
         diagnostics = list(unused)
         for value, (name, span, what) in self._named.items():
-            elsewhere = what == VALUE and value in self._spared
-            if value not in self._used and not name.startswith("_") and not elsewhere:
+            if self._is_idle(value, name, span, what):
                 diagnostics.append(Diagnostic("S215", f"the {what} `{name}` is never used", span))
         for diagnostic in diagnostics:
             if entry is None or _within(diagnostic.span, entry):
                 self.report(diagnostic)
             else:
                 self.left_unused.append(diagnostic)
+
+    def _is_idle(self, value: int, name: str, span: Span, what: str) -> bool:
+        elsewhere = what == VALUE and value in self._spared
+        return value not in self._used and not name.startswith("_") and not elsewhere
 
     def oblige(self, facts: Iterable[Divides], span: Span) -> None:
         """Record divisions that only the values can settle."""

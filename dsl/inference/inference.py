@@ -17,6 +17,7 @@ from dsl.inference.blocks import faulty_parameters, symbolic_arguments
 from dsl.inference.expressions import Context
 from dsl.inference.findings import UNUSED, Findings
 from dsl.inference.literals import literals
+from dsl.inference.recall import Recall
 from dsl.inference.scope import POISON, Scope, Tensor
 from dsl.inference.sightings import Sightings
 from dsl.inference.splits import MeshSplit, split_twice
@@ -58,9 +59,13 @@ def check(family: sx.Family, blocks: Mapping[str, sx.Block]) -> Checked:
     """Check a family as it stands: along every path where it is generic, once where it is bound."""
     if not is_generic(_config(family)):
         return infer(family, blocks, None)
-    findings, paths = Findings(), Exploration()
+    findings, paths, recall = Findings(), Exploration(), Recall()
     for path in paths:
-        for diagnostic in _entries(family, blocks, path, None, generic=True).diagnostics:
+        made = _entries(family, blocks, path, None, generic=True, recall=recall)
+        if made.diagnostics:
+            # Once more in full: messages name places inside of calls that were not inferred again.
+            made = _entries(family, blocks, path.again(), None, generic=True)
+        for diagnostic in made.diagnostics:
             findings.add(diagnostic, path)
     return Checked(None, (*findings.diagnostics(), *_capped(paths, family.name)), (), paths.count)
 
@@ -96,10 +101,13 @@ def _entries(
     generic: bool,
     held: Container[str] | None = None,
     seen: Sightings | None = None,
+    recall: Recall | None = None,
 ) -> Checked:
     """Infer every entry of a family along one path; a family without entries is one program."""
     entries: list[sx.Entry | None] = [i for i in family.items if isinstance(i, sx.Entry)]
-    walks = [_Inference(family, blocks, path, generic, held, seen) for _ in entries or [None]]
+    walks = [
+        _Inference(family, blocks, path, generic, held, seen, recall) for _ in entries or [None]
+    ]
     made = [w.run(values, e) for w, e in zip(walks, entries or [None], strict=True)]
     # What is outside of entries must be used in one of them at least.
     left = [{d.span: d for d in w.builder.left_unused} for w in walks]
@@ -120,12 +128,15 @@ def _entries(
 
 def check_block(block: sx.Block, blocks: Mapping[str, sx.Block]) -> Checked:
     """Check a block on its own, with free symbols for its parameters."""
-    findings, paths = Findings(), Exploration()
+    findings, paths, recall = Findings(), Exploration(), Recall()
     params = [param.span for param in block.params]
     idle: list[dict[Span, tuple[Diagnostic, Path]]] = []
     for path in paths:
         idle.append({})
-        for diagnostic in _Inference(None, blocks, path, generic=True).run_block(block):
+        diagnostics = _Inference(None, blocks, path, True, recall=recall).run_block(block)
+        if diagnostics:
+            diagnostics = _Inference(None, blocks, path.again(), generic=True).run_block(block)
+        for diagnostic in diagnostics:
             span = diagnostic.span
             if span is not None and diagnostic.code == "S215" and _within(span, params):
                 idle[-1][span] = diagnostic, path
@@ -180,9 +191,10 @@ class _Inference:
         generic: bool,
         held: Container[str] | None = None,
         seen: Sightings | None = None,
+        recall: Recall | None = None,
     ) -> None:
         self.family = family
-        self.shared = Context(blocks, path, generic, held=held, seen=seen)
+        self.shared = Context(blocks, path, generic, held=held, seen=seen, recall=recall)
         self.builder = self.shared.builder
         self.statements = Statements(self.shared)
         self.expressions = self.statements.expressions
@@ -216,12 +228,16 @@ class _Inference:
             [*self.batch_splits, *self.shared.stages], self.builder.values
         ):
             self.builder.report(diagnostic)
-        unused = unused_config(family) if self.shared.generic else ()
+        unused = self._unused_config(family) if self.shared.generic else ()
         self.builder.close(unused, entry.span if entry else None)
         whole = not self.builder.diagnostics and not self.shared.generic
         graph = self._graph(bindings, entry) if whole else None
         diagnostics = tuple(self.builder.diagnostics.values())
         return Checked(graph, diagnostics, tuple(bindings.uses), 1)
+
+    def _unused_config(self, family: sx.Family) -> tuple[Diagnostic, ...]:
+        recall = self.shared.recall or Recall()
+        return recall.unused(lambda: unused_config(family))
 
     def _bounded(self, action: Callable[[], object]) -> None:
         try:

@@ -49,6 +49,10 @@ Static: TypeAlias = (
 )
 
 
+Question: TypeAlias = tuple[str, tuple[Static, ...]]
+"""A condition, or a scalar with the one value that it is asked about."""
+
+
 class StaticError(Exception):
     """An expression cannot be evaluated; carries the diagnostic, or None when it was reported before."""
 
@@ -76,6 +80,15 @@ class Path:
     excluded: dict[str, set[Static]] = field(default_factory=dict)
     steps: int = 0
     asked: int = 0
+    recalled: int = 0
+    """Of the steps, those of calls that were not inferred again."""
+    log: list[tuple[Question, bool]] = field(default_factory=list)
+    """What was asked of the path, with its answers."""
+
+    def again(self) -> Path:
+        """Return the same path from its beginning, and count its walk in full."""
+        self.recalled = 0
+        return Path(self.prefix)
 
     def spend(self, place: Span, faults: int) -> None:
         """Count one statement; raises `Exhausted` so that no program can keep the checker busy."""
@@ -87,6 +100,12 @@ class Path:
             message = f"more than {MAX_STEPS} statements, with those of blocks at each call"
             raise Exhausted(Diagnostic("S218", message, place))
 
+    def recall(self, steps: int, place: Span, faults: int) -> None:
+        """Count the statements of a call that is not inferred again; raises `Exhausted` as if it were."""
+        self.recalled += steps
+        self.steps += steps - 1
+        self.spend(place, faults)
+
     def ask(self, place: Span) -> None:
         """Count one question that a layer is asked; raises `Exhausted` as `spend` does, of which it is a part."""
         self.asked += 1
@@ -97,15 +116,30 @@ class Path:
             )
             raise Exhausted(Diagnostic("S218", message, place))
 
+    def answer(self, question: Question) -> bool:
+        """Return the answer to a question, as if the program asked it."""
+        name, literal = question
+        return self.is_value(Unknown(name), literal[0]) if literal else self.decide(name)
+
     def decide(self, key: str) -> bool:
         """Return the truth of a condition on this path, choosing it at first sight."""
+        answer = self._decide(key)
+        self.log.append(((key, ()), answer))
+        return answer
+
+    def is_value(self, unknown: Unknown, literal: Static) -> bool:
+        """Return whether an unknown scalar has a value on this path, and remember it."""
+        answer = self._is_value(unknown, literal)
+        self.log.append(((unknown.text, (literal,)), answer))
+        return answer
+
+    def _decide(self, key: str) -> bool:
         if key not in self.taken:
             index = len(self.taken)
             self.taken[key] = self.prefix[index] if index < len(self.prefix) else True
         return self.taken[key]
 
-    def is_value(self, unknown: Unknown, literal: Static) -> bool:
-        """Return whether an unknown scalar has a value on this path, and remember it."""
+    def _is_value(self, unknown: Unknown, literal: Static) -> bool:
         name = unknown.text
         if name in self.known:
             return self.known[name] == literal
@@ -114,7 +148,7 @@ class Path:
         if literal in excluded or (domain is not None and literal not in domain):
             return False
         left = [v for v in domain or () if v not in excluded]
-        holds = left == [literal] or self.decide(f"{name} == {show(literal)}")
+        holds = left == [literal] or self._decide(f"{name} == {show(literal)}")
         if holds:
             self.known[name] = literal
         else:
@@ -142,8 +176,8 @@ class Exploration:
             path = Path(queue.popleft())
             self.count += 1
             yield path
-            steps += path.steps
-            longest = max(longest, path.steps)
+            steps += path.steps - path.recalled
+            longest = max(longest, path.steps - path.recalled)
             taken = tuple(path.taken.values())
             for i in range(len(path.prefix), len(taken)):
                 queue.append((*taken[:i], not taken[i]))

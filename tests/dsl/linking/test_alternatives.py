@@ -86,7 +86,12 @@ def test_a_port_keeps_what_was_read() -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ['"a" or rows("b", 0, 2*F)', '"a" or columns("b", 0, D)', '"a" or nothing("b")', '"a" or F'],
+    [
+        '"{i}a" or rows("{i}b", 0, 2*F)',
+        '"{i}a" or columns("{i}b", 0, D)',
+        '"{i}a" or nothing("{i}b")',
+        '"{i}a" or F',
+    ],
 )
 def test_every_alternative_must_fit(source: str) -> None:
     body = BODY.replace('"layers.{i}.down"', source)
