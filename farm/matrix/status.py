@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
 from farm.matrix.cells import Result, key_of
 from farm.matrix.markdown import table
 from farm.matrix.matrix import whole
@@ -19,12 +16,11 @@ from farm.matrix.registry import family_types, published_of, spec_lines, uncover
 from farm.matrix.store import Store, newest
 from farm.oracles.shrink import causal_types
 from farm.oracles.shrink import table as table_of_oracles
+from porting.pages import frame
 from porting.planning.library import families, write_text
 from porting.planning.missing_family import lacking
 from porting.verdict.rule import SENTENCE
 
-HERE = Path(__file__).parent
-STYLE = HERE.parents[1] / "porting" / "pages" / "templates" / "page.css"
 HEADS = (
     "type", "oracle of", "family", "verdict", "f32 error", "bf16 error", "÷ reference's", "PCC f32", "PCC bf16",
     "modes", "tokens", "lengths", "close choices", "weights", "a token of context", "lines",
@@ -40,6 +36,7 @@ RULE = (
 PASS = "pass"  # noqa: S105 - a verdict, not a password
 NOT_RUN = "not run"
 OF_DEFAULTS = "defaults"
+MISSING = "missing"
 VERDICT = HEADS.index("verdict")
 
 
@@ -115,25 +112,48 @@ def as_markdown(status: Status) -> str:
     """Return the page as Markdown."""
     facts = "; ".join(f"{name}: {value}" for name, value in status.facts)
     parts = [f"# {status.passing} of {status.types} causal types pass", RULE, f"{facts}."]
-    parts += ["## Covered", table(HEADS, status.rows, left=VERDICT + 1)]
     if status.problems:
         parts.append("## What does not pass")
         parts += [f"### {name}\n\n```\n{text}\n```" for name, text in status.problems]
     missing = [(reason, ", ".join(names)) for reason, names in status.missing]
+    parts += ["## Not covered", table(("lacks", "types"), missing, left=2)]
     parts += [
         "## Published configs without an oracle",
         table(("config", "because"), status.apart, left=2),
     ]
-    parts += ["## Not covered", table(("lacks", "types"), missing, left=2)]
+    parts += ["## Covered", table(HEADS, status.rows, left=VERDICT + 1)]
     return "\n\n".join(parts) + "\n"
 
 
 def as_html(status: Status) -> str:
     """Return the page as HTML that needs no other file."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string((HERE / "status.html").read_text(encoding="utf-8"))
-    style = Markup(STYLE.read_text(encoding="utf-8"))  # noqa: S704 - our own file
-    return template.render(status=status, heads=HEADS, rule=RULE, style=style)
+    rows = sorted(status.rows, key=lambda row: row[VERDICT] == PASS)
+    shown = {row[VERDICT] for row in rows} | {MISSING}
+    values = {
+        "status": status,
+        "facts": [_fact(name, value) for name, value in status.facts],
+        "rows": rows,
+        "verdicts": sorted(shown, key=lambda verdict: (verdict == PASS, verdict)),
+        "missing": MISSING,
+        "heads": HEADS,
+        "words": VERDICT + 1,
+        "rule": RULE,
+        "anchor": _anchor,
+    }
+    return frame.render(
+        "farm.matrix", "status.html", values, styles=("status.css",), script="status.js"
+    )
+
+
+def _fact(name: str, value: str) -> dict[str, str]:
+    """Return a number of the page's head; what stands in brackets is its remark."""
+    first, _, remark = value.partition(" (")
+    return {"title": name, "value": first, "remark": remark.removesuffix(")")}
+
+
+def _anchor(row: Sequence[str]) -> str:
+    """Return the name that a row is found by: of a type, or of one of its published configs."""
+    return f"type-{row[0]}" if row[1] == OF_DEFAULTS else f"config-{row[0]}-{row[1]}"
 
 
 def _row(

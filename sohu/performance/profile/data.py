@@ -11,7 +11,7 @@ from device_model.timeline.kinds import named
 from device_model.timeline.schedule import Entry, Timeline
 from sohu.performance.profile.explain import Explained
 from sohu.performance.profile.model import Layers, Phase, Profile
-from sohu.performance.profile.words import trust
+from sohu.performance.profile.words import rests_on, trust
 
 SCHEMA = "sohu.profile/1"
 
@@ -69,6 +69,7 @@ def _phase(profile: Profile, phase: Phase) -> dict[str, object]:
         },
         **_line(phase, phase.timeline),
         "bottleneck": phase.timeline.bottleneck(),
+        "bottleneck_rests_on": rests_on(profile, phase),
         "swept": [
             {"at": dict(changes), **_line(phase, line)}
             for changes, line in zip(profile.swept, phase.timelines, strict=True)

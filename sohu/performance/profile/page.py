@@ -21,6 +21,7 @@ from sohu.performance.profile.words import (
     duration,
     micro,
     quantity,
+    rests_on,
     scaled,
     setting,
     share,
@@ -70,6 +71,7 @@ class Shown:
     name: str
     title: str
     bottleneck: str
+    rests_on: str
     waits: tuple[tuple[str, float], ...]
     rows: tuple[tuple[str, str], ...]
     roofline: Markup
@@ -118,6 +120,7 @@ def _shown(profile: Profile, phase: Phase) -> Shown:
         phase.name,
         _sentence(step(phase)),
         line.bottleneck(),
+        rests_on(profile, phase),
         tuple((name, part / line.seconds) for name, part in line.waits().items() if part > 0),
         tuple(zip(row_names(profile), column(profile, phase), strict=True)),
         roofline(profile, phase),

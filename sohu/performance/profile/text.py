@@ -13,6 +13,7 @@ from sohu.performance.profile.words import (
     duration,
     micro,
     quantity,
+    rests_on,
     setting,
     share,
     shares,
@@ -37,7 +38,8 @@ def show(profile: Profile) -> None:
     """Print a profile."""
     _headline(profile)
     for phase in profile.phases:
-        console.say(f"{phase.name}: {phase.timeline.bottleneck()}")
+        low = rests_on(profile, phase)
+        console.say(f"{phase.name}: {phase.timeline.bottleneck()}{f' ({low})' if low else ''}")
     console.say(verdict(profile))
     if len(profile.swept) > 1:
         _sweep(profile)

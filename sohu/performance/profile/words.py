@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from device_model.chips.chip import Device
+from device_model.chips.peaks import peak_key
 from device_model.memory.use import Logits
 from device_model.timeline.schedule import Timeline
 from sohu.performance.profile.model import Phase, Profile
@@ -18,6 +19,16 @@ UNITS: Mapping[str, str] = {
     "f32_flops": "FLOP/s", "vector_flops": "FLOP/s", "clock_hz": "Hz", "onchip_bytes": "B",
     "hbm_bytes": "B", "hbm_bw": "B/s", "link_bw": "B/s", "link_bw_each": "B/s",
     "scaleout_bw": "B/s", "tdp_w": "W", "idle_w": "W", "flop_joule": "J", "hbm_joule_per_byte": "J",
+}  # fmt: skip
+
+# What the time that a step waits for follows from; compute has the peak of its format besides.
+BEHIND: Mapping[str, frozenset[str]] = {
+    "compute": frozenset({"units", "clock_hz", "boost_hz"}),
+    "memory": frozenset({"hbm_bw"}),
+    "links": frozenset({"link_bw", "link_bw_each", "domain", "scaleout_bw", "multicast",
+                        "link_overlap", "switch_reduces"}),
+    "latency": frozenset(),
+    "power": frozenset({"tdp_w", "idle_w", "flop_joule", "hbm_joule_per_byte"}),
 }  # fmt: skip
 
 
@@ -91,6 +102,16 @@ def setting(profile: Profile) -> str:
     batch = profile.phases[0].batch
     logits = "" if profile.logits is Logits.LAST else ", all logits"
     return f"{mesh or 'one chip'}, products in {profile.dtype}, batch {batch:,}{logits}"
+
+
+def rests_on(profile: Profile, phase: Phase) -> str:
+    """Return which values of low confidence stand behind what a phase waits for most, in words, or nothing."""
+    kind = next(iter(phase.timeline.waits()), "latency")
+    peak = {peak_key(profile.device, profile.dtype)} if kind == "compute" else set()
+    low = [name for name in profile.uncertain if name in BEHIND[kind] | peak]
+    if not low:
+        return ""
+    return f"rests on {', '.join(low)}: of low confidence"
 
 
 def trust(profile: Profile) -> tuple[str, ...]:

@@ -58,8 +58,8 @@ def render_sweep(sweep: Sweep) -> str:
     )
 
 
-def facts(sweep: Sweep) -> list[tuple[str, str, str]]:
-    """Return the numbers for the head of the page: title, value, remark."""
+def facts(sweep: Sweep) -> list[dict[str, str]]:
+    """Return the numbers for the head of the page: title, value and remark of each."""
     columns, usable = sweep.columns, sweep.usable
     numbers = [
         ("Points", f"{sweep.space.points:,}", f"in {sweep.seconds:.2f} s"),
@@ -70,7 +70,7 @@ def facts(sweep: Sweep) -> list[tuple[str, str, str]]:
             ("Best for a user", rate(float(columns[USER][usable].max())), "tokens/s"),
             ("Best of a chip", rate(float(columns[CHIP][usable].max())), "tokens/s"),
         ]
-    return numbers
+    return [dict(zip(("title", "value", "remark"), each, strict=True)) for each in numbers]
 
 
 def shares(values: list[Best]) -> list[Share]:

@@ -31,6 +31,7 @@ from sohu.performance.profile.trace import (
     slices,
     trace_bytes,
 )
+from sohu.performance.profile.words import rests_on
 from tests.conftest import TESTS
 from tests.device_model.timeline.pipelines import pipelined_text
 from tests.porting.report.test_report import HOSTILE, Page
@@ -71,6 +72,17 @@ def test_all_swept_values_are_timed(sohu: Profile) -> None:
     assert [c["hbm_bw"] for c in sohu.swept] == [4e12, 5e12, 6e12, 7e12, 8e12]
     assert all(len(p.timelines) == 5 for p in sohu.phases)
     assert "hbm_bw" in sohu.uncertain
+
+
+def test_a_headline_says_on_what_doubtful_values_it_rests(llama: Profile) -> None:
+    prefill = next(p for p in llama.phases if p.name == "prefill")
+    assert next(iter(prefill.timeline.waits())) == "power"
+    words = rests_on(llama, prefill)
+    assert {"flop_joule", "hbm_joule_per_byte", "idle_w"} <= set(re.findall(r"\w+", words))
+    assert words in render_page(llama)
+    sure = {k: replace(q, confidence="high") for k, q in llama.device.quantities.items()}
+    trusted = replace(llama, device=replace(llama.device, quantities=sure))
+    assert not rests_on(trusted, prefill)
 
 
 def test_many_combinations_keep_their_ends(sohu: Profile) -> None:
