@@ -63,7 +63,7 @@ def chat(options: argparse.Namespace) -> int:
     model = load(options.folder)
     at_terminal = sys.stdin is not None and sys.stdin.isatty()
     sampling = sampling_of(options)
-    with console.bars(quiet=False) as progress:
+    with console.bars(quiet=options.quiet) as progress:
         talk = model.chat(
             max_new_tokens=options.max_new_tokens,
             system=options.system,

@@ -192,6 +192,7 @@ def chat(parser: argparse.ArgumentParser) -> None:
     _system(parser)
     _manner(parser, 512)
     _numerics(parser)
+    parser.add_argument("--quiet", action="store_true", help="say nothing of the progress")
 
 
 def _system(parser: argparse._ActionsContainer) -> None:
