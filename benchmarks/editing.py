@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long `sohu lsp` takes to answer an editor: `python -m benchmarks.editing [FAMILY] [TIMES]`.
+"""How long `sohu lsp` takes to answer an editor: `python -m benchmarks.editing [TIMES]`.
 
 A raw client of the protocol asks twenty things about a family of the zoo, each time of a text that was just edited. The
 processor's time is that of the thread that answers; on a busy machine it is the one to read.
@@ -116,12 +116,11 @@ class Client:
 
 def main(arguments: list[str]) -> None:
     """Print a row for each action."""
-    family = arguments[0] if arguments else FAMILY
-    times = int(arguments[1]) if len(arguments) > 1 else TIMES
+    times = int(arguments[0]) if arguments else TIMES
     start = time.perf_counter()
-    client = Client(ZOO / "families" / f"{family}.sohu")
+    client = Client(ZOO / "families" / f"{FAMILY}.sohu")
     told = time.perf_counter() - start
-    print(f"{family}: {told:.1f} s from the start of the server to its first diagnostics")
+    print(f"{FAMILY}: {told:.1f} s from the start of the server to its first diagnostics")
     print(f"{'action':<16}{'at':<26}{'first ms':>9}{'ms':>8}{'cpu ms':>8}{'worst cpu':>11}")
     for what, before, more in ACTIONS:
         walls, processors = [], []

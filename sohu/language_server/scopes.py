@@ -231,7 +231,9 @@ class ScopeWalk:
         self.mentions.append(Mention(name.id, name.span, bindings, binds=True))
 
     def _use(self, name: str, span: Span) -> None:
-        self.mentions.append(Mention(name, span, self.names.get(name, ())))
+        bindings = self.names.get(name, ())
+        if all(binding.name.span != span for binding in bindings):  # `e < X` binds where it stands
+            self.mentions.append(Mention(name, span, bindings))
 
     def _uses(self, names: Iterable[sx.Name]) -> None:
         for name in names:
