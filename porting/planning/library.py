@@ -8,6 +8,7 @@ is `shelves`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -30,6 +31,8 @@ from porting.files.bounds import may_read, outside
 
 ZOO = Path(model_zoo.__file__).parent
 SUFFIX = ".sohu"
+KEPT_TEXTS = 64
+"""Parsed texts that a process keeps: every block of the zoo, and some families."""
 MAX_BYTES = 4 * MAX_CHARACTERS
 FAMILIES = "families"
 """The folder of families, in the zoo and on other shelves; what they use lies beside it."""
@@ -149,7 +152,14 @@ def used_path(use: sx.String, roots: Sequence[Path]) -> tuple[Path, Path]:
 
 
 def _parsed(path: Path) -> sx.File:
-    return parse(read_source(path, _shown(path)))
+    source = read_source(path, _shown(path))
+    return _parsed_text(source.name, source.text)
+
+
+@lru_cache(maxsize=KEPT_TEXTS)
+def _parsed_text(name: str, text: str) -> sx.File:
+    """Return the syntax of a text, parsed once however many programs of a process use it."""
+    return parse(Source(name, text))
 
 
 def families() -> dict[str, Path]:
