@@ -75,6 +75,11 @@ def show(swept: Sweep) -> None:
     title = f"all {space.points:,} points"
     if not swept.whole:
         title = f"front of {space.points:,} points: {len(swept.shown)} of its {len(swept.front):,}"
+        if swept.loads:
+            title = (
+                f"fronts of {space.points:,} points, one for each {' and '.join(swept.loads)}: "
+                f"{len(swept.shown)} of their {len(swept.front):,}"
+            )
     if swept.shown:
         console.table(title, swept.heads, [swept.row(i) for i in swept.shown])
     if not swept.whole:
@@ -89,14 +94,13 @@ def show(swept: Sweep) -> None:
     console.say(
         f"{space.points:,} points, {int(swept.usable.sum()):,} usable, in {swept.seconds:.2f} s"
     )
-    for reason, count in swept.reasons.items():
-        console.say(f"{count:,} {reason}")
     for text, count in space.undivided.items():
         console.say(f"{count:,} not divided by the mesh: {text}")
     guesses = [n for n in swept.names if n in QUANTITIES and n in swept.device.quantities]
     for name in guesses:
         console.say(f"{name}: {swept.device.quantities[name].source}")
-    console.say(f"verdict: {'pass' if swept.usable.any() else 'no point is usable'}")
+    verdict = "pass" if swept.usable.any() else "no point is usable"
+    console.say(f"verdict: {verdict}{f'; {swept.summary}' if swept.reasons else ''}")
 
 
 def _number(value: float) -> str:

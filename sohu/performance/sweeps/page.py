@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A sweep as one page for people: the front, what each value allows, and what the chip's numbers rest on.
 
-No script and no style from elsewhere, every text from outside escaped. It only shows.
+No script and no style from elsewhere, every text from outside escaped. It only shows, whole without the script, which
+puts a plot that zooms in the place of the still one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from device_model.chips.chip import QUANTITIES
 from device_model.timeline.design import read_by
 from porting.pages import frame
 from sohu.performance.sweeps.plot import plot_front
-from sohu.performance.sweeps.sweep import CHIP, USER, Best, Sweep, shown
+from sohu.performance.sweeps.points import points_data
+from sohu.performance.sweeps.sweep import CHIP, USER, Best, Sweep, shown, told
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +43,15 @@ class Share:
 def render_sweep(sweep: Sweep) -> str:
     """Return the page that shows a sweep."""
     by, series = sweep.series()
+    plot = plot_front(sweep)
     values = {
         "sweep": sweep,
         "headline": "Swept" if sweep.usable.any() else "Nothing fits",
         "facts": facts(sweep),
-        "plot": plot_front(sweep),
+        "plot": plot,
+        "points": points_data(sweep) if plot else None,
+        "several": any(len(line) > 1 for _, rows in series for line in sweep.fronts(rows)),
+        "not_usable": [told(count, reason) for reason, count in sweep.reasons.items()],
         "by": by,
         "series": [label for label, _ in series],
         "rows": [sweep.row(i) for i in sweep.shown],
@@ -54,7 +60,13 @@ def render_sweep(sweep: Sweep) -> str:
     }
     filters: dict[str, Callable[..., object]] = {"rate": rate, "words": _words}
     return frame.render(
-        "sohu.performance.sweeps", "sweep.html", values, filters=filters, styles=("sweep.css",)
+        "sohu.performance.sweeps",
+        "sweep.html",
+        values,
+        filters=filters,
+        styles=("sweep.css",),
+        script="sweep.js" if plot else "",
+        libraries=("uplot",) if plot else (),
     )
 
 

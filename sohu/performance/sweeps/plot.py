@@ -13,7 +13,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from device_model.timeline.pareto import pareto_front, thinned
+from device_model.timeline.pareto import thinned
 from sohu.performance.sweeps.sweep import CHIP, USER, Sweep
 
 WIDTH, HEIGHT = 880, 430
@@ -21,6 +21,9 @@ LEFT, RIGHT, TOP, BOTTOM = 72, 20, 14, 46
 CELL = 3.0
 """Pixels within which points are one."""
 MARKS = 24
+MAX_FRONTS = 24
+"""Fronts of one colour, where there are many loads."""
+CROSS = "m-2.6 -2.6l5.2 5.2m0 -5.2l-5.2 5.2"
 MAX_TICKS = 9
 Pixels = NDArray[np.float64]
 
@@ -40,9 +43,9 @@ def plot_front(sweep: Sweep) -> Markup:
     _, series = sweep.series()
     lines = []
     for number, (label, rows) in enumerate(series):
-        indices = pareto_front(x, y, rows & sweep.usable)
-        if indices:
-            lines += _front(sweep, number, label, indices, (px, py))
+        fronts = sweep.fronts(rows)
+        for at in thinned(list(range(len(fronts))), MAX_FRONTS):
+            lines += _front(sweep, number, label, fronts[at], (px, py))
     return _svg([*parts, *lines])
 
 
@@ -92,12 +95,13 @@ def _grid(across: Axis, up: Axis) -> list[Markup]:
 
 
 def _cloud(tone: str, px: Pixels, py: Pixels, rows: NDArray[np.bool_]) -> Markup:
-    """Return points as one path of dots, those of one place as one."""
+    """Return points as one path of dots, or crosses of what is not usable; those of one place as one."""
     points = np.stack([px[rows], py[rows]])
     if not points.size:
         return Markup()
     _, first = np.unique(np.round(points / CELL), axis=1, return_index=True)
-    dots = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in points[:, first].T)
+    mark = "h0" if tone == "cloud" else CROSS
+    dots = "".join(f"M{x:.1f} {y:.1f}{mark}" for x, y in points[:, first].T)
     return Markup('<path class="{}" d="{}"/>').format(tone, dots)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from device_model.timeline.design_space import DesignSpace
 from device_model.timeline.pareto import pareto_front, thinned
 
 USER, CHIP = "tokens_per_s_user", "tokens_per_s_chip"
+GIVEN = ("seq", "context", "answer", "skew", "host")
+"""Names of a load that users bring: points of different ones answer different questions. The batch is a choice."""
 SHOWN_FRONT = 12
 FEW = 40
 """Up to so many points all of them are shown."""
@@ -38,6 +41,7 @@ ANSWERS = (
     ("joules_per_token", "J\na token", 1.0, 3),
     ("memory_bytes", "GB\na chip", 1e-9, 1),
 )  # fmt: skip
+ONE_DOES = {"have": "has", "do": "does", "hide": "hides"}
 PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -73,8 +77,51 @@ class Sweep:
 
     @cached_property
     def front(self) -> list[int]:
-        """Return the points that no usable one beats in tokens/s a user and a chip, the slowest user first."""
-        return pareto_front(self.columns[USER], self.columns[CHIP], self.usable)
+        """Return the points that no usable one of their load beats in tokens/s a user and a chip, load by load.
+
+        Of a load the slowest user comes first.
+        """
+        return pareto_front(self.columns[USER], self.columns[CHIP], self.usable, self.load_of)
+
+    def fronts(self, among: NDArray[np.bool_]) -> list[list[int]]:
+        """Return the front of some of the points, one for each load that has usable ones."""
+        rows = pareto_front(
+            self.columns[USER], self.columns[CHIP], among & self.usable, self.load_of
+        )
+        lines: dict[int, list[int]] = {}
+        for row in rows:
+            lines.setdefault(int(self.load_of[row]), []).append(row)
+        return list(lines.values())
+
+    @property
+    def loads(self) -> tuple[str, ...]:
+        """Return the names of the load that take several values: each combination has a front of its own."""
+        return tuple(name for name in self.names if name in GIVEN)
+
+    @cached_property
+    def load_of(self) -> NDArray[np.int64]:
+        """Return the number of each point's load."""
+        numbers = np.zeros(self.space.points, np.int64)
+        for name in self.loads:
+            values = np.asarray(self.values(name), np.float64)
+            order = np.argsort(values)
+            at = order[np.searchsorted(values[order], self.columns[name])]
+            numbers = numbers * len(values) + at
+        return numbers
+
+    def by_load(self) -> Iterator[dict[str, object]]:
+        """Yield what there is of each load: its values, its points, how many are usable and on its front."""
+        _, first, load = np.unique(self.load_of, return_index=True, return_inverse=True)
+        on_front = np.zeros(self.space.points, bool)
+        on_front[self.front] = True
+        for number, row in enumerate(first):
+            own = load == number
+            yield {
+                **{name: _json(self.columns[name][row]) for name in self.loads},
+                "points": int(own.sum()),
+                "usable": int((own & self.usable).sum()),
+                "front": int((own & on_front).sum()),
+            }
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -138,20 +185,35 @@ class Sweep:
         }
         return {reason: int(rows.sum()) for reason, rows in counts.items() if rows.any()}
 
+    @property
+    def summary(self) -> str:
+        """Return how many points are usable, and why others are not, in a sentence."""
+        whole = f"{int(self.usable.sum()):,} of {counted(self.space.points)} usable"
+        return "; ".join([whole, *(told(n, reason) for reason, n in self.reasons.items())])
+
     def series(self) -> tuple[str, list[tuple[str, NDArray[np.bool_]]]]:
         """Return the name that points are told apart by, and for each of its values which points have it."""
         sizes = {
             n: len(self.space.design.numbers.get(n, self.space.design.numerics)) for n in self.names
         }
+        if self.loads and prod(sizes[n] for n in self.loads) <= MAX_SERIES:
+            return ", ".join(self.loads), list(self._load_series())
         few = [n for n in self.names if sizes[n] <= MAX_SERIES]
         order = sorted(few, key=lambda n: (n not in QUANTITIES, n != NUMERICS))
         if not order:
             return "", [("all points", np.ones(self.space.points, bool))]
         name = order[0]
         column = self.columns[name]
-        return name, [(shown(name, v), column == v) for v in self._values(name)]
+        return name, [(shown(name, v), column == v) for v in self.values(name)]
 
-    def _values(self, name: str) -> Sequence[Any]:
+    def _load_series(self) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+        for number in np.unique(self.load_of):
+            rows = self.load_of == number
+            row = int(np.argmax(rows))
+            yield ", ".join(shown(n, self.columns[n][row]) for n in self.loads), rows
+
+    def values(self, name: str) -> Sequence[Any]:
+        """Return the values that a varied name takes."""
         design = self.space.design
         return design.numerics if name == NUMERICS else design.numbers[name]
 
@@ -159,7 +221,7 @@ class Sweep:
         """Yield by name the best that each of its values allows, whatever the others are."""
         for name in self.names:
             column = self.columns[name]
-            values = self._values(name)
+            values = self.values(name)
             kept = thinned(list(range(len(values))), SHOWN_FRONT)
             yield name, [self._best(name, values[i], column == values[i]) for i in kept]
 
@@ -179,16 +241,29 @@ class Sweep:
             "device": self.device.id,
             "points": self.space.points,
             "usable": int(self.usable.sum()),
+            "summary": self.summary,
             "not_usable": dict(self.reasons),
             "not_divided": dict(self.space.undivided),
             "seconds": round(self.seconds, 3),
-            "varied": {name: [_json(v) for v in self._values(name)] for name in self.names},
+            "varied": {name: [_json(v) for v in self.values(name)] for name in self.names},
+            "loads": list(self.by_load()) if self.loads else [],
             "front": [self._record(i) for i in self.front],
             **({"rows": [self._record(i) for i in range(self.space.points)]} if self.whole else {}),
         }
 
     def _record(self, index: int) -> dict[str, object]:
         return {name: _json(column[index]) for name, column in self.columns.items()}
+
+
+def counted(count: int) -> str:
+    """Return a number of points in words."""
+    return "1 point" if count == 1 else f"{count:,} points"
+
+
+def told(count: int, reason: str) -> str:
+    """Return that so many points have one of the `reasons`."""
+    verb, _, rest = reason.partition(" ")
+    return f"{counted(count)} {ONE_DOES[verb] if count == 1 else verb} {rest}"
 
 
 def shown(name: str, value: Any) -> str:

@@ -245,6 +245,14 @@ def test_the_front_is_what_nothing_beats(points):
     assert [x[i] for i in found] == sorted(x[i] for i in found)
 
 
+def test_a_front_of_groups_is_the_front_of_each():
+    random = np.random.default_rng(7)
+    x, y = random.integers(1, 9, (2, 60)).astype(float)
+    among, groups = random.random(60) < 0.7, random.integers(0, 4, 60)
+    each = [pareto_front(x, y, among & (groups == group)) for group in range(4)]
+    assert pareto_front(x, y, among, groups) == [row for rows in each for row in rows]
+
+
 def test_a_thinned_front_keeps_its_ends():
     assert thinned(list(range(100)), 5) == [0, 25, 50, 74, 99]
     assert thinned([1, 2], 5) == [1, 2]

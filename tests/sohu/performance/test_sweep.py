@@ -3,14 +3,25 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from device_model.chips.chip import device as device_named
+from device_model.cost.calibration import calibration
+from device_model.timeline.design_space import evaluate_design
+from porting.planning.bound import bound_graph
 from sohu.commands.cli import main
+from sohu.performance.sweeps.axes import parse_design
+from sohu.performance.sweeps.points import FRONT, kept, points_data
+from sohu.performance.sweeps.sweep import Sweep, shown
 from sohu.terminal import tables
 from tests.conftest import TESTS
+from tests.porting.report.test_report import Page
 
 PORTS = TESTS.parent / "model_zoo" / "ports"
 LLAMA = str(PORTS / "llama-3.1-8b.sohu")
@@ -149,8 +160,7 @@ def test_the_page_is_complete_in_itself(capsys, tmp_path):
     ) == 0  # fmt: skip
     text = page.read_text()
     assert text.count("<svg") == 1
-    assert "http" not in text.replace("http-equiv", "")
-    assert "<script" not in text
+    assert Page(text).open == []
     assert "8 is not a multiple of tp" in text
     assert "llama-3.1-8b on NVIDIA H100 SXM" in text
     assert "front of" in capsys.readouterr().out
@@ -160,6 +170,67 @@ def test_the_page_of_a_sweep_without_times_says_so(tmp_path):
     page = tmp_path / "sweep.html"
     assert sweep("--vary", "tp=3,5", "--html", str(page)) == 1
     assert "No point has a time" in page.read_text()
+    assert "<script" not in page.read_text()
+
+
+# A load is given and no choice
+
+
+LOADS = (
+    "--vary",
+    "batch=1,8,64,4096",
+    "--vary",
+    "context=1024,8192",
+    "--vary",
+    "numerics=bf16,fp8",
+)
+
+
+def test_points_of_different_loads_are_not_compared(capsys):
+    both = swept(capsys, *LOADS)
+    ways = [row["context"] for row in both["front"]]
+    assert set(ways) == {1024, 8192}
+    assert ways == sorted(ways)
+    assert [load["context"] for load in both["loads"]] == [1024, 8192]
+    for load in both["loads"]:
+        alone = swept(capsys, *LOADS[:2], *LOADS[4:], "--context", str(load["context"]))
+        assert alone["loads"] == []
+        assert [row for row in both["front"] if row["context"] == load["context"]] == alone["front"]
+        assert (load["points"], load["usable"]) == (alone["points"], alone["usable"])
+        assert load["front"] == len(alone["front"])
+
+
+def test_a_verdict_tells_of_points_that_are_not_usable(capsys):
+    assert sweep("--vary", "batch=1,100000") == 0
+    shown = capsys.readouterr().out
+    assert "verdict: pass; 1 of 2 points usable; 1 point does not fit the memory" in shown
+    found = swept(capsys, "--vary", "batch=1,100000,200000")
+    assert found["summary"] == "1 of 3 points usable; 2 points do not fit the memory"
+    assert sweep("--vary", "batch=1,2") == 0
+    assert capsys.readouterr().out.endswith("verdict: pass\n")
+
+
+def test_the_script_names_every_point_rightly(monkeypatch):
+    graph, chip = bound_graph(Path(LLAMA), lambda _: None), device_named("h100")
+    written = [text for text in LOADS if text != "--vary"]
+    given = {"batch": 1, "seq": 1, "context": 1, "tp": 1}
+    design = parse_design(graph, chip, given, "bf16", ["tp=1,3,4", *written])
+    found = Sweep("x", chip, evaluate_design(graph, chip, calibration(chip), design), 1.0)
+    data = points_data(found)
+    rows = np.frombuffer(base64.b64decode(data["rows"]), "<u4")
+    assert len(rows) == data["points"] == 32
+    for name in found.names:
+        axis = next(axis for axis in data["axes"] if axis["name"] == name)
+        told = [axis["values"][row // axis["stride"] % len(axis["values"])] for row in rows]
+        assert told == [shown(name, found.columns[name][row]) for row in rows]
+    kinds = np.frombuffer(base64.b64decode(data["kind"]), "<u1")
+    assert rows[kinds == FRONT].tolist() == sorted(found.front)
+    assert sorted(rows[i] for line in data["lines"] for i in line["at"]) == sorted(found.front)
+    # Of too many points the fronts are kept.
+    monkeypatch.setattr("sohu.performance.sweeps.points.LIMIT", 5)
+    few = kept(found)
+    assert set(found.front) <= set(few.tolist())
+    assert len(few) <= 5 + len(found.front)
 
 
 def test_names_are_escaped_on_the_page(tmp_path):
