@@ -95,8 +95,15 @@ class Sweep:
 
     @property
     def loads(self) -> tuple[str, ...]:
-        """Return the names of the load that take several values: each combination has a front of its own."""
-        return tuple(name for name in self.names if name in GIVEN)
+        """Return the varied names that nobody chooses, those of the load and the chip's own guesses.
+
+        Each combination of their values has a front of its own.
+        """
+        return tuple(name for name in self.names if name in GIVEN or self._guessed(name))
+
+    def _guessed(self, name: str) -> bool:
+        known = self.device.quantities.get(name)
+        return known is not None and len(known.values) > 1 and known.values == self.values(name)
 
     @cached_property
     def load_of(self) -> NDArray[np.int64]:

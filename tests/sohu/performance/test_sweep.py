@@ -200,6 +200,14 @@ def test_points_of_different_loads_are_not_compared(capsys):
         assert load["front"] == len(alone["front"])
 
 
+def test_guesses_of_a_chip_are_not_compared(capsys):
+    found = swept(capsys, "--vary", "batch=1,8", device="sohu")
+    assert {row["hbm_bw"] for row in found["front"]} == {4e12, 5e12, 6e12, 7e12, 8e12}
+    chosen = swept(capsys, "--vary", "batch=1,8", "--vary", "hbm_bw=4e12,8e12", device="sohu")
+    assert {row["hbm_bw"] for row in chosen["front"]} == {8e12}
+    assert chosen["loads"] == []
+
+
 def test_a_verdict_tells_of_points_that_are_not_usable(capsys):
     assert sweep("--vary", "batch=1,100000") == 0
     shown = capsys.readouterr().out
