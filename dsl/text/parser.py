@@ -8,17 +8,17 @@ checked: the first error is reported and parsing stops.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
-from lark import Lark, Token
+from lark import Token
 from lark.exceptions import UnexpectedCharacters, UnexpectedToken, VisitError
 
 from dsl.diagnostics import Diagnostic, Label, Refused, did_you_mean
 from dsl.source import Source, Span
 from dsl.text import syntax as sx
 from dsl.text.habits import FIRST_LINE, habit_at, help_with_character
+from dsl.text.parse_tables import grammar_parser
 from dsl.text.tree_builder import TreeBuilder
-from dsl.text.words import grammar, language_words
+from dsl.text.words import language_words
 
 MAX_CHARACTERS = 250_000
 MAX_WORDS = 24_576
@@ -80,7 +80,7 @@ def parse(source: Source) -> sx.File:
     _begun(source)
     comments = _scan(source)
     try:
-        tree = _lark().parse(source.text)
+        tree = grammar_parser().parse(source.text)
     except UnexpectedToken as error:
         raise Refused((_unexpected_token(source, error),)) from None
     except UnexpectedCharacters as error:
@@ -114,12 +114,7 @@ def count_words(text: str) -> int:
 
 def terminals() -> frozenset[str]:
     """Return the names of the grammar's terminals."""
-    return frozenset(t.name for t in _lark().terminals)
-
-
-@lru_cache(maxsize=1)
-def _lark() -> Lark:
-    return Lark(grammar(), parser="lalr", propagate_positions=True)
+    return frozenset(t.name for t in grammar_parser().terminals)
 
 
 def _scan(source: Source) -> tuple[sx.Comment, ...]:

@@ -7,13 +7,13 @@ import re
 
 import pytest
 
-from dsl.text.parser import _lark
+from dsl.text.parse_tables import grammar_parser
 from dsl.text.words import TokenKind, language_words, patterns
 from dsl.types import DTYPES
 
 
 def test_the_words_are_those_that_the_parser_reads() -> None:
-    spelled = {terminal.pattern.value for terminal in _lark().terminals}
+    spelled = {terminal.pattern.value for terminal in grammar_parser().terminals}
     assert language_words().all == {word for word in spelled if re.fullmatch("[a-z]+", word)}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pygments.token import Token
 
-from dsl.text.parser import _lark
+from dsl.text.parse_tables import grammar_parser
 from dsl.text.words import language_words
 from porting.pages.highlight import _PLAIN, _SHOWN, tokens
 from porting.pages.lexer import TYPES, SohuLexer
@@ -28,7 +28,7 @@ def test_the_parser_sees_the_same_words_names_and_values(path: Path) -> None:
     words = language_words().all
     parsed = {
         token.start_pos: "word" if token.value in words else token.type
-        for token in _lark().lex(text)
+        for token in grammar_parser().lex(text)
         if token.value in words or token.type in {"NAME", "NUMBER", "STRING"}
     }
     lexed = {at: _as_parsed(type_) for at, type_, _ in split(text)}
