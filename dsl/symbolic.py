@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Dimensions: Python integers, or polynomials in named positive integers.
+"""Dimensions: Python integers, or polynomials in named positive integers, and functions of them as symbols.
 
-The only module that touches sympy. Expressions are built from names and integers, never from text; equality is equality
-of expanded polynomials. It deliberately has no `simplify`, no assumptions database and no answer where it cannot prove.
+Expressions are built from names and integers, never from text; equality is equality of expanded polynomials. It
+deliberately has no simplification, no assumptions and no answer where it cannot prove.
 """
 
 from __future__ import annotations
@@ -11,119 +11,39 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any
 
-import sympy
+from dsl.formula_text import Coefficient, Monomial
+from dsl.polynomials import (
+    SUMS,
+    Dim,
+    Poly,
+    TooComplex,
+    factors,
+    inverse,
+    made,
+    parts_of,
+    product,
+    text,
+)
 
-from dsl.diagnostics import Diagnostic, Refused
+__all__ = [
+    "OPAQUE", "Dim", "Opaque", "Poly", "TooComplex", "at_least", "definition", "equal", "evaluate", "evaluate_over",
+    "named", "names", "opaque", "quotient", "ratio", "substitute", "symbol", "terms", "text",
+]  # fmt: skip
 
-MAX_OPERATIONS = 400
-MAX_PRODUCTS = 4000
-MAX_DEGREE = 64
 MAX_NAME = 2000
-
-
-class Poly:
-    """A non-constant canonical polynomial; constants are plain integers (see `Dim`)."""
-
-    __slots__ = ("expr",)
-
-    def __init__(self, expr: sympy.Expr) -> None:
-        self.expr = expr
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Poly) and self.expr == other.expr
-
-    def __hash__(self) -> int:
-        return hash(self.expr)
-
-    def __repr__(self) -> str:
-        return text(self)
-
-    def __add__(self, other: Dim) -> Dim:
-        # A sum of expanded polynomials is one; to expand it again takes most of the time of long ones.
-        return _checked(self.expr + _expr(other))
-
-    __radd__ = __add__
-
-    def __sub__(self, other: Dim) -> Dim:
-        return _canonical(self.expr - _expr(other))
-
-    def __rsub__(self, other: Dim) -> Dim:
-        return _canonical(_expr(other) - self.expr)
-
-    def __mul__(self, other: Dim) -> Dim:
-        terms = _terms(self.expr) * _terms(_expr(other))
-        if terms > MAX_PRODUCTS:
-            raise TooComplex(f"a product of {terms} terms")
-        return _canonical(self.expr * _expr(other))
-
-    __rmul__ = __mul__
-
-    def __neg__(self) -> Dim:
-        return _canonical(-self.expr)
-
-
-Dim: TypeAlias = int | Poly
-
-
-class TooComplex(Refused):
-    """Raised when an expression grows past `MAX_OPERATIONS` terms; callers that know a place give it that."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__((Diagnostic("S218", f"{what} is too complex"),))
-        self.what = what
-
-    def __str__(self) -> str:
-        return self.what
-
-    def __reduce__(self) -> tuple[type[TooComplex], tuple[str]]:  # type: ignore[override]  # from its words
-        """Return how another process makes it again."""
-        return type(self), (self.what,)
-
-
-def _expr(value: Dim) -> sympy.Expr:
-    return value.expr if isinstance(value, Poly) else sympy.Integer(value)
-
-
-def _wrap(expr: sympy.Expr) -> Dim:
-    return int(expr) if expr.is_Integer else Poly(expr)
-
-
-@lru_cache(maxsize=65536)
-def _canonical(expr: sympy.Expr) -> Dim:
-    return _checked(sympy.expand(expr))
-
-
-def _checked(expanded: sympy.Expr) -> Dim:
-    if _terms(expanded) > MAX_OPERATIONS:
-        raise TooComplex(f"an expression of {len(expanded.args)} terms")
-    if any(_degree(term) > MAX_DEGREE for term in sympy.Add.make_args(expanded)):
-        raise TooComplex(f"an expression of a degree above {MAX_DEGREE}")
-    return _wrap(expanded)
-
-
-def _terms(expr: sympy.Expr) -> int:
-    return len(expr.args) if isinstance(expr, sympy.Add) else 1
 
 
 def terms(value: Dim) -> int:
     """Return how many terms a dimension is the sum of."""
-    return _terms(value.expr) if isinstance(value, Poly) else 1
-
-
-def _degree(term: sympy.Expr) -> int:
-    """Return the largest exponent of a term, where a coefficient of many digits counts as one."""
-    powers = [abs(int(f.exp)) for f in sympy.Mul.make_args(term) if isinstance(f, sympy.Pow)]
-    coefficient = term.as_coeff_Mul()[0]
-    digits = int(coefficient.p).bit_length() // 8
-    return max([digits, *powers])
+    return len(value.parts) if isinstance(value, Poly) else 1
 
 
 @lru_cache(maxsize=4096)
 def symbol(name: str) -> Poly:
     """Return the positive integer of this name."""
-    return Poly(sympy.Symbol(name, integer=True, positive=True))
+    return Poly({((name, 1),): 1})
 
 
 def named(name: str) -> Poly:
@@ -143,30 +63,31 @@ def quotient(a: Dim, b: Dim) -> Dim | None:
     """Return a / b where the division is exact as a polynomial, else None."""
     if isinstance(a, int) and isinstance(b, int):
         return a // b if b and a % b == 0 else None
-    if a == b:
-        return 1
     if b == 0:
         return None
-    result = sympy.expand(_expr(a) / _expr(b))
-    return _wrap(result) if _is_polynomial(result) else None
+    result = ratio(a, b)
+    return result if _is_polynomial(result) else None
 
 
-def _is_polynomial(expr: sympy.Expr) -> bool:
-    for term in sympy.Add.make_args(expr):
-        for factor in sympy.Mul.make_args(term):
-            if factor.is_Rational and not factor.is_Integer:
-                return False
-            if isinstance(factor, sympy.Pow) and not (factor.exp.is_Integer and factor.exp > 0):
-                return False
-    return True
+def _is_polynomial(value: Dim) -> bool:
+    return all(
+        isinstance(coefficient, int) and all(exponent > 0 for _, exponent in monomial)
+        for monomial, coefficient in parts_of(value).items()
+    )
 
 
 @lru_cache(maxsize=65536)
 def ratio(a: Dim, b: Dim) -> Dim:
     """Return a / b as a formula; the caller has proved or recorded that b divides a."""
-    if isinstance(a, int) and isinstance(b, int) and b and a % b == 0:
-        return a // b
-    return _canonical(_expr(a) / _expr(b))
+    if a == b:
+        return 1
+    if isinstance(b, int):
+        return product(a, _constant(Fraction(1, b)))
+    return product(a, inverse(b, f"({text(b)})"))
+
+
+def _constant(value: Fraction) -> Dim:
+    return value.numerator if value.denominator == 1 else Poly({(): value})
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,24 +122,19 @@ def opaque(function: str, a: Dim, b: Dim) -> Dim:
 
 def definition(value: Dim) -> Opaque | None:
     """Return what a symbol stands for; None where it is no opaque symbol."""
-    if isinstance(value, Poly) and isinstance(value.expr, sympy.Symbol):
-        return _DEFINITIONS.get(value.expr.name)
-    return None
+    if not isinstance(value, Poly) or len(value.parts) != 1:
+        return None
+    ((monomial, coefficient),) = value.parts.items()
+    if coefficient != 1 or len(monomial) != 1 or monomial[0][1] != 1:
+        return None
+    return _DEFINITIONS.get(monomial[0][0])
 
 
 def at_least(a: Dim, b: Dim) -> bool | None:
     """Tell whether a >= b for all positive values; None when it cannot be proved."""
     if isinstance(a, int) and isinstance(b, int):
         return a >= b
-    difference = _expr(a - b) if isinstance(a, Poly) else _expr(-(b - a))
-    terms = [_coefficient(term) for term in sympy.Add.make_args(difference)]
-    if all(c >= 0 for c in terms):
-        return True
-    return None
-
-
-def _coefficient(term: sympy.Expr) -> sympy.Rational:
-    return term.as_coeff_Mul()[0]
+    return True if all(c >= 0 for c in parts_of(a - b).values()) else None
 
 
 def names(value: Dim) -> frozenset[str]:
@@ -226,9 +142,12 @@ def names(value: Dim) -> frozenset[str]:
     if isinstance(value, int):
         return frozenset()
     atoms: set[str] = set()
-    for name in (s.name for s in value.expr.free_symbols):
-        made = _DEFINITIONS.get(name)
-        atoms |= {name} if made is None else names(made.a) | names(made.b)
+    for name in factors(value):
+        function = _DEFINITIONS.get(name)
+        if function is not None:
+            atoms |= names(function.a) | names(function.b)
+        else:
+            atoms |= names(SUMS[name]) if name in SUMS else {name}
     return frozenset(atoms)
 
 
@@ -236,24 +155,61 @@ def substitute(value: Dim, values: Mapping[str, Dim]) -> Dim:
     """Replace names by dimensions."""
     if isinstance(value, int):
         return value
-    table: dict[sympy.Symbol, sympy.Expr] = {}
-    for s in value.expr.free_symbols:
-        made = _DEFINITIONS.get(s.name)
-        if made is not None:
-            a, b = substitute(made.a, values), substitute(made.b, values)
-            table[s] = _expr(opaque(made.function, a, b))
-        elif s.name in values:
-            table[s] = _expr(values[s.name])
-    return _canonical(value.expr.xreplace(table)) if table else value
+    table = {name: _replaced(name, values) for name in factors(value)}
+    changed = {name: new for name, new in table.items() if new is not None}
+    if not changed:
+        return value
+    total: Dim = 0
+    for monomial, coefficient in value.parts.items():
+        total = total + _term(monomial, coefficient, changed)
+    return total
+
+
+def _replaced(name: str, values: Mapping[str, Dim]) -> Dim | None:
+    """Return what a factor becomes, none where it stays."""
+    function = _DEFINITIONS.get(name)
+    if function is not None:
+        new = opaque(
+            function.function, substitute(function.a, values), substitute(function.b, values)
+        )
+        return None if new == symbol(name) else new
+    if name in SUMS:
+        new = substitute(SUMS[name], values)
+        return None if new == SUMS[name] else new
+    return values.get(name)
+
+
+def _term(monomial: Monomial, coefficient: Coefficient, changed: Mapping[str, Dim]) -> Dim:
+    """Return one term with some of its factors replaced."""
+    left = tuple((name, exponent) for name, exponent in monomial if name not in changed)
+    term = made({left: coefficient})
+    for name, exponent in monomial:
+        for _ in range(abs(exponent) if name in changed else 0):
+            new = changed[name]
+            term = product(term, new) if exponent > 0 else ratio(term, new)
+    return term
 
 
 def evaluate(value: Dim, values: Mapping[str, int]) -> Fraction:
     """Return the exact value; raises `KeyError` for a name without one."""
     if isinstance(value, int):
         return Fraction(value)
-    table = {s: _rational(_value_of(s.name, values)) for s in value.expr.free_symbols}
-    result = value.expr.xreplace(table)
-    return Fraction(int(result.p), int(result.q))
+    table = {name: _value_of(name, values) for name in factors(value)}
+    total = Fraction(0)
+    for monomial, coefficient in value.parts.items():
+        above, below = coefficient.numerator, coefficient.denominator
+        for name, exponent in monomial:
+            at = table[name] ** exponent
+            above, below = above * at.numerator, below * at.denominator
+        total += Fraction(above, below)
+    return total
+
+
+def _value_of(name: str, values: Mapping[str, int]) -> Fraction:
+    function = _DEFINITIONS.get(name)
+    if function is not None:
+        return OPAQUE[function.function](evaluate(function.a, values), evaluate(function.b, values))
+    return evaluate(SUMS[name], values) if name in SUMS else Fraction(values[name])
 
 
 def evaluate_over(
@@ -266,59 +222,27 @@ def evaluate_over(
     """
     if isinstance(value, int):
         return value
-    return _over(value.expr, values, functions)
+    table = {name: _over(name, values, functions) for name in factors(value)}
+    first, *rest = (_term_over(m, value.parts[m], table) for m in sorted(value.parts))
+    for term in rest:
+        first = first + term
+    return first
 
 
 def _over(
-    expr: sympy.Expr, values: Mapping[str, Any], functions: Mapping[str, Callable[[Any, Any], Any]]
+    name: str, values: Mapping[str, Any], functions: Mapping[str, Callable[[Any, Any], Any]]
 ) -> Any:
-    if isinstance(expr, sympy.Symbol):
-        made = _DEFINITIONS.get(expr.name)
-        if made is None:
-            return values[expr.name]
-        a, b = (evaluate_over(d, values, functions) for d in (made.a, made.b))
-        return functions[made.function](a, b)
-    if isinstance(expr, sympy.Add):
-        first, *rest = (_over(term, values, functions) for term in expr.args)
-        for term in rest:
-            first = first + term
-        return first
-    above: Any = 1
-    below: Any = 1
-    for factor in sympy.Mul.make_args(expr):
-        if factor.is_Rational:
-            above, below = above * int(factor.p), below * int(factor.q)
-            continue
-        base, power = factor.as_base_exp()
-        powered = _over(base, values, functions) ** abs(int(power))
-        above, below = (above * powered, below) if power > 0 else (above, below * powered)
+    function = _DEFINITIONS.get(name)
+    if function is not None:
+        a, b = (evaluate_over(d, values, functions) for d in (function.a, function.b))
+        return functions[function.function](a, b)
+    return evaluate_over(SUMS[name], values, functions) if name in SUMS else values[name]
+
+
+def _term_over(monomial: Monomial, coefficient: Coefficient, table: Mapping[str, Any]) -> Any:
+    above: Any = coefficient.numerator
+    below: Any = coefficient.denominator
+    for name, exponent in monomial:
+        powered = table[name] ** abs(exponent)
+        above, below = (above * powered, below) if exponent > 0 else (above, below * powered)
     return above if isinstance(below, int) and below == 1 else above / below
-
-
-def _value_of(name: str, values: Mapping[str, int]) -> Fraction:
-    made = _DEFINITIONS.get(name)
-    if made is None:
-        return Fraction(values[name])
-    return OPAQUE[made.function](evaluate(made.a, values), evaluate(made.b, values))
-
-
-def _rational(value: Fraction) -> sympy.Rational:
-    return sympy.Rational(value.numerator, value.denominator)
-
-
-def text(value: Dim) -> str:
-    """Return a dimension as a person writes it, factored where that is shorter."""
-    if isinstance(value, int):
-        return str(value)
-    return _text(value.expr)
-
-
-@lru_cache(maxsize=65536)
-def _text(expr: sympy.Expr) -> str:
-    if isinstance(expr, sympy.Symbol):
-        return str(expr.name)
-    plain: str = sympy.sstr(expr, order="grlex")
-    if not isinstance(expr, sympy.Add):
-        return plain
-    factored: str = sympy.sstr(sympy.factor_terms(expr), order="grlex")
-    return min(plain, factored, key=len)

@@ -99,8 +99,8 @@ BOUNDARIES = (
     ("huggingface_hub", "device_model", ()),
     ("tokenizers", "dsl", ()),
     ("tokenizers", "device_model", ()),
-    ("lark", "", ("dsl/text/parser.py", "dsl/text/tree_builder.py")),
-    ("sympy", "", ("dsl/symbolic.py",)),
+    ("lark", "", ("dsl/text/parser.py", "dsl/text/parse_tables.py", "dsl/text/tree_builder.py")),
+    ("sympy", "", ("dsl/formula_text.py",)),
     ("torch", "", (REFERENCE, EAGER)),
     ("transformers", "", (REFERENCE, EAGER)),
     (

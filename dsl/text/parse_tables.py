@@ -8,7 +8,7 @@ grammar, makes its own. What a tree means is not here.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -32,9 +32,8 @@ def grammar_parser() -> Lark:
     if tables["made_of"] != made_of():
         return made_parser()
     # lark's own way for parsers that stand alone; the public one reads pickles.
-    load = Lark._load_from_dict  # noqa: SLF001
-    parser: Lark = load(_numbered(tables["data"]), _by_number(tables["memo"]))
-    return parser
+    load: Callable[[object, object], Lark] = Lark._load_from_dict  # noqa: SLF001
+    return load(_numbered(tables["data"]), _by_number(tables["memo"]))
 
 
 def tables_text() -> str:
