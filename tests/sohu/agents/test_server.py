@@ -150,12 +150,18 @@ def test_what_lies_in_the_folder_is_not_imported(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_time_and_memory_have_limits(tmp_path: Path) -> None:
-    for limits in (Limits(1, 2**33), Limits(60, 2**20)):
-        words = ("profile", "--json", "--device=h100", "--", "deepseek-v3-671b")
-        answer = answered(words, tmp_path, limits)
-        assert answer.failed
-        assert code(answer) == "S119"
+def test_time_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "_hand", lambda *_: anyio.sleep(60))  # it waits for its input
+    answer = answered(("check", "-"), tmp_path, Limits(1, 2**33))
+    assert answer.failed
+    assert code(answer) == "S119"
+
+
+def test_memory_has_a_limit(tmp_path: Path) -> None:
+    words = ("profile", "--json", "--device=h100", "--", "deepseek-v3-671b")
+    answer = answered(words, tmp_path, Limits(60, 2**20))
+    assert answer.failed
+    assert code(answer) == "S119"
 
 
 def test_a_cancelled_call_ends_its_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
