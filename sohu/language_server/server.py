@@ -23,6 +23,7 @@ from sohu.api.version import version
 from sohu.language_server import answers
 from sohu.language_server.desk import Document
 from sohu.language_server.hovering import hover
+from sohu.language_server.logs import log_in_lines
 from sohu.language_server.navigating import (
     NameKept,
     definition,
@@ -43,6 +44,7 @@ def serve() -> None:
     """Answer an editor on standard input and output, until it goes; raises `Refused` where one of them is closed."""
     if sys.stdin is None or sys.stdout is None:
         raise refuse("S108", "standard input or output is closed", help="an editor starts this")
+    log_in_lines()
     # Its own copy of the output: it is closed at the end, and what a library prints must not get between messages.
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as output, redirect_stdout(sys.stderr):
         made().start_io(sys.stdin.buffer, output)

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ from lsprotocol import types as lsp
 from pygls.exceptions import JsonRpcException
 
 from porting.planning.library import ZOO
-from tests.sohu.language_server.editing import Editor, answered, edited
+from tests.sohu.language_server.editing import LIMIT_S, ROOT, SERVE, Editor, answered, edited
 
 LLAMA = ZOO / "families" / "llama.sohu"
 WHOLE = lsp.Range(lsp.Position(0, 0), lsp.Position(10**6, 0))
@@ -216,3 +219,16 @@ def test_another_file_is_read_where_use_may_look_and_nowhere_else(tmp_path: Path
             assert await editor.definitions('use "') == []
 
     edited(script)
+
+
+@pytest.mark.parametrize(
+    "sent", [b"Content-Length: 5\r\n\r\nhello", b"Content-Length: 2\r\n\r\n[]"]
+)
+def test_what_is_no_message_is_told_in_lines(sent: bytes) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", SERVE], input=sent, capture_output=True, timeout=LIMIT_S, check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    told = ended.stderr.decode().splitlines()
+    assert told
+    assert all(line.startswith("sohu lsp: ") for line in told)
