@@ -28,6 +28,7 @@ STAIRS = {
         "kernels",
         "sampling",
         "engine",
+        "mesh",
         "memory",
         "cost",
         "timeline",
