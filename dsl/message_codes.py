@@ -17,6 +17,23 @@ MESSAGE_CODES: dict[str, Code] = {
         "The time that the others wait for it is over. The message says where the missing chip was last; its node is "
         "alive, else that would be said. A node that is slow for a reason needs more patience.",
     ),
+    "S642": Code(
+        "A link is down",
+        "What was sent over it did not arrive in one piece, however often it was sent again.",
+    ),
+    "S643": Code(
+        "A node is silent",
+        "Nothing was heard of it for two heartbeats, or its connection ended. The ranks it had are named.",
+    ),
+    "S644": Code(
+        "Not a message",
+        "The bytes are no message between chips, or say of themselves what cannot be.",
+    ),
+    "S645": Code(
+        "Nodes do not run the same thing",
+        "Before the first step nodes compare digests of graph, weights, mesh, numerics and kernels. The message names "
+        "what differs, and on which node.",
+    ),
     "S646": Code(
         "A chip failed",
         "A chip ended in an error of its own, so that the others waited in vain; its node shows that error.",

@@ -8,7 +8,7 @@ collective's meaning, and no algorithm that a chip would use for it.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -28,7 +28,7 @@ class Exchange:
     number: int
     op: str
     group: tuple[int, ...]
-    span: str = ""
+    span: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         ranks = ", ".join(str(rank) for rank in self.group)

@@ -6,11 +6,11 @@ Decides nothing; who notices asks here for the words.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from device_model.mesh.fabric import Array, Exchange
-from dsl.diagnostics import Refused, refuse
+from dsl.diagnostics import Refused, counted, refuse
 
 MESH = "mesh"
 ANY = "any type"
@@ -61,6 +61,27 @@ def overdue(
     return refuse("S641", message, place=MESH)
 
 
+def link_down(node: int, ranks: Sequence[int], tries: int) -> Refused:
+    """Return the refusal of a link over which a message did not get (S642)."""
+    message = f"the link to {_named(node, ranks)} is down after {counted(tries, 'resend')}"
+    return refuse("S642", message, place=MESH)
+
+
+def silent(node: int, ranks: Sequence[int], why: str) -> Refused:
+    """Return the refusal where a node is dead or cannot be heard (S643)."""
+    return refuse("S643", f"{_named(node, ranks)} {why}", place=MESH)
+
+
+def no_message(why: str, place: str = MESH) -> Refused:
+    """Return the refusal of bytes that are no message (S644)."""
+    return refuse("S644", f"not a message between chips: {why}", place=place)
+
+
 def failed(rank: int, why: str) -> Refused:
     """Return the refusal that the other ranks are told when one ends in an error of its own (S646)."""
     return refuse("S646", f"rank {rank} failed: {why}", place=MESH)
+
+
+def _named(node: int, ranks: Sequence[int]) -> str:
+    listed = ", ".join(str(rank) for rank in ranks)
+    return f"node {node} ({'rank' if len(ranks) == 1 else 'ranks'} {listed})"

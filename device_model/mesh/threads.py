@@ -7,13 +7,13 @@ Knows no messages between processes, and no time: that all ranks wait for each o
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from device_model.mesh.fabric import Array, Exchange
-from device_model.mesh.refusals import ANY, Head, failed, mismatch, overdue
+from device_model.mesh.mailbox import Mailbox
+from device_model.mesh.refusals import ANY, Head, failed, overdue
 from dsl.diagnostics import Diagnostic, Refused
 
 Made = TypeVar("Made")
@@ -25,9 +25,7 @@ class ThreadFabric:
 
     def __init__(self, ranks: Sequence[int]) -> None:
         self._changed = threading.Condition()
-        self._queues: dict[tuple[int, int], deque[tuple[Head, Array]]] = {
-            (source, target): deque() for source in ranks for target in ranks if source != target
-        }
+        self._mailbox = Mailbox(ranks, ranks)
         self._waiting: dict[int, tuple[int, Head]] = {}
         self._running = set(ranks)
         self._last = dict.fromkeys(ranks, NOWHERE)
@@ -57,31 +55,23 @@ class ThreadFabric:
     def _hand(self, head: Head, part: Array, group: Sequence[int]) -> None:
         with self._changed:
             self._last[head.rank] = f"step {head.step}, {head.what}"
-            for peer in group:
-                if peer != head.rank:
-                    self._queues[head.rank, peer].append((head, part))
+            self._mailbox.put(head, part, group)
             self._changed.notify_all()
 
     def _take(self, source: int, mine: Head) -> Array:
-        queue = self._queues[source, mine.rank]
         with self._changed:
             self._waiting[mine.rank] = (source, mine)
             self._look()
-            self._changed.wait_for(lambda: queue or self._failure)
+            self._changed.wait_for(lambda: self._failure or self._mailbox.waits(source, mine.rank))
             del self._waiting[mine.rank]
             if self._failure:
                 raise Refused(self._failure)
-            theirs, part = queue.popleft()
-            if not mine.meets(theirs):
-                self._failure = mismatch(mine, theirs).diagnostics
-                self._changed.notify_all()
-                raise Refused(self._failure)
-        return part
+            return self._mailbox.take(source, mine)
 
     def _look(self) -> None:
         """Fail where every rank that still runs waits for one that has handed nothing in."""
         stuck = bool(self._waiting) and all(
-            rank in self._waiting and not self._queues[self._waiting[rank][0], rank]
+            rank in self._waiting and not self._mailbox.waits(self._waiting[rank][0], rank)
             for rank in self._running
         )
         if stuck and not self._failure:
