@@ -28,7 +28,7 @@ START = "no exchange"
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class MeshSession:
     """A run of a mesh over nodes: `places[rank]` is the node of a rank; `number` no other run of these nodes has."""
 
     number: int
@@ -47,7 +47,7 @@ class Session:
 class Endpoint:
     """A node's side of a session. After a failure, which `failure` holds, nothing more is handed out."""
 
-    def __init__(self, node: int, session: Session, now: float) -> None:
+    def __init__(self, node: int, session: MeshSession, now: float) -> None:
         self.node, self.session = node, session
         self.ranks = session.ranks(node)
         self.failure: tuple[Diagnostic, ...] = ()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from hashlib import blake2b
 
 from device_model.mesh.fabric import Exchange
-from device_model.mesh.frames import Kind, numbered
+from device_model.mesh.frames import FrameKind, numbered
 
 _DRAW = struct.Struct("<qHHBQI")
 _UNIT = 2.0**-32
@@ -30,7 +30,7 @@ class Rates:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Faults:
     """The faults of a session: of frames, a node that crashes, and a rank that runs another program.
 
     `crash` is a node and after how many data frames of its own; `mismatch` a rank and from which exchange it strays.
@@ -43,7 +43,7 @@ class Plan:
     mismatch: tuple[int, int] | None = None
 
 
-def planned(seed: int, nodes: int, ranks: int, frames: int = 30) -> Plan:
+def planned(seed: int, nodes: int, ranks: int, frames: int = 30) -> Faults:
     """Return the faults that a seed means: some rates, and for one seed in four each a crash or a mismatch."""
     draws = [_unit(seed, 0, 0, 0, 0, n) for n in range(9)]
     rates = Rates(*(draw * draw * 0.3 for draw in draws[:5]))
@@ -51,13 +51,13 @@ def planned(seed: int, nodes: int, ranks: int, frames: int = 30) -> Plan:
     rates = replace(rates, **dict.fromkeys(spared, 0.0))
     crash = (int(draws[6] * nodes), int(draws[7] * frames)) if draws[5] < 0.25 else None
     mismatch = (int(draws[6] * ranks), int(draws[7] * 8)) if draws[5] > 0.75 else None
-    return Plan(seed, rates, crash=crash, mismatch=mismatch)
+    return Faults(seed, rates, crash=crash, mismatch=mismatch)
 
 
 class Injector:
     """Decides what becomes of each frame that a node sends."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Faults) -> None:
         self.plan = plan
         self._seen: Counter[tuple[int, int, int, int]] = Counter()
         self._sent: Counter[int] = Counter()
@@ -79,7 +79,7 @@ class Injector:
         kind, number = numbered(data)
         key = (source, target, kind, number)
         self._seen[key] += 1
-        self._sent[source] += kind == Kind.DATA
+        self._sent[source] += kind == FrameKind.DATA
         seed, rates = self.plan.seed, self.plan.rates
         if rates == Rates():
             return [(0.0, data)]

@@ -27,7 +27,7 @@ OVERHEAD = _HEADER.size + _CHECK.size
 MAX_FRAME = MAX_BODY + OVERHEAD
 
 
-class Kind(IntEnum):
+class FrameKind(IntEnum):
     """What a frame is for: only data has a number of its own and is sent again."""
 
     DATA = 1
@@ -37,10 +37,10 @@ class Kind(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class LinkFrame:
     """A frame as its sender meant it; `awaited` is the number that the sender expects next from the other side."""
 
-    kind: Kind
+    kind: FrameKind
     node: int
     session: int
     number: int
@@ -48,7 +48,7 @@ class Frame:
     body: Bytes = b""
 
 
-def encoded(frame: Frame) -> bytes:
+def encoded(frame: LinkFrame) -> bytes:
     """Return the bytes of a frame; a body beyond `MAX_BODY` is a mistake of the program."""
     if len(frame.body) > MAX_BODY:
         raise ValueError(f"a body of {len(frame.body)} bytes; a frame carries {MAX_BODY}")
@@ -60,7 +60,7 @@ def encoded(frame: Frame) -> bytes:
     return b"".join((head, frame.body, _CHECK.pack(check)))
 
 
-def decoded(data: Bytes) -> Frame:
+def decoded(data: Bytes) -> LinkFrame:
     """Return the frame that bytes hold, its body a view of them; anything else is refused (S644)."""
     if not OVERHEAD <= len(data) <= MAX_FRAME:
         raise no_message(f"{len(data)} bytes are no frame")
@@ -72,10 +72,10 @@ def decoded(data: Bytes) -> Frame:
     view = memoryview(data)
     if _CHECK.unpack_from(data, len(data) - _CHECK.size)[0] != zlib.crc32(view[: -_CHECK.size]):
         raise no_message("its checksum is another")
-    if kind not in Kind.__members__.values():
+    if kind not in FrameKind.__members__.values():
         raise no_message(f"frames of kind {kind} are not known")
     body = view[_HEADER.size : -_CHECK.size]
-    return Frame(Kind(kind), node, session, number, awaited, body)
+    return LinkFrame(FrameKind(kind), node, session, number, awaited, body)
 
 
 def numbered(data: Bytes) -> tuple[int, int]:

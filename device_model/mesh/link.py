@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from device_model.mesh.frames import Bytes, Frame, Kind, decoded, encoded
+from device_model.mesh.frames import Bytes, FrameKind, LinkFrame, decoded, encoded
 from device_model.mesh.refusals import link_down, no_message, silent
 from dsl.diagnostics import Refused
 
@@ -80,7 +80,7 @@ class Link:
         """Send a body, and again until the other side has it; nothing goes over a link that is down."""
         if self.down:
             return
-        data = self._frame(Kind.DATA, self._next, body)
+        data = self._frame(FrameKind.DATA, self._next, body)
         self._unanswered.append(_Unanswered(self._next, data, now, self._due(data, 0, now)))
         self._next += 1
         self.outbox.append(data)
@@ -95,15 +95,15 @@ class Link:
             frame = decoded(data)
         except Refused:
             self.damaged += 1
-            self.outbox.append(self._frame(Kind.MISSED, self._awaited))
+            self.outbox.append(self._frame(FrameKind.MISSED, self._awaited))
             return []
         if (frame.session, frame.node) != (self._session, self.there):
             return []  # of a session that is over
         self.hear(now)
         self._answered(frame, now)
-        if frame.kind is Kind.PULSE:
+        if frame.kind is FrameKind.PULSE:
             self.places = bytes(frame.body)
-        return self._ordered(frame) if frame.kind is Kind.DATA else []
+        return self._ordered(frame) if frame.kind is FrameKind.DATA else []
 
     def tick(self, now: float, places: bytes) -> None:
         """Send what is due, and where the ranks here are.
@@ -116,7 +116,7 @@ class Link:
             self.down = True
             raise silent(self.there, self._ranks, f"is silent for {now - self._heard:.3g} s")
         if now >= self._pulse_due:
-            self.outbox.append(self._frame(Kind.PULSE, 0, places))
+            self.outbox.append(self._frame(FrameKind.PULSE, 0, places))
             self._pulse_due = now + self._patience.beat_s / PULSES
         if self._unanswered and now >= self._unanswered[0].due:
             self._again(now)
@@ -128,18 +128,18 @@ class Link:
         due = min(self._pulse_due, self._heard + 2 * self._patience.beat_s)
         return min(due, self._unanswered[0].due) if self._unanswered else due
 
-    def _frame(self, kind: Kind, number: int, body: bytes = b"") -> bytes:
-        return encoded(Frame(kind, self._here, self._session, number, self._awaited, body))
+    def _frame(self, kind: FrameKind, number: int, body: bytes = b"") -> bytes:
+        return encoded(LinkFrame(kind, self._here, self._session, number, self._awaited, body))
 
     def _due(self, data: bytes, resends: int, now: float) -> float:
         return now + self._patience.resend_s * min(2.0**resends, 4.0) + len(data) / RATE
 
-    def _answered(self, frame: Frame, now: float) -> None:
+    def _answered(self, frame: LinkFrame, now: float) -> None:
         if frame.awaited > self._next:
             raise no_message(f"node {self.there} has more than was sent")
         while self._unanswered and self._unanswered[0].number < frame.awaited:
             self._unanswered.popleft()
-        if frame.kind is not Kind.MISSED or not self._unanswered:
+        if frame.kind is not FrameKind.MISSED or not self._unanswered:
             return
         # What is missed is missed by every frame behind it: it goes again once for all of them.
         if now >= self._unanswered[0].sent + self._patience.resend_s / AT_ONCE:
@@ -155,7 +155,7 @@ class Link:
         self.resent += 1
         self.outbox.append(first.data)
 
-    def _ordered(self, frame: Frame) -> list[Bytes]:
+    def _ordered(self, frame: LinkFrame) -> list[Bytes]:
         whole: list[Bytes] = []
         if self._awaited <= frame.number <= self._awaited + AHEAD:
             self._early.setdefault(frame.number, frame.body)
@@ -163,5 +163,7 @@ class Link:
         while self._awaited in self._early:
             whole.append(self._early.pop(self._awaited))
             self._awaited += 1
-        self.outbox.append(self._frame(Kind.MISSED if missed else Kind.GOT, self._awaited))
+        self.outbox.append(
+            self._frame(FrameKind.MISSED if missed else FrameKind.GOT, self._awaited)
+        )
         return whole

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 
-from device_model.mesh.endpoint import Endpoint, Session
+from device_model.mesh.endpoint import Endpoint, MeshSession
 from device_model.mesh.fabric import Array, Program
 from device_model.mesh.faults import Injector
 from device_model.mesh.refusals import Head
@@ -24,7 +24,7 @@ EVENTS = 200_000
 
 
 @dataclass(slots=True)
-class Outcome:
+class RankEnd:
     """What became of a rank: the tokens it made, and why it ended before its last."""
 
     tokens: list[int] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Outcome:
 class Course:
     """How a session went: an outcome for each rank that lived, and when which node crashed."""
 
-    outcomes: dict[int, Outcome]
+    outcomes: dict[int, RankEnd]
     crashed: int | None
     crashed_at: float
     frames: int
@@ -48,13 +48,13 @@ Steps = Callable[[int], Iterator[tuple[int, Program[int]]]]
 """Given a rank: its steps in order, each with its number and a program that returns a token."""
 
 
-def simulated(session: Session, steps: Steps, injector: Injector) -> Course:
+def simulated(session: MeshSession, steps: Steps, injector: Injector) -> Course:
     """Return how a session goes when each rank does its steps."""
     return _World(session, steps, injector).run()
 
 
 class _World:
-    def __init__(self, session: Session, steps: Steps, injector: Injector) -> None:
+    def __init__(self, session: MeshSession, steps: Steps, injector: Injector) -> None:
         self.session, self.injector = session, injector
         self.now, self._order = 0.0, count()
         self.nodes = {node: Endpoint(node, session, 0.0) for node in session.nodes()}
@@ -120,7 +120,7 @@ class _World:
 
 class _Rank:
     def __init__(self, rank: int, steps: Iterator[tuple[int, Program[int]]], world: _World) -> None:
-        self.rank, self.outcome, self.met = rank, Outcome(), 0
+        self.rank, self.outcome, self.met = rank, RankEnd(), 0
         self._world, self._endpoint = world, world.nodes[world.session.places[rank]]
         self._life = self._lives(steps)
 

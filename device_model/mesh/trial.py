@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from device_model.mesh.drill import SIZES, Drill, chosen
-from device_model.mesh.endpoint import Session
+from device_model.mesh.endpoint import MeshSession
 from device_model.mesh.fabric import Array, Program
-from device_model.mesh.faults import Injector, Plan, planned
+from device_model.mesh.faults import Faults, Injector, planned
 from device_model.mesh.simulation import LATENCY_S, Course, simulated
 
 PLACES = ((0, 1), (0, 0, 1, 1), (0, 1, 2, 2), (0, 1, 2, 3))
@@ -38,7 +38,7 @@ class Verdict:
 def tried(seed: int) -> Verdict:
     """Return what a seed comes to; `wrong` is empty where it went as it must."""
     places = PLACES[seed % len(PLACES)]
-    session = Session(seed, places)
+    session = MeshSession(seed, places)
     plan = planned(seed, len(session.nodes()), len(places))
     course = simulated(session, _steps(len(places), ()), Injector(plan))
     outcomes = course.outcomes.values()
@@ -55,11 +55,11 @@ def tried(seed: int) -> Verdict:
 @lru_cache
 def truth() -> tuple[int, ...]:
     """Return the tokens of a drill on one rank."""
-    course = simulated(Session(0, (0,)), _steps(1, ()), Injector(Plan()))
+    course = simulated(MeshSession(0, (0,)), _steps(1, ()), Injector(Faults()))
     return tuple(course.outcomes[0].tokens)
 
 
-def _fault(plan: Plan, course: Course) -> str:
+def _fault(plan: Faults, course: Course) -> str:
     if course.crashed is not None:
         return "crash"
     return "mismatch" if plan.mismatch else "frames"
@@ -80,7 +80,7 @@ def _wrong(
             yield f"rank {rank} ends without a word"
 
 
-def _unnamed(course: Course, plan: Plan, fault: str) -> Iterator[str]:
+def _unnamed(course: Course, plan: Faults, fault: str) -> Iterator[str]:
     """Yield what is not said as it should: a dead node within two heartbeats, and by its number."""
     failures = [o for o in course.outcomes.values() if o.failure]
     if fault == "mismatch" and len(failures) < len(course.outcomes):
@@ -92,17 +92,17 @@ def _unnamed(course: Course, plan: Plan, fault: str) -> Iterator[str]:
     if f"node {course.crashed} " not in text:
         yield f"node {course.crashed} crashed, but: {text}"
     slack = plan.late_s + 4 * LATENCY_S
-    if first.ended_at > course.crashed_at + 2 * Session(0, ()).patience.beat_s + slack:
+    if first.ended_at > course.crashed_at + 2 * MeshSession(0, ()).patience.beat_s + slack:
         yield "a crash is noticed late"
 
 
-def _recovered(session: Session, course: Course, plan: Plan) -> Iterator[str]:
+def _recovered(session: MeshSession, course: Course, plan: Faults) -> Iterator[str]:
     """Yield what is wrong after a replay from the kept tokens on the nodes that are left."""
     kept = max((o.tokens for o in course.outcomes.values()), key=len)
     left = [place for place in session.places if place != course.crashed]
     size = max(size for size in SIZES if size <= len(left))
-    again = Session(session.number + 1, tuple(left[:size]), session.patience)
-    calm = Plan(plan.seed, plan.rates, plan.late_s)
+    again = MeshSession(session.number + 1, tuple(left[:size]), session.patience)
+    calm = Faults(plan.seed, plan.rates, plan.late_s)
     second = simulated(again, _steps(size, kept), Injector(calm))
     codes = sorted({d.code for o in second.outcomes.values() for d in o.failure})
     for text in _wrong(second, codes, "frames", kept):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from device_model.mesh.endpoint import START, Endpoint, Session
+from device_model.mesh.endpoint import START, Endpoint, MeshSession
 from device_model.mesh.fabric import Array, Exchange
 from device_model.mesh.link import AHEAD, Patience, expecting
 from device_model.mesh.refusals import Head
@@ -21,7 +21,7 @@ class Pair:
     """Nodes 0 and 1 with a rank each, whose frames go over when `carry` is called."""
 
     def __init__(self) -> None:
-        session = Session(5, (0, 1), PATIENCE)
+        session = MeshSession(5, (0, 1), PATIENCE)
         self.ends = [Endpoint(node, session, 0.0) for node in (0, 1)]
 
     def hand(self, node: int, what: Exchange = WHAT, part: Array = PART) -> None:
@@ -140,7 +140,7 @@ def test_a_node_does_not_speak_for_another():
 
 
 def test_frames_of_another_session_are_ignored():
-    pair, other = Pair(), Endpoint(1, Session(4, (0, 1), PATIENCE), 0.0)
+    pair, other = Pair(), Endpoint(1, MeshSession(4, (0, 1), PATIENCE), 0.0)
     other.hand(Head.of(0, WHAT, 1, PART), PART, (0, 1), 0.0)
     pair.ends[0].arrived(1, other.links[0].outbox.popleft(), 0.1)
     assert pair.taken(0) is None

@@ -11,7 +11,7 @@ import pytest
 
 from device_model.mesh import frames
 from device_model.mesh.fabric import Array, Exchange
-from device_model.mesh.frames import OVERHEAD, Frame, Kind
+from device_model.mesh.frames import OVERHEAD, FrameKind, LinkFrame
 from device_model.mesh.messages import (
     DTYPES,
     decoded,
@@ -108,7 +108,7 @@ def test_random_bytes_are_refused_or_understood():
 
 
 def test_every_flipped_bit_of_a_frame_is_noticed():
-    data = frames.encoded(Frame(Kind.DATA, 3, 99, 12, 4, b"abcdefgh"))
+    data = frames.encoded(LinkFrame(FrameKind.DATA, 3, 99, 12, 4, b"abcdefgh"))
     assert bytes(frames.decoded(data).body) == b"abcdefgh"
     for bit in range(8 * len(data)):
         damaged = bytearray(data)

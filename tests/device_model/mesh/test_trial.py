@@ -8,8 +8,8 @@ import pytest
 from device_model.mesh import frames, link, mailbox, simulation
 from device_model.mesh.drill import SIZES, Drill, chosen
 from device_model.mesh.fabric import driven
-from device_model.mesh.faults import Injector, Plan, planned
-from device_model.mesh.frames import Frame, Kind
+from device_model.mesh.faults import Faults, Injector, planned
+from device_model.mesh.frames import FrameKind, LinkFrame
 from device_model.mesh.threads import ThreadFabric, run_ranks
 from device_model.mesh.trial import Verdict, tried, truth
 
@@ -65,8 +65,8 @@ def test_a_drill_has_the_same_tokens_on_every_mesh(size: int):
 
 
 def test_the_fate_of_a_frame_is_of_its_seed_link_and_number():
-    data = [frames.encoded(Frame(Kind.DATA, 0, 1, n, 0, b"x" * 9)) for n in range(200)]
-    plan = Plan(7, planned(7, 2, 2).rates)
+    data = [frames.encoded(LinkFrame(FrameKind.DATA, 0, 1, n, 0, b"x" * 9)) for n in range(200)]
+    plan = Faults(7, planned(7, 2, 2).rates)
     one, other = Injector(plan), Injector(plan)
     fates = [one.fate(0, 1, d) for d in data]
     assert [other.fate(0, 1, d) for d in reversed(data)] == fates[::-1]
