@@ -90,11 +90,14 @@ class _Exchange:
         return np.where(self.domains > 1, np.minimum(self.link, self.inside * self.far), self.link)
 
 
-def _exchange(op: str, size: Number, chips: Number, chip: Chip) -> _Exchange:
+def _exchange(
+    op: str, size: Number, chips: Number, chip: Chip, inside: Number | None, domains: Number | None
+) -> _Exchange:
     """Return an exchange; raises `ValueError` where the chip's links do not reach."""
     count = np.maximum(np.asarray(chips, np.float64), 1.0)
-    inside = np.minimum(count, np.maximum(np.asarray(chip.domain, np.float64), 1.0))
-    domains = np.ceil(count / inside)
+    domain = np.maximum(np.asarray(chip.domain, np.float64), 1.0)
+    inside = np.minimum(count, domain if inside is None else inside)
+    domains = np.ceil(count / inside) if domains is None else np.asarray(domains, np.float64)
     link, far = np.asarray(chip.link, np.float64), np.asarray(chip.scaleout, np.float64)
     if np.any((count > 1) & (link <= 0)) or np.any((domains > 1) & (far <= 0)):
         raise ValueError(
@@ -127,8 +130,8 @@ def _ring(s: _Exchange, p: CollectiveParameters) -> dict[str, Array]:
     """Each chunk goes around the ring, chip by chip; each domain is left once a round."""
     steps = s.rounds * (s.chips - 1)
     crossings = s.rounds * np.where(s.domains > 1, s.domains, 0.0)
-    near = np.maximum(steps - crossings, 0.0)
-    return _protocols(p, near, crossings, steps * s.chunk, s.chunk, s.ring_rate)
+    crossings = np.minimum(crossings, steps)
+    return _protocols(p, steps - crossings, crossings, steps * s.chunk, s.chunk, s.ring_rate)
 
 
 def _tree(s: _Exchange, p: CollectiveParameters) -> dict[str, Array]:
@@ -190,11 +193,16 @@ def collective_terms(
     p: CollectiveParameters,
     *,
     in_switch: bool | NDArray[np.bool_],
+    inside: Number | None = None,
+    domains: Number | None = None,
 ) -> dict[str, Array]:
-    """Return seconds by "algorithm, protocol"; infinite where an algorithm does not apply."""
+    """Return seconds by "algorithm, protocol"; infinite where an algorithm does not apply.
+
+    `inside` and `domains` say how the chips lie, by default packed into as few domains as hold them.
+    """
     if op not in OPERATIONS:
         raise ValueError(f"{op}: unknown collective; known are {', '.join(OPERATIONS)}")
-    s = _exchange(op, size, chips, chip)
+    s = _exchange(op, size, chips, chip, inside, domains)
     everywhere = np.ones((), bool)
     menu = {"direct": (_direct, everywhere)}
     if op != "all_to_all":
@@ -220,13 +228,18 @@ def collective(
     *,
     in_switch: bool | NDArray[np.bool_] = False,
     menu: tuple[str, ...] = LIBRARY,
+    inside: Number | None = None,
+    domains: Number | None = None,
 ) -> tuple[Array, NDArray[np.int64]]:
     """Return the seconds of a collective over `size` bytes and the index in ALGORITHMS of the one taken.
 
     `in_switch` says that the switch can reduce this dtype: true of floats on NVSwitch from H100 on, not of int8.
+    `inside` are the chips of the group in one domain and `domains` how many it lies in; by default it is packed.
     """
     taken = (*menu, "direct") if op == "all_to_all" else menu
-    terms = collective_terms(op, size, chips, chip, p, in_switch=in_switch)
+    terms = collective_terms(
+        op, size, chips, chip, p, in_switch=in_switch, inside=inside, domains=domains
+    )
     names = [
         name
         for name in ALGORITHMS

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from device_model.cost.chip import Number
+from device_model.timeline.places import Span
 from dsl.ops import OPS
 from dsl.ops.spec import Work
 
@@ -130,24 +131,33 @@ class CollectiveSizes:
     """Chips that take part."""
     bytes: Number
     """Bytes of the whole buffer."""
-    reach: Number | None = None
-    """Chips of the mesh that lie between, where those that take part need not be neighbours."""
+    spans: tuple[Span, ...] = ()
+    """The axes of the mesh that they lie along; for those of a single send, the axis of all stages."""
+    neighbours: bool = False
+    """Whether each chip sends to the next one along its only axis, and not all to all of them."""
 
 
+PLACES = frozenset({"spans", "neighbours"})
+"""Fields that say where chips lie, which is told in words."""
 Sizes = ProductSizes | AttentionSizes | ExpertSizes | VectorSizes | CollectiveSizes
 AnySizes = TypeVar("AnySizes", bound=Sizes)
 
 
 def at_each(sizes: AnySizes, change: Callable[[Any], Any]) -> AnySizes:
     """Return sizes with every one of them changed."""
-    return replace(sizes, **{f.name: change(getattr(sizes, f.name)) for f in fields(sizes)})
+    return replace(
+        sizes, **{f.name: _changed(getattr(sizes, f.name), change) for f in fields(sizes)}
+    )
+
+
+def _changed(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Return a size, or the sizes of every axis of a group, changed."""
+    if not isinstance(value, tuple):
+        return change(value)
+    return tuple(Span(change(span.size), change(span.stride)) for span in value)
 
 
 def named(sizes: Sizes) -> dict[str, float]:
-    """Return the sizes at a single point by name; a statement is 1 where it is true."""
-    values = {f.name: getattr(sizes, f.name) for f in fields(sizes)}
-    return {
-        name: float(value) if isinstance(value, bool) else value
-        for name, value in values.items()
-        if value is not None
-    }
+    """Return the sizes at a single point by name, without places; a statement is 1 where it is true."""
+    values = {f.name: getattr(sizes, f.name) for f in fields(sizes) if f.name not in PLACES}
+    return {k: float(value) if isinstance(value, bool) else value for k, value in values.items()}

@@ -20,6 +20,7 @@ from device_model.timeline.kinds import (
     Sizes,
     VectorSizes,
 )
+from device_model.timeline.places import order, spans
 from device_model.timeline.sizes import larger, never, positive, size_at
 from dsl.counting.footprint import VIEWS, site_of, split_batch, state_views, weight_bytes
 from dsl.graph import Body, Graph, Node, Repeat
@@ -51,6 +52,7 @@ class Measure:
         weights = (*body.weights, *(graph.body.weights if body is not graph.body else ()))
         self.stored = {w.value: weight_bytes(w) for w in weights}
         self.views = state_views(body)
+        self.axes = order(graph)
 
     def number(self, value: Dim) -> Number:
         """Return a size of one chip at the point."""
@@ -155,12 +157,13 @@ class Measure:
         )
 
     def _collective(self, use: Use) -> CollectiveSizes:
+        group = spans(self.axes, use.site.axes("axes"), self.point)
         chips: Number = 1.0
-        for name in use.site.axes("axes"):
-            chips = chips * self.point.get(name, 1)
+        for span in group:
+            chips = chips * span.size
         x = self.number(local_bytes(use.site.type("x")))
         made = sum(self.number(local_bytes(t)) for t in use.results)
-        return CollectiveSizes(chips, larger(x, made))
+        return CollectiveSizes(chips, larger(x, made), group)
 
     def _vector(self, uses: Sequence[Use], total: Number) -> VectorSizes:
         """Return what a fused run moves: values that live inside of it alone are neither written nor read."""

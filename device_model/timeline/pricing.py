@@ -41,6 +41,7 @@ from device_model.timeline.kinds import (
     ProductSizes,
     VectorSizes,
 )
+from device_model.timeline.places import Spread, spread
 from device_model.timeline.tasks import Task
 from dsl.diagnostics import refuse
 
@@ -184,18 +185,34 @@ class Prices:
             alone = {"algorithm": np.asarray(ALONE)}
             return Price(np.zeros(()), {"links": np.zeros(())}, 0.0, alone)
         p = self.calibration.get("collective", CollectiveParameters)
-        # Neighbouring stages of a pipeline may lie in different domains, though they are but two chips.
-        far = np.asarray(0.0 if s.reach is None else s.reach) > np.asarray(self.chip.domain)
-        link = np.where(far, self.chip.scaleout, self.chip.link)
-        seconds, index = collective(
-            op, s.bytes, s.chips, replace(self.chip, link=link), p,
-            in_switch=np.asarray(self.quantity("switch_reduces", 0.0)) > 0,
-        )  # fmt: skip
+        place = spread(s.spans, self.chip.domain)
+        if s.neighbours:
+            seconds, index = self._sends(op, s, place, p)
+        else:
+            seconds, index = collective(
+                op, s.bytes, s.chips, self.chip, p,
+                in_switch=np.asarray(self.quantity("switch_reduces", 0.0)) > 0,
+                inside=place.inside, domains=place.domains,
+            )  # fmt: skip
         hidden = np.asarray(self.quantity("link_overlap", 0.0))
         terms = {"links": seconds}
         if hidden.any():
             terms["hidden"] = -hidden * seconds
-        return Price(seconds * (1.0 - hidden), terms, 0.0, {"algorithm": np.asarray(index)})
+        chosen: dict[str, Array] = {"algorithm": np.asarray(index, np.float64)}
+        chosen["domains"] = place.domains
+        return Price(seconds * (1.0 - hidden), terms, 0.0, chosen)
+
+    def _sends(
+        self, op: str, s: CollectiveSizes, place: Spread, p: CollectiveParameters
+    ) -> tuple[Array, NDArray[np.int64]]:
+        """Return the seconds of a send in the mean: one leaves each domain but the last."""
+        near, index = collective(op, s.bytes, s.chips, self.chip, p, inside=s.chips, domains=1.0)
+        leave = place.domains - 1.0
+        if not leave.any():
+            return near, index
+        far, _ = collective(op, s.bytes, s.chips, self.chip, p, inside=1.0, domains=2.0)
+        stages = np.maximum(np.asarray(s.spans[0].size, np.float64), 2.0)
+        return near + (far - near) * leave / (stages - 1.0), index
 
     def _vector(self, s: VectorSizes, flops: Number) -> Price:
         p = self.calibration.get("vector", VectorParameters)
@@ -235,7 +252,10 @@ def choice_words(chosen: Mapping[str, float]) -> str:
     """Return in words what was chosen for a task at one point."""
     if "algorithm" in chosen:
         index = int(chosen["algorithm"])
-        return "one chip" if index == ALONE else ALGORITHMS[index]
+        if index == ALONE:
+            return "one chip"
+        domains = int(chosen.get("domains", 1))
+        return ALGORITHMS[index] + (f" over {domains} domains" if domains > 1 else "")
     if "split" in chosen:
         tile = f"tile {int(chosen['tile_rows'])}x{int(chosen['tile_columns'])}"
         split = int(chosen["split"])

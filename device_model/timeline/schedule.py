@@ -13,7 +13,8 @@ from math import prod
 import numpy as np
 
 from device_model.cost.attention import visible_pairs
-from device_model.timeline.kinds import AttentionSizes
+from device_model.timeline.kinds import AttentionSizes, CollectiveSizes
+from device_model.timeline.places import place_words
 from device_model.timeline.pricing import ENGINES, LATENCY, MEMORY, Prices, choice_words
 from device_model.timeline.steps import Charge, add_up, charges
 from device_model.timeline.tasks import Stage, Task, stages
@@ -49,6 +50,8 @@ class Entry:
     """Seconds that main memory is busy."""
     choice: str
     """What the formula chose, in words: a tile, an algorithm."""
+    place: str
+    """Where the chips of an exchange are, in words."""
 
     @property
     def engine(self) -> str:
@@ -164,13 +167,17 @@ def priced(tasks: Sequence[Stage], chips: int, prices: Prices, host: float = 0.0
     paid = tuple(charges(tasks, prices))
     step = add_up(paid)
     seconds, interval = host + float(step.seconds), host + float(step.interval)
-    entries = tuple(map(_entry, paid))
+    entries = tuple(_entry(charge, prices) for charge in paid)
     return Timeline(prices, entries, chips, host, seconds, interval, float(step.flops))
 
 
-def _entry(charge: Charge) -> Entry:
+def _entry(charge: Charge, prices: Prices) -> Entry:
     """Return what a step pays for a task in plain numbers."""
-    price, waits = charge.price, charge.price.waits()
+    price, waits, sizes = charge.price, charge.price.waits(), charge.task.sizes
+    place = ""
+    if isinstance(sizes, CollectiveSizes):
+        domain = float(prices.chip.domain)
+        place = place_words(sizes.spans, domain, neighbours=sizes.neighbours)
     return Entry(
         stage=charge.stage,
         layers=int(charge.layers),
@@ -183,6 +190,7 @@ def _entry(charge: Charge) -> Entry:
         bound=max(waits, key=lambda kind: float(waits[kind])),
         memory_seconds=float(np.minimum(waits.get(MEMORY, 0.0), price.seconds)),
         choice=choice_words({name: float(value) for name, value in price.chosen.items()}),
+        place=place,
     )
 
 

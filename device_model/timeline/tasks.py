@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from device_model.cost.chip import Number
 from device_model.timeline.fusing import groups, kind_of, name_of
 from device_model.timeline.kinds import CollectiveSizes, Kind, Sizes
 from device_model.timeline.measuring import Measure
+from device_model.timeline.places import extent, order, spans
 from device_model.timeline.sizes import everywhere, never, size_at
 from dsl.counting.footprint import split_batch
 from dsl.graph import Body, Graph, Node, Repeat
@@ -97,13 +97,9 @@ def _layers(graph: Graph, step: Repeat, point: Point) -> Iterator[Stage]:
 
 
 def reach(steps: Sequence[Stage]) -> float:
-    """Return the most chips that a collective reaches over, at any point."""
+    """Return the most chips that a domain needs to hold any group whole, at any point."""
     sizes = (t.sizes for stage in steps for t in stage.tasks)
-    over = (
-        np.maximum(s.chips, 1.0 if s.reach is None else s.reach)
-        for s in sizes
-        if isinstance(s, CollectiveSizes)
-    )
+    over = (extent(s.spans) for s in sizes if isinstance(s, CollectiveSizes))
     return max((float(np.max(chips)) for chips in over), default=1.0)
 
 
@@ -114,8 +110,8 @@ def _between(graph: Graph, step: Repeat, point: Point) -> Iterator[Stage]:
         return
     carried = [graph.values[i].type for i in step.classes[0].carry_in]
     size = sum(size_at(split_batch(graph, local_bytes(t)), point) for t in carried)
-    chips = prod(point.get(axis, 1) for axis in graph.mesh)
-    sizes = CollectiveSizes(chips=2.0, bytes=2.0 * size, reach=chips)
+    places = spans(order(graph), (step.stages or "",), point)
+    sizes = CollectiveSizes(chips=2.0, bytes=2.0 * size, spans=places, neighbours=True)
     send = Task("send", ("all_gather",), sizes, 0.0, 0.0)
     yield Stage(BETWEEN, pipeline - 1, (send,), pipeline)
 

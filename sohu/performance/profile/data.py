@@ -117,6 +117,7 @@ def _task(entry: Entry) -> dict[str, object]:
         "memory_seconds": entry.memory_seconds,
         "bound": entry.bound,
         "choice": entry.choice,
+        "place": entry.place,
         "flops": entry.flops,
         "bytes": entry.bytes,
         "sizes": _finite(named(task.sizes)),

@@ -6,10 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
+import numpy as np
+
 from device_model.chips.chip import Quantity
 from device_model.cost.calibration import Section
 from device_model.cost.collective import LIBRARY, CollectiveParameters, collective_terms
 from device_model.timeline.kinds import CollectiveSizes, named
+from device_model.timeline.places import Spread, spread
 from device_model.timeline.pricing import Prices
 from device_model.timeline.schedule import WAITS, Entry
 from device_model.timeline.tasks import BETWEEN, Task
@@ -86,9 +89,13 @@ def _menu(prices: Prices, task: Task) -> Mapping[str, float]:
         return {}
     parameters = prices.calibration.get("collective", CollectiveParameters)
     switch = "switch_reduces" in prices.device.quantities
+    place = spread(sizes.spans, prices.chip.domain)
+    if sizes.neighbours:  # a send within a domain; the others are dearer
+        place = Spread(np.asarray(sizes.chips), np.ones(()))
     terms = collective_terms(
-        task.ops[0], sizes.bytes, sizes.chips, prices.chip, parameters, in_switch=switch
-    )
+        task.ops[0], sizes.bytes, sizes.chips, prices.chip, parameters, in_switch=switch,
+        inside=place.inside, domains=place.domains,
+    )  # fmt: skip
     menu = {k: float(v) for k, v in terms.items() if k.split(",")[0] in LIBRARY}
     usable = {k: v for k, v in menu.items() if v != float("inf")}
     return dict(sorted(usable.items(), key=lambda item: item[1]))
@@ -140,6 +147,8 @@ def _task_lines(answer: Explained) -> Iterator[str]:
         + (f"; {entry.choice}" if entry.choice else "")
     )
     yield f"  operations: {', '.join(task.ops)}"
+    if entry.place:
+        yield f"  place: {entry.place}"
     yield f"  sizes on one chip: {_sizes(named(task.sizes))}"
     intensity = f", {entry.flops / entry.bytes:,.3g} FLOP a byte" if entry.bytes else ""
     yield f"  {scaled(entry.flops, 'FLOP')}, {scaled(entry.bytes, 'B')} as the operations move{intensity}"

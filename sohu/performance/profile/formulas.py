@@ -132,7 +132,7 @@ SIZES: Mapping[str, str] = {
     "context": "cached tokens", "heads": "query heads", "kv_heads": "key-value heads",
     "window": "tokens seen", "top_k": "experts a token", "tp": "ways to split an expert",
     "ep": "ways to share the experts", "moved": "bytes moved", "unfused": "bytes without fusion",
-    "bytes": "of the buffer", "reach": "chips of the mesh",
+    "bytes": "of the buffer",
 }  # fmt: skip
 
 

@@ -120,6 +120,7 @@ def facts_of(entry: Entry) -> Mapping[str, str | int | float]:
         "in": " / ".join(task.path),
         "bound by": entry.bound,
         "choice": entry.choice,
+        "place": entry.place,
         "FLOPs": entry.flops,
         "bytes": entry.bytes,
     }
