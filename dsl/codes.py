@@ -225,6 +225,11 @@ _SHARDING: dict[str, Code] = {
         "Chips along an axis that splits the batch or the layers hold different sequences or layers. A tensor that "
         "is sharded on the same axis would be put together from parts that do not belong together.",
     ),
+    "S308": Code(
+        "Layers that cannot be cut into stages",
+        "A stage of a pipeline hands on what `carry` names, and holds the states of its own layers alone. Layers that "
+        "share states, and a second sequence of layers behind the first, do not come apart so.",
+    ),
 }
 
 _DEVICE: dict[str, Code] = {

@@ -182,12 +182,18 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Obligation:
-    """A fact that the checker needs and that only the values can settle, such as `K % tp == 0`."""
+    """A fact that the checker needs and that only the values can settle, such as `K % tp == 0`.
+
+    With `at_most` the divisor is only no larger than the dividend, as stages are no more than layers: `pp <= L`. `why`
+    says what an axis that splits nothing would have to split.
+    """
 
     text: str
     dividend: Dim
     divisor: Dim
     span: Span
+    at_most: bool = False
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,11 @@ A product in a low precision holds its weights so, as its price says; all else l
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from device_model.chips.peaks import operand_bits
 from dsl.counting.footprint import Footprint, weight_bytes
+from dsl.counting.stages import pipeline
 from dsl.graph import Graph, Node, Weight
 from dsl.symbolic import Dim, at_least, opaque, ratio, symbol
 
@@ -18,13 +21,21 @@ PRODUCTS = DENSE | {"expert_matmul"}
 
 def held_weights(graph: Graph, prints: Footprint, numerics: str) -> Dim:
     """Return the bytes of all weights on one chip where products compute in a known format."""
-    readers = _readers(graph)
+    readers = weight_readers(graph)
     total: Dim = 0
+    staged = pipeline(graph)
     for part, (body, _) in zip(prints.parts, graph.bodies(), strict=True):
         for weight in body.weights:
-            size = _held(graph, weight, readers.get(weight.value, []), numerics)
-            total = total + part.on_chip * size
+            copies = staged.copies(weight.value) if staged and body is graph.body else 1
+            total = total + part.on_chip * copies * held_weight(graph, weight, readers, numerics)
     return total
+
+
+def held_weight(
+    graph: Graph, weight: Weight, readers: Mapping[int, list[Node]], numerics: str
+) -> Dim:
+    """Return the bytes of one weight on a chip that holds it; `readers` are those of `weight_readers`."""
+    return _held(graph, weight, readers.get(weight.value, []), numerics)
 
 
 def _held(graph: Graph, weight: Weight, readers: list[Node], numerics: str) -> Dim:
@@ -53,7 +64,7 @@ def _least(a: Dim, b: Dim) -> Dim:
     return a if at_least(b, a) else opaque("min", a, b)
 
 
-def _readers(graph: Graph) -> dict[int, list[Node]]:
+def weight_readers(graph: Graph) -> dict[int, list[Node]]:
     """Return the nodes that read each value."""
     readers: dict[int, list[Node]] = {}
     for body, _ in graph.bodies():

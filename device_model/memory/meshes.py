@@ -10,7 +10,7 @@ from itertools import product
 from math import gcd, prod
 
 from dsl.diagnostics import Diagnostic, Refused, did_you_mean
-from dsl.graph import Graph
+from dsl.graph import Graph, Obligation, Repeat
 from dsl.symbolic import evaluate, text
 from dsl.whole_numbers import whole_number
 
@@ -21,22 +21,42 @@ POWERS = tuple(2**k for k in range(MAX_CHIPS.bit_length()))
 
 
 def legal_meshes(graph: Graph, batch: int | None = None) -> Iterator[dict[str, int]]:
-    """Yield the legal meshes of a program, for a batch where there is one: fewest chips first, earlier axes larger."""
+    """Yield the legal meshes of a program, for a batch where there is one: fewest chips first, earlier axes larger.
+
+    Numbers of stages that make no stage smaller than fewer do are left out. Of two meshes of as many chips that with
+    fewer stages and parts of the batch comes first, since neither makes a step of one sequence shorter.
+    """
     axes = graph.mesh
-    sizes = [_candidates(graph, axis, batch) for axis in axes]
+    sizes = [_candidates(graph, axis, batch, few=True) for axis in axes]
     meshes = [
         dict(zip(axes, choice, strict=True))
         for choice in product(*sizes)
         if prod(choice) <= MAX_CHIPS
     ]
-    meshes.sort(key=lambda mesh: (prod(mesh.values()), [-mesh[a] for a in axes]))
+    outer = {*graph.batch_shards, *stage_axes(graph)} & set(axes)
+    meshes.sort(
+        key=lambda mesh: (
+            prod(mesh.values()),
+            prod(mesh[a] for a in outer),
+            [-mesh[a] for a in axes],
+        )
+    )
     yield from (mesh for mesh in meshes if not mesh_violations(graph, mesh, batch))
 
 
-def _candidates(graph: Graph, axis: str, batch: int | None) -> tuple[int, ...]:
-    """Return sizes of an axis, all legal ones among them: divisors of what it divides, powers of two where nothing."""
+def stage_axes(graph: Graph) -> tuple[str, ...]:
+    """Return the mesh axes that split the layers into the stages of a pipeline."""
+    steps = (step for step in graph.body.steps if isinstance(step, Repeat) and step.stages)
+    return tuple(dict.fromkeys(step.stages or "" for step in steps))
+
+
+def _candidates(graph: Graph, axis: str, batch: int | None, few: bool = False) -> tuple[int, ...]:
+    """Return sizes of an axis, all legal ones among them: divisors of what it divides, powers of two where nothing.
+
+    With `few` of the numbers of stages those that make the largest stage smaller.
+    """
     ones = _known(graph, dict.fromkeys(graph.mesh, 1), batch)
-    common = 0
+    common, most = 0, MAX_CHIPS
     for obligation in graph.obligations:
         try:
             dividend = evaluate(obligation.dividend, ones)
@@ -44,11 +64,22 @@ def _candidates(graph: Graph, axis: str, batch: int | None) -> tuple[int, ...]:
             twice = evaluate(obligation.divisor, {**ones, axis: 2})
         except KeyError:
             continue  # it depends on a batch that is not known
-        if twice == 2 * divisor and dividend % divisor == 0:
+        if twice != 2 * divisor:
+            continue
+        if obligation.at_most:
+            most = min(most, int(dividend // divisor))
+        elif dividend % divisor == 0:
             common = gcd(common, dividend // divisor)
-    if not common:
+    if common:
+        return tuple(n for n in range(1, min(common, most) + 1) if common % n == 0)
+    if most == MAX_CHIPS:
         return POWERS
-    return tuple(n for n in range(1, min(common, MAX_CHIPS) + 1) if common % n == 0)
+    return tuple(n for n in range(1, most + 1) if not few or n == 1 or _shrinks(most, n))
+
+
+def _shrinks(layers: int, stages: int) -> bool:
+    """Tell whether the largest stage has fewer layers than with one stage less."""
+    return -(-layers // stages) < -(-layers // (stages - 1))
 
 
 def _known(graph: Graph, mesh: Mapping[str, int], batch: int | None) -> Mapping[str, int]:
@@ -67,11 +98,18 @@ def mesh_violations(
             divisor = evaluate(obligation.divisor, known)
         except KeyError:
             continue  # it depends on a batch that is not known
-        if dividend % divisor:
-            shown = f"{text(obligation.dividend)} is not a multiple of {text(obligation.divisor)}"
-            message = f"the mesh does not divide a size: {shown} = {divisor}"
+        if divisor > dividend if obligation.at_most else dividend % divisor:
+            message = f"the mesh does not divide a size: {undivided(obligation)} = {divisor}"
             violations.append(Diagnostic("S305", message, obligation.span))
     return tuple(violations)
+
+
+def undivided(obligation: Obligation) -> str:
+    """Return in words how a mesh fails an obligation."""
+    size, parts = text(obligation.dividend), text(obligation.divisor)
+    if obligation.why:
+        return f"{obligation.why}, so all chips along it would do the same: {parts}"
+    return f"{size} is {'less than' if obligation.at_most else 'not a multiple of'} {parts}"
 
 
 def parse_mesh(written: str, graph: Graph) -> dict[str, int]:
@@ -92,6 +130,12 @@ def parse_mesh(written: str, graph: Graph) -> dict[str, int]:
             raise Refused((Diagnostic("S306", message, place="--mesh", help="write tp=8"),))
         mesh[name] = chips
     return mesh
+
+
+def several(mesh: Mapping[str, int]) -> dict[str, int]:
+    """Return the axes of a mesh that have several chips, as people are told of it; the first one where none has."""
+    wide = {axis: size for axis, size in mesh.items() if size > 1}
+    return wide or dict(list(mesh.items())[:1])
 
 
 def _meant(part: str, graph: Graph) -> str:

@@ -17,10 +17,12 @@ import numpy as np
 
 from device_model.memory.held import held_weights
 from device_model.memory.points import bytes_at
+from device_model.memory.stages import Stages, largest_of
 from dsl.counting.footprint import Footprint, footprint
 from dsl.counting.liveness import Candidate, alive, peak_candidates
+from dsl.counting.stages import pipeline
 from dsl.diagnostics import refuse
-from dsl.graph import Graph, Repeat
+from dsl.graph import Graph
 from dsl.symbolic import Dim, names, symbol
 
 DEFAULT_NUMERICS = "bf16"
@@ -78,7 +80,10 @@ class MemoryUse:
 
 
 class MemoryFormulas:
-    """The formulas of one bound graph where products compute in a format; `logits` says of which tokens they are."""
+    """The formulas of one bound graph where products compute in a format; `logits` says of which tokens they are.
+
+    Of a pipeline they are those of a chip in the mean over the stages; `use` is exact for the one that needs the most.
+    """
 
     def __init__(
         self, graph: Graph, numerics: str = DEFAULT_NUMERICS, logits: Logits = Logits.LAST
@@ -89,12 +94,19 @@ class MemoryFormulas:
         self.stored: Dim = self.footprint.weights
         self.weights: Dim = held_weights(graph, self.footprint, numerics)
         # A pipeline that is kept full holds the state of as many batches as it has stages.
-        self.state: Dim = self.footprint.state * _pipeline_depth(graph)
+        staged = pipeline(graph)
+        self.state: Dim = self.footprint.state * (symbol(staged.axis) if staged else 1)
 
     @cached_property
     def candidates(self) -> tuple[Candidate, ...]:
         """Return the formulas whose largest is the peak of activations."""
         return peak_candidates(self.graph, last_logits=self.logits is Logits.LAST)
+
+    @cached_property
+    def stages(self) -> Stages | None:
+        """Return the formulas of the stages of a pipeline, None where layers stay together."""
+        staged = pipeline(self.graph)
+        return Stages(self.graph, staged, self.numerics, self.alive) if staged else None
 
     @cached_property
     def alive(self) -> tuple[Candidate, ...]:
@@ -105,15 +117,19 @@ class MemoryFormulas:
         """Return a question as the values of the formulas' names, before the step."""
         graph = self.graph
         sizes = {graph.batch: question.batch, graph.seq: question.new}
-        return {**question.mesh, **sizes, graph.context: question.context}
+        mesh = dict.fromkeys(graph.mesh, 1) | dict(question.mesh)
+        return {**mesh, **sizes, graph.context: question.context}
 
     def held(self, question: Question) -> dict[str, Any]:
         """Return the same after the step, as the state is then."""
         return self.point(question) | {self.graph.context: question.context + question.new}
 
     def use(self, question: Question) -> MemoryUse:
-        """Return the bytes on one chip."""
+        """Return the bytes on one chip: of a pipeline, on one of the stage that needs the most."""
         before, after = self.point(question), self.held(question)
+        if self.stages is not None:
+            most = self.stages.largest(before, after)
+            return MemoryUse(most.weights, most.stored, most.state, most.activations)
         return MemoryUse(
             bytes_at(self.weights, before),
             bytes_at(self.stored, before),
@@ -122,12 +138,7 @@ class MemoryFormulas:
         )
 
     def _activations(self, point: Mapping[str, Any]) -> Any:
-        most: Any = 0
-        for candidate in self.candidates:
-            size = bytes_at(candidate.bytes, point)
-            arrays = isinstance(most, np.ndarray) or isinstance(size, np.ndarray)
-            most = np.maximum(most, size) if arrays else max(most, size)
-        return most
+        return largest_of([bytes_at(candidate.bytes, point) for candidate in self.candidates])
 
 
 def refuse_further_sizes(graph: Graph) -> None:
@@ -176,11 +187,3 @@ def most_use(memory: MemoryFormulas, question: Question, prompts: Question) -> M
             for part in fields(MemoryUse)
         )
     )
-
-
-def _pipeline_depth(graph: Graph) -> Dim:
-    """Return how many stages hold a part of the layers each."""
-    depth: Dim = 1
-    for axis in sorted({s.stages for s in graph.body.steps if isinstance(s, Repeat) and s.stages}):
-        depth = depth * symbol(axis)
-    return depth

@@ -219,7 +219,8 @@ class _Work:
 def _cut_stage(stage: Stage, block: tuple[slice, ...]) -> Stage:
     """Return the part of a stage that lies in a block."""
     tasks = tuple(_cut_task(task, block) for task in stage.tasks)
-    return Stage(stage.name, cut(stage.layers, block), tasks, cut(stage.stages, block))
+    layers, shared = cut(stage.layers, block), cut(stage.stages, block)
+    return replace(stage, layers=layers, tasks=tasks, stages=shared)
 
 
 def _cut_task(task: Task, block: tuple[slice, ...]) -> Task:

@@ -92,7 +92,7 @@ class Timeline:
     seconds: float
     """From the first to the last task, through all stages of a pipeline, and the host's."""
     interval: float
-    """Seconds between steps where a pipeline is kept full: those of its busiest stage, in the mean."""
+    """Seconds between steps where a pipeline is kept full: those of its busiest stage."""
     flops: float
     """FLOPs of a step on one chip."""
 

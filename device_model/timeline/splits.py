@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from device_model.memory.meshes import undivided
 from device_model.memory.points import FUNCTIONS
 from dsl.graph import Graph
-from dsl.symbolic import evaluate_over, names, text
+from dsl.symbolic import evaluate_over, names
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ def splits(graph: Graph, point: Mapping[str, Any]) -> Iterator[Split]:
         if not (names(a) | names(b)) <= known:
             continue
         size, parts = (evaluate_over(d, point, FUNCTIONS) for d in (a, b))
-        broken = np.asarray(FUNCTIONS["mod"](np.asarray(size), np.asarray(parts)) != 0)
+        size, parts = np.asarray(size), np.asarray(parts)
+        rest = parts > size if obligation.at_most else FUNCTIONS["mod"](size, parts) != 0
+        broken = np.asarray(rest)
         if broken.any():
-            yield Split(f"{text(a)} is not a multiple of {text(b)}", broken)
+            yield Split(undivided(obligation), broken)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_model.cost.chip import Array, Number
+from device_model.timeline.intervals import StageTime, busiest
 from device_model.timeline.kinds import CollectiveSizes, Kind
 from device_model.timeline.pricing import (
     COMPUTE,
@@ -28,6 +29,7 @@ from device_model.timeline.pricing import (
     Price,
     Prices,
 )
+from device_model.timeline.sizes import everywhere
 from device_model.timeline.tasks import Stage, Task
 
 FIXED = ("launch", "scan")
@@ -45,6 +47,7 @@ class Charge:
     seconds: Array
     layers: Number
     pipeline: Number
+    indices: tuple[int, ...] = ()
 
     @property
     def fixed(self) -> Array:
@@ -65,6 +68,8 @@ class Charge:
 @dataclass(slots=True)
 class Step:
     """The sums of a step: seconds, seconds between steps of a full pipeline, waits by kind, and work on one chip.
+
+    The work is that of a chip in the mean over the stages; the time between steps is that of the busiest of them.
 
     `links` are the seconds that links are busy, hidden behind other work or not; `bytes` those of main memory that the
     prices stand for.
@@ -94,7 +99,6 @@ class Step:
         """Add what all layers pay for a task."""
         layers, pipeline, price = charge.layers, charge.pipeline, charge.price
         self.seconds = self.seconds + layers * charge.seconds
-        self.interval = self.interval + layers * charge.seconds / pipeline
         for kind, seconds in charge.waits():
             self.waits[kind] = self.waits[kind] + layers * seconds
         self.flops = self.flops + layers * charge.task.flops / pipeline
@@ -111,14 +115,21 @@ def charges(stages: Sequence[Stage], prices: Prices) -> Iterator[Charge]:
             # The last pass of a layer and the first of the next are one kernel.
             launch = np.minimum(price.terms.get("launch", 0.0), price.seconds)
             seconds = price.seconds - np.where(joins, launch, 0.0)
-            yield Charge(stage.name, task, price, seconds, stage.layers, stage.stages)
+            yield Charge(
+                stage.name, task, price, seconds, stage.layers, stage.stages, stage.indices
+            )
 
 
 def add_up(paid: Iterable[Charge]) -> Step:
     """Return the sums of a step."""
-    step = Step()
+    step, parts = Step(), dict[str, StageTime]()
     for charge in paid:
         step.add(charge)
+        before = parts.get(charge.stage)
+        seconds = charge.seconds + (before.seconds if before else 0.0)
+        parts[charge.stage] = StageTime(seconds, charge.pipeline, charge.indices)
+    alone = all(everywhere(part.pipeline, 1) for part in parts.values())
+    step.interval = step.seconds if alone else busiest(parts)
     return step
 
 

@@ -22,6 +22,7 @@ from device_model.timeline.measuring import Measure
 from device_model.timeline.places import extent, order, spans
 from device_model.timeline.sizes import everywhere, never, size_at
 from dsl.counting.footprint import split_batch
+from dsl.counting.stages import Pipeline, pipeline
 from dsl.graph import Body, Graph, Node, Repeat
 from dsl.ops.spec import local_bytes
 
@@ -57,7 +58,9 @@ class Stage:
     layers: Number
     tasks: tuple[Task, ...]
     stages: Number = 1
-    """Stages of a pipeline that share the layers."""
+    """Stages of a pipeline that share the program."""
+    indices: tuple[int, ...] = ()
+    """The layers, none for what is outside of them."""
 
 
 def stages(graph: Graph, point: Point, *, last_logits: bool = False) -> tuple[Stage, ...]:
@@ -70,17 +73,19 @@ def stages(graph: Graph, point: Point, *, last_logits: bool = False) -> tuple[St
     before: list[Node] = []
     after: list[Node] = []
     seen = False
+    staged = pipeline(graph)
+    shared = point.get(staged.axis, 1) if staged else 1
     for step in graph.body.steps:
         if isinstance(step, Node):
             (after if seen else before).append(step)
             continue
         seen = True
         layers += _layers(graph, step, point)
-        layers += _between(graph, step, point)
+        layers += _between(graph, staged, point)
     head = {**point, graph.seq: 1} if last_logits else point
     parts = ((BEFORE, before, point), (AFTER, after, head))
     outside = [
-        Stage(name, 1, tuple(_tasks(graph, graph.body, at, nodes)))
+        Stage(name, 1, tuple(_tasks(graph, graph.body, at, nodes)), shared)
         for name, nodes, at in parts
         if nodes
     ]
@@ -88,12 +93,13 @@ def stages(graph: Graph, point: Point, *, last_logits: bool = False) -> tuple[St
 
 
 def _layers(graph: Graph, step: Repeat, point: Point) -> Iterator[Stage]:
-    pipeline = point.get(step.stages, 1) if step.stages else 1
+    shared = point.get(step.stages, 1) if step.stages else 1
     for cls in step.classes:
         nodes = [n for n in cls.body.steps if isinstance(n, Node)]
         first, last = cls.layers[0], cls.layers[-1]
         name = f"layers {first}–{last}" if len(cls.layers) > 1 else f"layer {first}"
-        yield Stage(name, len(cls.layers), tuple(_tasks(graph, cls.body, point, nodes)), pipeline)
+        tasks = tuple(_tasks(graph, cls.body, point, nodes))
+        yield Stage(name, len(cls.layers), tasks, shared, cls.layers)
 
 
 def reach(steps: Sequence[Stage]) -> float:
@@ -103,17 +109,18 @@ def reach(steps: Sequence[Stage]) -> float:
     return max((float(np.max(chips)) for chips in over), default=1.0)
 
 
-def _between(graph: Graph, step: Repeat, point: Point) -> Iterator[Stage]:
+def _between(graph: Graph, staged: Pipeline | None, point: Point) -> Iterator[Stage]:
     """Yield what stages of a pipeline send to their next ones; a send is half of a gathering of two chips."""
-    pipeline = point.get(step.stages, 1) if step.stages else 1
-    if everywhere(pipeline, 1):
+    shared = point.get(staged.axis, 1) if staged else 1
+    if staged is None or everywhere(shared, 1):
         return
-    carried = [graph.values[i].type for i in step.classes[0].carry_in]
+    sent = (*staged.repeat.classes[0].carry_in, *staged.sent)
+    carried = [graph.values[i].type for i in sent]
     size = sum(size_at(split_batch(graph, local_bytes(t)), point) for t in carried)
     places = spans(order(graph), (step.stages or "",), point)
     sizes = CollectiveSizes(chips=2.0, bytes=2.0 * size, spans=places, neighbours=True)
     send = Task("send", ("all_gather",), sizes, 0.0, 0.0)
-    yield Stage(BETWEEN, pipeline - 1, (send,), pipeline)
+    yield Stage(BETWEEN, shared - 1, (send,), shared)
 
 
 def _tasks(graph: Graph, body: Body, point: Point, nodes: Sequence[Node]) -> Iterator[Task]:

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Memory and work of a bound graph as closed forms in batch, sequence, context and mesh sizes.
 
-Formulas are per layer class, times its number of layers in the totals. A prefill is C = 0, a decode step S = 1. Times
-and overlaps are the device model's.
+Formulas are per layer class, times its number of layers in the totals. A prefill is C = 0, a decode step S = 1. Of a
+pipeline they are those of one chip in the mean over its stages; what each stage holds, times and overlaps are the
+device model's.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from dsl.counting.stages import Pipeline, pipeline
 from dsl.graph import Body, Graph, Node, Repeat, Weight
 from dsl.ops import OPS
 from dsl.ops.spec import Site, local_bytes
@@ -34,7 +36,10 @@ class OpWork:
 
 @dataclass(frozen=True, slots=True)
 class LayerFootprint:
-    """A layer class, or what is outside of layers: bytes and work of one layer, and how many there are."""
+    """A layer class, or what is outside of layers: bytes and work of one layer, and how many there are.
+
+    What is outside of the layers of a pipeline counts once for each stage that holds it.
+    """
 
     name: str
     layers: tuple[int, ...]
@@ -100,7 +105,8 @@ class Footprint:
 
 def footprint(graph: Graph) -> Footprint:
     """Return the footprint of a bound graph."""
-    parts = [_part(graph, STEM, graph.body, (-1,))]
+    staged = pipeline(graph)
+    parts = [_part(graph, STEM, graph.body, (-1,), staged.axis if staged else None, staged)]
     for step in graph.body.steps:
         if isinstance(step, Repeat):
             parts += [
@@ -133,19 +139,25 @@ def weight_bytes(weight: Weight) -> Dim:
 
 
 def _part(
-    graph: Graph, name: str, body: Body, layers: tuple[int, ...], stages: str | None = None
+    graph: Graph,
+    name: str,
+    body: Body,
+    layers: tuple[int, ...],
+    stages: str | None = None,
+    staged: Pipeline | None = None,
 ) -> LayerFootprint:
     works = tuple(_works(graph, body))
-    own = [s.type for s in body.states if s.item is None]
-    state = _sum(local_bytes(t) for t in own)
-    per_token = _sum(_per_token(graph, t) for t in own)
+    times: Callable[[int], Dim] = staged.copies if staged else lambda value: 1
+    own = [(times(s.value), s.type) for s in body.states if s.item is None]
+    state = _sum(n * local_bytes(t) for n, t in own)
+    per_token = _sum(n * _per_token(graph, t) for n, t in own)
     if body is graph.body:
         state = state + _sum(a.count * local_bytes(a.type) for a in graph.arrays)
         per_token = per_token + _sum(a.count * _per_token(graph, a.type) for a in graph.arrays)
     return LayerFootprint(
         name,
         layers,
-        _sum(weight_bytes(w) for w in body.weights),
+        _sum(times(w.value) * weight_bytes(w) for w in body.weights),
         _sum(w.type.elements() for w in body.weights),
         split_batch(graph, state),
         per_token,

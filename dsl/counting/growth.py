@@ -6,10 +6,11 @@ Formulas in the sizes of the mesh alone. What a step holds in all is the device 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from dsl.counting.footprint import footprint
+from dsl.counting.stages import Pipeline, loads, pipeline
 from dsl.graph import Graph
 from dsl.ops.spec import local_bytes
 from dsl.symbolic import Dim, definition, evaluate, names, ratio, substitute, symbol
@@ -21,20 +22,40 @@ class Growth:
     """Bytes of the state of one sequence on one chip.
 
     `per_token` grows with every token, `windows` has bytes a token by the length up to which those grow, `fixed` are
-    there from the first token on.
+    there from the first token on. Of a pipeline that is a chip's in the mean over the stages, and `layers` is how one
+    layer of each class grows.
     """
 
     per_token: Dim
     windows: Mapping[int, Dim]
     fixed: Dim
+    staged: Pipeline | None = None
+    layers: tuple[Growth, ...] = ()
 
     def at(self, mesh: Mapping[str, int]) -> Grown:
-        """Return the numbers on a mesh."""
-        return Grown(
-            int(evaluate(self.per_token, mesh)),
-            {length: int(evaluate(size, mesh)) for length, size in self.windows.items()},
-            int(evaluate(self.fixed, mesh)),
-        )
+        """Return the numbers on a mesh; of a pipeline those of the stage that grows the most."""
+        if self.staged is None:
+            return Grown(
+                int(evaluate(self.per_token, mesh)),
+                {length: int(evaluate(size, mesh)) for length, size in self.windows.items()},
+                int(evaluate(self.fixed, mesh)),
+            )
+        each = [layer.at(mesh) for layer in self.layers]
+        counts = loads(self.staged.classes, mesh.get(self.staged.axis, 1))
+        grown = [_together(each, load.counts) for load in counts]
+        return max(grown, key=lambda g: (g.first, g.per_token, g.fixed))
+
+
+def _together(each: Sequence[Grown], counts: Sequence[int]) -> Grown:
+    """Return how so many layers of each class grow."""
+    lengths = sorted({length for grown in each for length in grown.windows})
+    pairs = list(zip(each, counts, strict=True))
+    windows = {n: sum(count * grown.windows.get(n, 0) for grown, count in pairs) for n in lengths}
+    return Grown(
+        sum(count * grown.per_token for grown, count in pairs),
+        {n: size for n, size in windows.items() if size},
+        sum(count * grown.fixed for grown, count in pairs),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +101,20 @@ class Grown:
 
 def growth(graph: Graph) -> Growth:
     """Return how the state of a bound graph grows."""
+    whole = _growth(graph, _states(graph))
+    staged = pipeline(graph)
+    if staged is None or any(state.item is None for state in graph.body.states):
+        return whole
+    bodies = [cls.body for cls in staged.repeat.classes]
+    layers = (_growth(graph, ((1, s.type) for s in b.states if s.item is None)) for b in bodies)
+    return replace(whole, staged=staged, layers=tuple(layers))
+
+
+def _growth(graph: Graph, states: Iterable[tuple[Dim, TensorType]]) -> Growth:
+    """Return how so many states of some types grow together."""
     context, per_token, fixed = symbol(graph.context), _ZERO, _ZERO
     windows: dict[int, Dim] = {}
-    for count, type_ in _states(graph):
+    for count, type_ in states:
         of_batch = _whole(graph, local_bytes(type_))
         lengths = [axis.dim for axis in type_.axes if graph.context in names(axis.dim)]
         each = count * ratio(of_batch, symbol(graph.batch))

@@ -8,7 +8,7 @@ argument's memory. Weights, state and tables that do not depend on tokens are no
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -34,8 +34,13 @@ class Candidate:
 
 def peak_candidates(graph: Graph, *, last_logits: bool = False) -> tuple[Candidate, ...]:
     """Return the candidates for the peak of activation bytes on one chip; none is dominated by another."""
+    return undominated(alive(graph, last_logits=last_logits))
+
+
+def undominated(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
+    """Return the candidates that no other one exceeds everywhere."""
     kept: list[Candidate] = []
-    for candidate in alive(graph, last_logits=last_logits):
+    for candidate in candidates:
         if any(at_least(k.bytes, candidate.bytes) for k in kept):
             continue
         kept = [k for k in kept if not at_least(candidate.bytes, k.bytes)]

@@ -26,7 +26,7 @@ from dsl.graph import (
 from dsl.linking.static import Unknown
 from dsl.ops.spec import Divides
 from dsl.source import Span
-from dsl.symbolic import quotient, text
+from dsl.symbolic import Dim, quotient, symbol, text
 from dsl.types import TensorType
 
 VALUE = "value"
@@ -243,6 +243,16 @@ class GraphBuilder:
                 continue
             shown = f"{text(fact.dividend)} % {text(fact.divisor)} == 0"
             self.obligations.setdefault(shown, Obligation(shown, fact.dividend, fact.divisor, span))
+
+    def bound_stages(self, layers: Dim, axis: str, span: Span) -> None:
+        """Record that a pipeline has no more stages than layers; they need not be equal."""
+        shown = f"{axis} <= {text(layers)}"
+        self.obligations[shown] = Obligation(shown, layers, symbol(axis), span, at_most=True)
+
+    def leave_whole(self, axis: str, why: str, span: Span) -> None:
+        """Record that a mesh axis has one chip, since it splits nothing."""
+        shown = f"{axis} == 1"
+        self.obligations[shown] = Obligation(shown, 1, symbol(axis), span, why=why)
 
 
 def _within(span: Span | None, entry: Span) -> bool:

@@ -20,7 +20,7 @@ from dsl.inference.literals import literals
 from dsl.inference.recall import Recall
 from dsl.inference.scope import POISON, Scope, Tensor
 from dsl.inference.sightings import Sightings
-from dsl.inference.splits import MeshSplit, split_twice
+from dsl.inference.splits import MeshSplit, not_cut, sharded, split_twice
 from dsl.inference.statements import Statements
 from dsl.linking.binding import Bindings, KeyUse, bind, is_generic
 from dsl.linking.static import Exhausted, Exploration, MeshAxis, Path, StaticError, Unknown
@@ -224,16 +224,29 @@ class _Inference:
             message = f"family `{family.name.id}` has no output"
             self.builder.report(Diagnostic("S220", message, family.name.span))
         self.builder.close_frame()
-        for diagnostic in split_twice(
-            [*self.batch_splits, *self.shared.stages], self.builder.values
+        splits = [*self.batch_splits, *self.shared.stages]
+        for diagnostic in (
+            *split_twice(splits, self.builder.values),
+            *not_cut(self.shared.stages, self.builder.arrays.values()),
         ):
             self.builder.report(diagnostic)
+        self._leave_whole(family, entry)
         unused = self._unused_config(family) if self.shared.generic else ()
         self.builder.close(unused, entry.span if entry else None)
         whole = not self.builder.diagnostics and not self.shared.generic
         graph = self._graph(bindings, entry) if whole else None
         diagnostics = tuple(self.builder.diagnostics.values())
         return Checked(graph, diagnostics, tuple(bindings.uses), 1)
+
+    def _leave_whole(self, family: sx.Family, entry: sx.Entry | None) -> None:
+        """Record that the mesh axes which split nothing have one chip; an entry may leave one to others."""
+        if entry is not None or self.shared.generic:
+            return
+        splits = [*self.batch_splits, *self.shared.stages]
+        idle = set(self.mesh) - {split.axis for split in splits} - set(sharded(self.builder.values))
+        for axis in (a for i in family.items if isinstance(i, sx.Mesh) for a in i.axes):
+            if axis.id in idle:
+                self.builder.leave_whole(axis.id, f"nothing is split on `{axis.id}`", axis.span)
 
     def _unused_config(self, family: sx.Family) -> tuple[Diagnostic, ...]:
         recall = self.shared.recall or Recall()

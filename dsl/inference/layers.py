@@ -20,9 +20,8 @@ from dsl.inference.handed import keep
 from dsl.inference.scope import POISON, LayerIndex, Poison, Query, Scope, Tensor
 from dsl.inference.splits import MeshSplit
 from dsl.linking.static import Evaluator, Static, StaticError
-from dsl.ops.spec import Divides
 from dsl.source import Span
-from dsl.symbolic import Dim, symbol
+from dsl.symbolic import Dim
 from dsl.text import syntax as sx
 
 MAX_LAYERS = 4096
@@ -99,12 +98,11 @@ class Layers:
         return tuple(classes)
 
     def _stages(self, statement: sx.RepeatSyntax, count: Dim, scope: Scope) -> str | None:
-        """Return the mesh axis that splits the layers, which must divide their number."""
+        """Return the mesh axis that splits the layers into stages, of which there are no more than layers."""
         if statement.stages is None:
             return None
         axis = self.expressions.mesh_axis(statement.stages, scope)
-        fact = Divides(count, symbol(axis))
-        self.shared.builder.oblige((fact,), statement.stages.span)
+        self.shared.builder.bound_stages(count, axis, statement.stages.span)
         self.shared.stages.append(MeshSplit(axis, "the layers", statement.stages.span))
         return axis
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parts of families: a `part` is included by name, and what stands in it stands in the family.
 
-Inclusion comes before anything is given a meaning: names of a part are the family's own, config sections become one.
-A part has no parameters; what varies from call to call is a block.
+Inclusion comes before anything is given a meaning: names of a part are the family's own, config sections become one,
+mesh sections too, the family's axes first. A part has no parameters; what varies from call to call is a block.
 """
 
 from __future__ import annotations
@@ -28,13 +28,16 @@ def collect(files: Sequence[sx.File]) -> dict[str, sx.Part]:
 
 
 def expanded(family: sx.Family, parts: Mapping[str, sx.Part]) -> sx.Family:
-    """Return a family with its parts in place of their names, and one config section.
+    """Return a family with its parts in place of their names, one config section and one of the mesh.
 
     Raises `Refused` for a part that does not exist, includes itself or is included twice.
     """
     inclusion = _Inclusion(parts)
     items = tuple(inclusion.items(family.items))
-    return replace(family, items=_one_config(items) if inclusion.places else items)
+    if not inclusion.places:
+        return replace(family, items=items)
+    own = [item for item in family.items if isinstance(item, sx.Mesh)]
+    return replace(family, items=_one_mesh(_one_config(items), own))
 
 
 def included(family: sx.Family, parts: Mapping[str, sx.Part]) -> tuple[sx.Part, ...]:
@@ -83,4 +86,19 @@ def _one_config(items: Sequence[sx.PlainItem]) -> tuple[sx.PlainItem, ...]:
     first = sections[0]
     joined = replace(first, items=tuple(item for section in sections for item in section.items))
     kept = (item for item in items if item is first or not isinstance(item, sx.Config))
+    return tuple(joined if item is first else item for item in kept)
+
+
+def _one_mesh(items: Sequence[sx.PlainItem], own: Sequence[sx.Mesh]) -> tuple[sx.PlainItem, ...]:
+    """Return items with all mesh sections joined where the first stands; an axis that several of them name is one."""
+    sections = [item for item in items if isinstance(item, sx.Mesh)]
+    if len(sections) < 2 or len(own) > 1:
+        return tuple(items)
+    axes: list[sx.Name] = []
+    for section in sorted(sections, key=lambda section: not own or section is not own[0]):
+        before = {axis.id for axis in axes}
+        axes += [axis for axis in section.axes if axis.id not in before]
+    first = sections[0]
+    joined = replace(first, axes=tuple(axes))
+    kept = (item for item in items if item is first or not isinstance(item, sx.Mesh))
     return tuple(joined if item is first else item for item in kept)

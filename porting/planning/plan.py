@@ -38,7 +38,7 @@ from porting.origin.resolve import Origin, OriginKind
 from porting.original.adapted import Adapted
 from porting.planning import missing_family
 from porting.planning.config_alone import DTYPE_NAMES, assumed_tensors, dtype_of
-from porting.planning.placement import Placement
+from porting.planning.placement import Placement, batch_of
 from porting.planning.shelves import Chosen, Search, search
 from porting.planning.text_models import Subject, inner_text, whole_part
 from porting.planning.tying import Bound, as_tied
@@ -293,7 +293,12 @@ def _plain(value: Static) -> object:
 def memory(graph: Graph, placed: Placement) -> Memory:
     """Return the memory of a placed graph: formulas with values for one token of one sequence, and bytes by step."""
     prints = footprint(graph)
-    point = {**placed.mesh, graph.batch: 1, graph.seq: 1, graph.context: 1}
+    point = {
+        **placed.mesh,
+        graph.batch: batch_of(graph, placed.mesh),
+        graph.seq: 1,
+        graph.context: 1,
+    }
 
     def formula(value: Dim) -> Formula:
         used = {name: point[name] for name in sorted(names(value))}
@@ -311,11 +316,12 @@ def memory(graph: Graph, placed: Placement) -> Memory:
     _, highest = peak(peak_candidates(graph, last_logits=True), point)
     if highest is not None:
         formulas["activation_bytes"] = formula(highest.bytes)
+    grown = growth(graph).at(placed.mesh)
     return Memory(
-        int(evaluate(prints.weights, point)),
-        int(evaluate(prints.state_per_token, point)),
+        placed.uses["decode"].stored,
+        grown.per_token,
         formulas,
-        growth(graph).at(placed.mesh),
+        grown,
         placed.numerics,
         placed.uses,
     )

@@ -11,7 +11,7 @@ import numpy as np
 from device_model.chips.chip import QUANTITIES
 from device_model.chips.chip import device as device_named
 from device_model.cost.calibration import calibration
-from device_model.memory.meshes import parse_mesh
+from device_model.memory.meshes import parse_mesh, several
 from device_model.memory.use import Logits
 from device_model.timeline.design_space import evaluate_design
 from porting.planning.bound import bound_graph
@@ -51,7 +51,7 @@ def sweep_of(options: argparse.Namespace) -> Sweep:
     graph = bound_graph(options.path, console.note)
     chip = device_named(options.device)
     given = {"batch": options.batch, "seq": options.seq, "context": options.context}
-    given |= dict.fromkeys(graph.mesh, 1) | parse_mesh(options.mesh, graph)
+    given |= several(dict.fromkeys(graph.mesh, 1) | parse_mesh(options.mesh, graph))
     given |= {n: v for n in ("skew", "host") if (v := getattr(options, n))}
     design = parse_design(graph, chip, given, options.numerics, options.vary)
     start = time.perf_counter()

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from device_model.chips.peaks import require_format
-from device_model.memory.meshes import mesh_sizes
+from device_model.memory.meshes import mesh_sizes, several
 from device_model.memory.use import MemoryFormulas, MemoryUse, Question, phases
 from dsl.counting.growth import Grown, growth
+from dsl.counting.stages import pipeline
 from dsl.graph import Graph
 from dsl.symbolic import Dim, evaluate, text
 from sohu.performance.question import Asked
@@ -111,18 +112,21 @@ def cost(graph: Graph, question: Asked) -> Cost:
 def show_cost(found: Cost) -> None:
     """Print the cost as tables."""
     graph, question = found.graph, found.questions["decode"]
-    mesh = ", ".join(f"{name} = {question.mesh[name]}" for name in graph.mesh)
+    mesh = ", ".join(f"{name} = {size}" for name, size in several(question.mesh).items())
     where = (
         f"{graph.batch} = {question.batch:,}; "
         f"prefill {graph.seq} = {found.questions['prefill'].new:,}; "
         f"decode {graph.context} = {question.context:,}; {mesh}"
     )
-    heads = ("one chip, whole model", "prefill", "decode", "formula")
+    staged = pipeline(graph)
+    mean = staged is not None and question.mesh[staged.axis] > 1
+    whose = "one chip, mean of stages" if mean else "one chip, whole model"
+    heads = (whose, "prefill", "decode", "formula")
     console.table(f"{graph.family}: {where}", heads, _rows(found), left=(0, 3))
     console.table(
         f"memory of a step, in bytes; products in {found.memory.numerics}, "
         f"{found.memory.logits.value} logits",
-        ("one chip", "prefill", "decode"),
+        ("one chip of the fullest stage" if mean else "one chip", "prefill", "decode"),
         [(part, *(f"{getattr(use, part):,}" for use in found.uses.values())) for part in PARTS],
     )
     console.say(f"state on one chip: {found.growth.text()}")

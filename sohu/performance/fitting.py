@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from device_model.chips.chip import device as device_named
 from device_model.chips.peaks import require_format
 from device_model.memory.capacity import Capacity, Fit
-from device_model.memory.meshes import mesh_sizes
+from device_model.memory.meshes import mesh_sizes, several
 from device_model.memory.use import MemoryFormulas
 from dsl.graph import Graph
 from sohu.performance.question import Asked
@@ -65,7 +65,7 @@ def _by_length(batches: Mapping[int, int | None]) -> dict[str, int | None]:
 def show_fit(found: Fit) -> None:
     """Print the outcome for a person."""
     limit = found.limit
-    mesh = ", ".join(f"{axis} = {size}" for axis, size in found.mesh.items())
+    mesh = ", ".join(f"{axis} = {size}" for axis, size in several(found.mesh).items())
     uses = {name: step.use for name, step in found.steps.items()}
     rows = [(p, *_sizes(found, {n: getattr(use, p) for n, use in uses.items()})) for p in PARTS]
     rows.append(("memory", *_sizes(found, dict.fromkeys(uses, limit))))
@@ -87,9 +87,9 @@ def show_fit(found: Fit) -> None:
     over = (found.use.total - limit) / GIB
     console.say(f"{over:,.2f} GiB too much in {found.phase}; the largest part is {found.largest}")
     if found.mesh_needed is None:
-        console.say("no mesh of powers of two up to 4,096 chips would do")
+        console.say("no legal mesh of up to 4,096 chips would do")
     else:
-        needed = ",".join(f"{axis}={size}" for axis, size in found.mesh_needed.items())
+        needed = ",".join(f"{axis}={size}" for axis, size in several(found.mesh_needed).items())
         console.say(f"the smallest mesh that would do: {needed}")
     console.say("verdict: does not fit")
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from device_model.chips.chip import Device
 from device_model.chips.peaks import peak_key
+from device_model.memory.meshes import several
 from device_model.memory.use import Logits
 from device_model.timeline.schedule import Timeline
 from sohu.performance.profile.model import Phase, Profile
@@ -98,7 +99,7 @@ def step(phase: Phase) -> str:
 
 def setting(profile: Profile) -> str:
     """Return the setting of a profile in a line."""
-    mesh = ", ".join(f"{name} = {size}" for name, size in profile.mesh.items())
+    mesh = ", ".join(f"{name} = {size}" for name, size in several(profile.mesh).items())
     batch = profile.phases[0].batch
     logits = "" if profile.logits is Logits.LAST else ", all logits"
     return f"{mesh or 'one chip'}, products in {profile.dtype}, batch {batch:,}{logits}"

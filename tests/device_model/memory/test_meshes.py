@@ -80,4 +80,28 @@ def test_one_refusal_names_every_size_that_does_not_fit(graph: Graph) -> None:
 def test_a_port_of_the_zoo_has_the_meshes_that_divide_its_heads_of_keys() -> None:
     # Qwen2.5 7B has 28 heads and 4 of keys.
     port = Path(__file__).parents[3] / "model_zoo" / "ports" / "qwen2.5-7b.sohu"
-    assert [mesh["tp"] for mesh in legal_meshes(bound_graph(port))] == [1, 2, 4]
+    found = list(legal_meshes(bound_graph(port), batch=1))
+    assert {mesh["tp"] for mesh in found} == {1, 2, 4}
+    # Its 28 layers in as many stages as make the largest of them smaller; one sequence is in no parts.
+    assert {mesh["pp"] for mesh in found} == {1, 2, 3, 4, 5, 6, 7, 10, 14, 28}
+    assert {mesh["dp"] for mesh in found} == {1}
+
+
+def test_an_axis_that_splits_nothing_has_one_chip(tmp_path: Path) -> None:
+    path = tmp_path / "demo.sohu"
+    path.write_text(TEXT.replace("B @dp: batch", "B: batch"))
+    idle = bound_graph(path)
+    assert {mesh["dp"] for mesh in legal_meshes(idle)} == {1}
+    with pytest.raises(Refused) as refused:
+        mesh_sizes(idle, "dp=2")
+    (diagnostic,) = refused.value.diagnostics
+    assert diagnostic.code == "S305"
+    assert "nothing is split on `dp`" in diagnostic.message
+
+
+@pytest.mark.parametrize(("stages", "legal"), [(1, True), (7, True), (28, True), (29, False)])
+def test_a_pipeline_has_no_more_stages_than_layers(stages: int, legal: bool) -> None:
+    port = Path(__file__).parents[3] / "model_zoo" / "ports" / "qwen2.5-7b.sohu"
+    graph = bound_graph(port)
+    mesh = dict.fromkeys(graph.mesh, 1) | {"pp": stages}
+    assert (mesh_violations(graph, mesh) == ()) is legal

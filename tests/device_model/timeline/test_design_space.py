@@ -24,15 +24,13 @@ from dsl.graph import Graph
 from dsl.inference.inference import infer
 from porting.planning.library import load_program
 from tests.conftest import TESTS
-from tests.device_model.timeline.pipelines import pipelined
 
 PORTS = TESTS.parent / "model_zoo" / "ports"
+ALONE = {"tp": 1, "pp": 1, "dp": 1}
 
 
 @lru_cache
 def port(name: str) -> Graph:
-    if name == "pipelined":
-        return pipelined()
     program = load_program(PORTS / f"{name}.sohu")
     graph = infer(program.family(), program.blocks, None).graph
     assert graph is not None
@@ -49,13 +47,17 @@ def space(
 
 @pytest.mark.parametrize("chip", ["h100", "sohu"])
 @pytest.mark.parametrize(
-    "name", ["llama-3.1-8b", "mixtral-8x7b", "deepseek-v3-671b", "qwen3-30b-a3b", "pipelined"]
-)
-def test_each_point_is_the_timeline(name, chip):
+    ("name", "axes"),
+    [
+        ("llama-3.1-8b", ("tp", "pp")), ("mixtral-8x7b", ("tp", "ep")), ("qwen3-30b-a3b", ("ep", "dp")),
+        ("deepseek-v3-671b", ("pp", "dp")),
+    ],
+)  # fmt: skip
+def test_each_point_is_the_timeline(name, axes, chip):
     graph, found = port(name), device(chip)
-    axes = dict.fromkeys(graph.mesh, (1, 2))
+    axes = dict.fromkeys(axes, (1, 2))
     result = space(
-        name, chip, ("bf16", "f8e4m3"), batch=(1, 33), seq=(1, 700), context=(0, 4100), skew=(0, 1.01),
+        name, chip, ("bf16", "f8e4m3"), batch=(2, 34), seq=(1, 700), context=(0, 4100), skew=(0, 1.01),
         hbm_bw=(3e12, 7e12), host=0.002, **axes,
     )  # fmt: skip
     for i in range(0, result.points, 7):  # odd, so that every value meets every other
@@ -110,7 +112,7 @@ def test_energy_adds_up():
     graph, chip = port("llama-3.1-8b"), device("h100")
     found = space("llama-3.1-8b", "h100", batch=16, context=3000, tp=2)
     prices = Prices(chip, "bf16", calibration(chip))
-    point = {"tp": 2, graph.batch: 16, graph.seq: 1, graph.context: 3000}
+    point = {**ALONE, "tp": 2, graph.batch: 16, graph.seq: 1, graph.context: 3000}
     step = timeline(graph, point, prices)
     moved = 0.0
     for entry in step.entries:
@@ -219,7 +221,7 @@ def test_nothing_is_faster_than_light(chip, batch, seq, context, tp):
     graph, known = port(name), device(chip)
     prices = Prices(known, "bf16", calibration(known))
     peak, bandwidth = float(prices.chip.peak), float(prices.chip.bandwidth)
-    point = {"tp": tp, graph.batch: batch, graph.seq: 1, graph.context: context}
+    point = {**ALONE, "tp": tp, graph.batch: batch, graph.seq: 1, graph.context: context}
     for answer, at in (
         ("step_s", point), ("prefill_s", {**point, graph.seq: seq, graph.context: 0})
     ):  # fmt: skip

@@ -23,7 +23,6 @@ from dsl.graph import Graph
 from dsl.symbolic import evaluate
 from porting.planning.bound import bound_graph
 from tests.conftest import TESTS
-from tests.device_model.timeline.pipelines import pipelined
 
 PORTS = TESTS.parent / "model_zoo/ports"
 CASES = (
@@ -170,7 +169,7 @@ def test_attention_without_a_causal_mask_has_no_price():
 
 @pytest.mark.parametrize("step", STEPS, ids=["decode", "prefill"])
 def test_stages_of_a_pipeline_send_what_layers_carry(step):
-    graph = pipelined()
+    graph = graph_of("llama-3.1-8b")
     at = {pp: timeline(graph, point_of(graph, {"pp": pp}, step), prices()) for pp in (1, 4, 16)}
     sends = {pp: [e for e in line.entries if e.stage == BETWEEN] for pp, line in at.items()}
     assert sends[1] == []
@@ -186,7 +185,7 @@ def test_stages_of_a_pipeline_send_what_layers_carry(step):
 
 
 def test_a_full_pipeline_holds_the_state_of_every_batch_in_it():
-    graph = pipelined()
+    graph = graph_of("llama-3.1-8b")
     memory = MemoryFormulas(graph)
     held = {pp: memory.use(question_of(graph, {"pp": pp}, STEPS[0])) for pp in (1, 4)}
     assert held[4].state == held[1].state

@@ -99,3 +99,21 @@ def test_inclusion_keeps_the_place_of_every_item() -> None:
     items = program(WITH).family().items
     assert [type(i) for i in items[:3]] == [sx.Config, sx.Dims, sx.Mesh]
     assert [i.span.source.name for i in items] == ["test.sohu"] * len(items)
+
+
+def test_mesh_sections_become_one_the_family_s_axes_first() -> None:
+    (mesh,) = (
+        item
+        for item in program(
+            WITH.replace("  config {\n    F", "  mesh { ep, tp }\n  config {\n    F")
+        )
+        .family()
+        .items
+        if isinstance(item, sx.Mesh)
+    )
+    assert [axis.id for axis in mesh.axes] == ["ep", "tp"]
+
+
+def test_a_second_mesh_section_of_the_family_is_refused_with_parts_too() -> None:
+    text = WITH.replace("  config {\n    F", "  mesh { ep }\n  mesh { dp }\n  config {\n    F")
+    assert "S202" in {d.code for d in check(program(text).family(), {}).diagnostics}

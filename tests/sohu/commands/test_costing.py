@@ -125,7 +125,7 @@ def test_what_does_not_fit_names_the_part_and_the_mesh(capacity: Capacity) -> No
     found = capacity.fit(device("h100"), {}, 64, 512, 32768)
     assert not found.fits
     assert (found.phase, found.largest) == ("decode", "state")
-    assert found.mesh_needed == {"tp": 4}
+    assert found.mesh_needed == {"tp": 4, "pp": 1, "dp": 1}
     assert not capacity.fit(device("h100"), {"tp": 2}, 64, 512, 32768).fits
     assert capacity.fit(device("h100"), {"tp": 4}, 64, 512, 32768).fits
 

@@ -15,7 +15,6 @@ from porting.planning.placement import place
 from sohu.commands.cli import main
 from tests.checkpoints import tiny
 from tests.conftest import TESTS
-from tests.device_model.timeline.pipelines import pipelined_text
 
 PORTS = TESTS.parent / "model_zoo" / "ports"
 PARTS = ("weights", "state", "activations", "total")
@@ -45,14 +44,15 @@ CASES = (
     Case("deepseek-v3-671b", "tp=8", "f8e4m3"),
     Case("gemma-3-27b-text", "tp=2"),
     Case("gemma-3-27b-text", "tp=1", "f8e4m3", ("--batch", "7", "--context", "500")),
-    Case("pipelined", "tp=2,pp=4", rest=("--batch", "2")),
+    Case("llama-3.1-8b", "tp=2,pp=4", rest=("--batch", "2")),
+    Case("llama-3.1-8b", "tp=2,pp=3,dp=2", rest=("--batch", "2")),
 )
 # A port is asked about one sequence and the usual context.
 PLACED = (CASES[0], CASES[1], CASES[3], CASES[6], CASES[7])
 
 
 @pytest.fixture
-def ask(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+def ask(capsys: pytest.CaptureFixture[str]) -> Any:
     """A function that runs a command about a program and returns its JSON."""
 
     def run(command: str, path: Path, *options: str) -> dict[str, Any]:
@@ -60,20 +60,6 @@ def ask(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
         return dict(json.loads(capsys.readouterr().out))
 
     return run
-
-
-@pytest.fixture
-def path_of(tmp_path: Path) -> Any:
-    """A function that returns the text of a program."""
-
-    def path(name: str) -> Path:
-        if name != "pipelined":
-            return PORTS / f"{name}.sohu"
-        made = tmp_path / "pipelined.sohu"
-        made.write_text(pipelined_text(), encoding="utf-8")
-        return made
-
-    return path
 
 
 def parts(found: dict[str, Any], total: str = "total") -> Bytes:
@@ -85,8 +71,8 @@ def swept(row: dict[str, Any]) -> Bytes:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: " ".join((c.name, *c.options)))
-def test_cost_fit_profile_and_sweep_say_the_same_bytes(case: Case, ask: Any, path_of: Any) -> None:
-    path = path_of(case.name)
+def test_cost_fit_profile_and_sweep_say_the_same_bytes(case: Case, ask: Any) -> None:
+    path = PORTS / f"{case.name}.sohu"
     chip = (*case.options, "--device", "h100")
     fit, profile = ask("fit", path, *chip), ask("profile", path, *chip)
     cost = ask("cost", path, *case.options)
@@ -98,7 +84,9 @@ def test_cost_fit_profile_and_sweep_say_the_same_bytes(case: Case, ask: Any, pat
         }
         assert len(set(said.values())) == 1, said
         assert cost["total"]["activations"][phase] == said["cost"][2]
-        assert cost["total"]["state"][phase] == said["cost"][1]
+        # The formulas are of the stages' mean, the bytes of the stage that has the most.
+        state = cost["total"]["state"][phase]
+        assert state == said["cost"][1] if "pp=3" not in case.mesh else state < said["cost"][1]
     # A sweep that has no prompts decodes alone; with prompts it tells of the larger step.
     (row,) = ask("sweep", path, *chip)["rows"]
     assert swept(row) == parts(fit["phases"]["decode"]["bytes"])
@@ -109,8 +97,8 @@ def test_cost_fit_profile_and_sweep_say_the_same_bytes(case: Case, ask: Any, pat
 
 
 @pytest.mark.parametrize("case", PLACED, ids=lambda c: f"{c.name} {c.mesh} {c.numerics}")
-def test_a_port_is_placed_by_the_same_bytes(case: Case, ask: Any, path_of: Any) -> None:
-    path = path_of(case.name)
+def test_a_port_is_placed_by_the_same_bytes(case: Case, ask: Any) -> None:
+    path = PORTS / f"{case.name}.sohu"
     placed = place(bound_graph(path), "h100", case.mesh, case.numerics)
     mesh = ("--mesh", case.mesh, "--numerics", case.numerics)
     fit = ask("fit", path, *mesh, "--device", "h100")

@@ -33,7 +33,6 @@ from sohu.performance.profile.trace import (
 )
 from sohu.performance.profile.words import rests_on
 from tests.conftest import TESTS
-from tests.device_model.timeline.pipelines import pipelined_text
 from tests.porting.report.test_report import HOSTILE, Page
 
 PORTS = TESTS.parent / "model_zoo/ports"
@@ -139,7 +138,7 @@ def test_what_does_not_fit_is_said(capsys: pytest.CaptureFixture[str]) -> None:
         (["--device", "h999"], "S602"),
         (["--device", "h100", "--mesh", "tp=3"], "S305"),
         (["--device", "h100", "--mesh", "tp=x"], "S306"),
-        (["--device", "h100", "--mesh", "pp=2"], "S303"),
+        (["--device", "h100", "--mesh", "xp=2"], "S303"),
         (["--device", "sohu", "--mesh", "tp=16"], "S305"),
         (["--device", "cpu", "--mesh", "tp=2"], "S603"),
         (["--device", "h100", "--explain", "attentoin"], "S615"),
@@ -220,10 +219,8 @@ def test_few_slices_where_layers_are_many(llama: Profile) -> None:
     assert len(list(slices(llama.phases[0], 10))) < len(list(slices(llama.phases[0]))) / 2
 
 
-def test_a_pipeline_sends_between_its_stages(tmp_path: Path) -> None:
-    path = tmp_path / "pipelined.sohu"
-    path.write_text(pipelined_text(), encoding="utf-8")
-    found = profile_of(path, "h100", "bf16", mesh="pp=4")
+def test_a_pipeline_sends_between_its_stages() -> None:
+    found = profile_of(PORTS / "llama-3.1-8b.sohu", "h100", "bf16", mesh="pp=4")
     for phase in found.phases:
         made = [s for s in slices(phase) if s.track == LAYERS]
         assert sum("between stages" in s.name for s in made) == 3
