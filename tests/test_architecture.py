@@ -29,6 +29,7 @@ STAIRS = {
         "sampling",
         "engine",
         "mesh",
+        "collectives",
         "memory",
         "cost",
         "timeline",
