@@ -29,6 +29,9 @@ class Rates:
     corrupt: float = 0.0
 
 
+CALM = Rates()
+
+
 @dataclass(frozen=True, slots=True)
 class Faults:
     """The faults of a session: of frames, a node that crashes, and a rank that runs another program.
@@ -37,10 +40,13 @@ class Faults:
     """
 
     seed: int = 0
-    rates: Rates = Rates()
+    rates: Rates = CALM
     late_s: float = 0.3
     crash: tuple[int, int] | None = None
     mismatch: tuple[int, int] | None = None
+
+
+NONE = Faults()
 
 
 def planned(seed: int, nodes: int, ranks: int, frames: int = 30) -> Faults:
@@ -81,7 +87,7 @@ class Injector:
         self._seen[key] += 1
         self._sent[source] += kind == FrameKind.DATA
         seed, rates = self.plan.seed, self.plan.rates
-        if rates == Rates():
+        if rates == CALM:
             return [(0.0, data)]
         draws = struct.unpack("<8I", _digest(seed, *key, self._seen[key]))
         drop, twice, over, late, corrupt, much, place, bit = draws

@@ -128,6 +128,10 @@ class Link:
         due = min(self._pulse_due, self._heard + 2 * self._patience.beat_s)
         return min(due, self._unanswered[0].due) if self._unanswered else due
 
+    def idle(self) -> bool:
+        """Return whether the other side has all that was sent, or never will."""
+        return self.down or not (self._unanswered or self.outbox)
+
     def _frame(self, kind: FrameKind, number: int, body: bytes = b"") -> bytes:
         return encoded(LinkFrame(kind, self._here, self._session, number, self._awaited, body))
 
