@@ -117,7 +117,7 @@ def _between(graph: Graph, staged: Pipeline | None, point: Point) -> Iterator[St
     sent = (*staged.repeat.classes[0].carry_in, *staged.sent)
     carried = [graph.values[i].type for i in sent]
     size = sum(size_at(split_batch(graph, local_bytes(t)), point) for t in carried)
-    places = spans(order(graph), (step.stages or "",), point)
+    places = spans(order(graph), (staged.axis,), point)
     sizes = CollectiveSizes(chips=2.0, bytes=2.0 * size, spans=places, neighbours=True)
     send = Task("send", ("all_gather",), sizes, 0.0, 0.0)
     yield Stage(BETWEEN, shared - 1, (send,), shared)
