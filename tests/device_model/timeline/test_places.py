@@ -7,6 +7,7 @@ from math import prod
 
 import numpy as np
 import pytest
+from tests.device_model.timeline.pipelines import pipelined
 
 from device_model.chips.chip import device
 from device_model.cost.calibration import calibration
@@ -14,7 +15,6 @@ from device_model.timeline.kinds import CollectiveSizes, at_each, named
 from device_model.timeline.places import Span, extent, order, place_words, spans, spread
 from device_model.timeline.pricing import Prices
 from device_model.timeline.tasks import Task
-from tests.device_model.timeline.pipelines import pipelined
 
 AXES = ("tp", "ep", "pp", "dp")
 H100 = Prices(device("h100"), "bf16", calibration(device("h100")))
