@@ -18,9 +18,12 @@ from device_model.engine.executor import (
     Executor,
     Observe,
     ReferenceExecutor,
+    alone,
     warm_up,
 )
+from device_model.engine.meetings import Meet
 from device_model.engine.plan import Plan, plan
+from device_model.engine.rank_plan import rank_plan
 from device_model.engine.renewing import History
 from device_model.engine.states import Cache
 from device_model.kernels.dispatch import machine
@@ -32,6 +35,7 @@ from device_model.program.places import Buffer, Place
 from device_model.weights.reading import TensorReader
 from dsl.diagnostics import refuse
 from dsl.graph import Graph
+from dsl.mesh.rank import Rank
 
 Logits = Literal["all", "last"]
 Kernels = Literal["fast", "reference"]
@@ -47,20 +51,21 @@ class Engine:
         numerics: str | Numerics = "bf16",
         kernels: Kernels = "fast",
         threads: int | None = None,
+        rank: Rank | None = None,
     ) -> None:
         self.graph, self.kernels = graph, kernels
         self.numerics = numerics_named(numerics) if isinstance(numerics, str) else numerics
-        self.plan: Plan = plan(graph, reader, self.numerics)
+        self.plan: Plan = _planned(graph, reader, self.numerics, rank)
         self._team = Team(machine(), threads) if kernels == "fast" else None
 
-    def session(self, sequences: int = 1) -> Session:
-        """Start sequences without context."""
+    def session(self, sequences: int = 1, meet: Meet = alone) -> Session:
+        """Start sequences without context; `meet` is how a chip of a mesh meets the others."""
         result = _result(self.plan)
         executor: Executor
         if self._team is None:
-            executor = ReferenceExecutor(self.plan, self.numerics, result)
+            executor = ReferenceExecutor(self.plan, self.numerics, result, meet)
         else:
-            executor = CompiledExecutor(self.plan, self.numerics, result, self._team)
+            executor = CompiledExecutor(self.plan, self.numerics, result, self._team, meet)
         return Session(self.plan, executor, result, sequences)
 
 
@@ -171,6 +176,12 @@ class Session:
                 wrong = low if low < 0 else high
                 message = f"token {wrong} has no row in the model's table of {entries:,}"
                 raise refuse("S616", message, help="the ids of a tokenizer and a model must agree")
+
+
+def _planned(graph: Graph, reader: TensorReader, numerics: Numerics, rank: Rank | None) -> Plan:
+    return (
+        plan(graph, reader, numerics) if rank is None else rank_plan(graph, reader, numerics, rank)
+    )
 
 
 def _offsets(counts: Array) -> Array:

@@ -14,6 +14,7 @@ import numpy as np
 from device_model.engine import interpreter
 from device_model.engine.deciding import Choosing, Decide, choosings
 from device_model.engine.lowering import Lowered, lower
+from device_model.engine.meetings import Meet, hold
 from device_model.engine.plan import Mark, Plan, last_uses
 from device_model.engine.states import Cache
 from device_model.engine.stepping import LINE, StepLayout, StepMemory, aligned, step_layout
@@ -41,10 +42,16 @@ class Executor(Protocol):
         ...
 
 
+def alone(number: int, operation: Operation, part: Array) -> Sequence[Array]:
+    """Meet nobody: a plan of one chip has no meetings."""
+    raise TypeError(f"{operation.op} is a meeting of {operation.meeting}, and there are no others")
+
+
 class ReferenceExecutor:
     """Runs every operation in plain numpy."""
 
-    def __init__(self, plan: Plan, numerics: Numerics, result: Place) -> None:
+    def __init__(self, plan: Plan, numerics: Numerics, result: Place, meet: Meet = alone) -> None:
+        self._meet, self._meetings = meet, _numbered(plan)
         self._plan, self._numerics, self._result = plan, numerics, result
         self._last = last_uses(plan, result)
         self._choosings = choosings(plan)
@@ -59,6 +66,9 @@ class ReferenceExecutor:
         self.activation_bytes = 0
 
         def read(place: Buffer) -> Array:
+            if place.index not in values:
+                # What a chip has nothing of is never computed; a meeting asks for the shape of its result.
+                return np.zeros((len(batch.positions), *place.shape), place.dtype)
             return values[place.index].reshape(-1, *place.shape)
 
         def write(place: Buffer, array: Array) -> None:
@@ -74,7 +84,10 @@ class ReferenceExecutor:
                 mark = next(marks, None)
             if number == self._plan.body:
                 self._narrow(read, write, values, wanted)
-            interpreter.run(operation, read, write, cache, batch, self._numerics)
+            if operation.meeting is not None:
+                hold(self._meetings[id(operation)], operation, read, write, self._meet)
+            else:
+                interpreter.run(operation, read, write, cache, batch, self._numerics)
             if decide is not None and number in self._choosings:
                 choosing = self._choosings[number]
                 choosing.ask(decide, read, write, batch, wanted)
@@ -107,7 +120,10 @@ class ReferenceExecutor:
 class CompiledExecutor:
     """Runs instructions on a team of threads, and references where there is no instruction."""
 
-    def __init__(self, plan: Plan, numerics: Numerics, result: Place, team: Team) -> None:
+    def __init__(
+        self, plan: Plan, numerics: Numerics, result: Place, team: Team, meet: Meet = alone
+    ) -> None:
+        self._meet, self._meetings = meet, _numbered(plan)
         self._plan, self._numerics, self._result, self._team = plan, numerics, result, team
         self._plain = lower(plan, result)
         self._deciding: Lowered | None = None
@@ -140,11 +156,18 @@ class CompiledExecutor:
                 case Choosing() if decide is not None:
                     reason.ask(decide, memory.read, memory.write, batch, wanted)
                 case Operation():
-                    read, write = memory.read, memory.write
-                    interpreter.run(reason, read, write, cache, batch, self._numerics)
+                    self._leave(reason, memory, cache, batch)
                     start = stop + 1
         self._team.run(words, reals, start, len(program.code.steps), scratch)
         return _read(self._result, memory.read)
+
+    def _leave(self, operation: Operation, memory: StepMemory, cache: Cache, batch: Batch) -> None:
+        """Let other chips or the reference do what the machine does not."""
+        read, write = memory.read, memory.write
+        if operation.meeting is not None:
+            hold(self._meetings[id(operation)], operation, read, write, self._meet)
+            return
+        interpreter.run(operation, read, write, cache, batch, self._numerics)
 
     def _with_choices(self) -> Lowered:
         """Return the program that stops behind each choice, which few sessions need."""
@@ -169,6 +192,12 @@ class CompiledExecutor:
         if held is None or len(held) < size + LINE:
             self._arenas[segment] = held = np.zeros(size + LINE, np.uint8)
         return aligned(int(held.ctypes.data))
+
+
+def _numbered(plan: Plan) -> dict[int, int]:
+    """Return the numbers of meetings, which count alike on every chip, by the identities of their operations."""
+    meetings = [operation for operation in plan.operations if operation.meeting is not None]
+    return {id(operation): number for number, operation in enumerate(meetings)}
 
 
 def warm_up(progress: Progress = silent) -> None:

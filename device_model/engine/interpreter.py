@@ -15,7 +15,7 @@ from device_model.engine.states import Cache
 from device_model.kernels.table import KERNELS
 from device_model.numbers.numerics import Array, Numerics, cast
 from device_model.numbers.packed import Packed
-from device_model.numbers.precision import Product
+from device_model.numbers.precision import Leaves, Product
 from device_model.program.call import Batch, Call, Operand
 from device_model.program.places import Buffer, Fixed, Operation, Place, StateRef, dtype_of
 from dsl.graph import Attr
@@ -33,9 +33,10 @@ def compute(
     numerics: Numerics,
     dtypes: Sequence[np.dtype[Any]],
     product: Product | None = None,
+    leaves: Leaves | None = None,
 ) -> tuple[Array, ...]:
     """Return an operation's results, rounded to their formats."""
-    call = Call(tuple(inputs), operands, attrs, batch, numerics, product)
+    call = Call(tuple(inputs), operands, attrs, batch, numerics, product, leaves)
     results = KERNELS[op].reference(call)
     return tuple(
         np.ascontiguousarray(cast(result, dtype))
@@ -67,7 +68,7 @@ def run(
     dtypes = [dtype_of(place) for place in operation.outputs]
     results = compute(
         operation.op, [operand(place) for place in operation.inputs], operation.operands, operation.attrs, batch,
-        numerics, dtypes, operation.product,
+        numerics, dtypes, operation.product, operation.leaves,
     )  # fmt: skip
     for place, result in zip(operation.outputs, results, strict=True):
         if isinstance(place, Buffer):

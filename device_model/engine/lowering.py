@@ -107,10 +107,12 @@ class _Lowering:
             )  # fmt: skip
 
     def _operation(self, operation: Operation) -> None:
-        for place in operation.outputs:
+        # What a chip of a mesh has nothing of is never written, and may be read.
+        empty = (p for p in operation.inputs if isinstance(p, Buffer) and not p.elements)
+        for place in (*operation.outputs, *empty):
             if isinstance(place, Buffer):
                 self._declare(place)
-        row = KERNELS[operation.op].lower
+        row = None if operation.meeting is not None else KERNELS[operation.op].lower
         places = (*operation.inputs, *operation.outputs)
         per_sequence = any(isinstance(place, Buffer) and place.per_sequence for place in places)
         if per_sequence or row is None or not row(self.builder, operation):

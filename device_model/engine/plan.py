@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from device_model.engine.interpreter import compute
+from device_model.engine.owing import COMPLETES, Owing
 from device_model.engine.renewing import renewals
 from device_model.kernels.table import KERNELS
 from device_model.numbers.low_products import WEIGHT, low_weights
@@ -29,7 +31,7 @@ from dsl.graph import Body, Graph, Node, Repeat, State, Step, Weight
 from dsl.ops import OPS
 from dsl.source import Span
 from dsl.symbolic import Dim, definition, names, symbol
-from dsl.types import DTYPES, DType, Kind, TensorType
+from dsl.types import DTYPES, DType, Kind
 
 TOGETHER = frozenset(spec.name for spec in OPS.values() if spec.needs_sequence)
 """Operations whose result for a token depends on where it stands, or that work on whole sequences."""
@@ -93,11 +95,13 @@ class Plan:
 
 def plan(graph: Graph, reader: TensorReader, numerics: Numerics) -> Plan:
     """Flatten a bound graph; raises `ValueError` where a dimension is still a formula."""
-    return _Planner(graph, reader, numerics).plan()
+    return Planner(graph, reader, numerics).plan()
 
 
-@dataclass(slots=True)
-class _Planner:
+@dataclass
+class Planner:
+    """Makes the plan of a program on one chip that has all of it."""
+
     graph: Graph
     reader: TensorReader
     numerics: Numerics
@@ -106,11 +110,17 @@ class _Planner:
     states: list[StateRef] = field(default_factory=list)
     shared: dict[tuple[str, int], StateRef] = field(default_factory=dict)
     constants: list[Constant] = field(default_factory=list)
+    settled: dict[int, np.dtype[np.generic]] = field(default_factory=dict)
     low: frozenset[int] = frozenset()
     buffers: int = 0
     layer: int = -1
+    owing: Owing = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.owing = Owing(self.graph)
 
     def plan(self) -> Plan:
+        """Return the plan; raises `ValueError` where a dimension is still a formula."""
         env: dict[int, Place] = {}
         inputs = tuple(self._buffer(value.id) for value in self.graph.inputs)
         env.update(zip((value.id for value in self.graph.inputs), inputs, strict=True))
@@ -143,6 +153,7 @@ class _Planner:
         return self.shared[key]
 
     def _weight(self, weight: Weight, layer: int, *, low: bool) -> Fixed | Packed:
+        """Return a weight as the device holds it."""
         array = evaluate(weight, self.reader, layer)
         if isinstance(array, Packed):
             return array.rounded(F32 if self._exact(weight) else self.numerics.computed)
@@ -207,7 +218,7 @@ class _Planner:
         inputs = tuple(env[value] for value in node.inputs)
         if node.op in STORES:
             env[node.outputs[0]] = inputs[STORES[node.op]]
-            self._emit(node, inputs, ())
+            self._emit(node, inputs, (), env)
             return
         if node.op == "reuse":
             env[node.outputs[0]] = inputs[0]
@@ -226,21 +237,61 @@ class _Planner:
             columns = integer(node.attrs, "start"), integer(node.attrs, "stop")
             env[node.outputs[0]] = replace(first, columns=columns)
             return
-        if kernel.view and isinstance(first, Buffer):
+        dtypes = self._owed(node, dtypes)
+        if self._is_view(node) and isinstance(first, Buffer) and first.dtype == dtypes[0]:
             env[node.outputs[0]] = replace(first, shape=self._shape(node.outputs[0]))
             return
         outputs = tuple(
             self._buffer(value, dtype) for value, dtype in zip(node.outputs, dtypes, strict=True)
         )
         env.update(zip(node.outputs, outputs, strict=True))
-        self._emit(node, inputs, outputs)
+        self._emit(node, inputs, outputs, env)
 
-    def _emit(self, node: Node, inputs: tuple[Place, ...], outputs: tuple[Place, ...]) -> None:
+    def _is_view(self, node: Node) -> bool:
+        """Tell whether a node only renames axes of the same bytes."""
+        return KERNELS[node.op].view
+
+    def _owed(self, node: Node, dtypes: Sequence[np.dtype[Any]]) -> tuple[np.dtype[Any], ...]:
+        """Return the formats of results: an owed sum is in float32 until it is complete, then what it would have been.
+
+        Where nothing but its completion reads it, it is rounded at once: the same bits.
+        """
+        known = next((self.settled[v] for v in node.inputs if v in self.settled), None)
+        if node.op in COMPLETES and known is not None and not self.owing.owes(node.outputs[0]):
+            return (known,)
+        made = []
+        for value, dtype in zip(node.outputs, dtypes, strict=True):
+            if node.op == "gather" or not self.owing.owes(value):
+                made.append(dtype)
+                continue
+            self.settled[value] = dtype if known is None else known
+            at_once = self.owing.is_completed_at_once(value)
+            made.append(self.settled[value] if at_once else F32)
+        return tuple(made)
+
+    def _emit(
+        self, node: Node, inputs: tuple[Place, ...], outputs: tuple[Place, ...],
+        env: Mapping[int, Place],
+    ) -> None:  # fmt: skip
+        """Append what computes a node."""
+        self.operations.append(self._operation(node, inputs, outputs, env))
+
+    def _operation(
+        self, node: Node, inputs: tuple[Place, ...], outputs: tuple[Place, ...],
+        env: Mapping[int, Place],
+    ) -> Operation:  # fmt: skip
         operation = Operation(
-            node.op, inputs, outputs, node.attrs, node.operands, span=node.span,
-            layer=self.layer, product=self._product(node, inputs),
+            node.op, inputs, outputs, node.attrs, node.operands, span=node.span, layer=self.layer,
+            product=self._product(node, inputs), leaves=self.owing.leaves(node),
         )  # fmt: skip
-        self.operations.append(operation)
+        experts = self.owing.experts(node)
+        if experts is not None:
+            choice, count = experts
+            operation = replace(
+                operation, inputs=(*inputs, env[choice]), operands=(*node.operands, "choice"),
+                attrs={**node.attrs, "experts": count, "first": 0, "stop": count},
+            )  # fmt: skip
+        return operation
 
     def _check_sums(self, node: Node) -> None:
         """Refuse an operation that asks for sums in a format that this device does not accumulate in."""
@@ -267,17 +318,17 @@ class _Planner:
 
     def _shape(self, value: int) -> tuple[int, ...]:
         """Return the shape per token of a value."""
-        kept = [dim for dim in self._dims(self.graph.values[value].type) if not self._packed(dim)]
-        return tuple(_bound(dim) for dim in kept)
+        return tuple(_bound(dim) for dim in self._dims(value) if not self._packed(dim))
 
-    def _dims(self, type: TensorType) -> tuple[Dim, ...]:
-        return type.dims
+    def _dims(self, value: int) -> tuple[Dim, ...]:
+        """Return the sizes of a value's axes."""
+        return self.graph.values[value].type.dims
 
     def _packed(self, dim: Dim) -> bool:
         return dim in (symbol(self.graph.batch), symbol(self.graph.seq))
 
     def _state(self, state: State) -> StateRef:
-        dims = [dim for dim in state.type.dims if dim != symbol(self.graph.batch)]
+        dims = [dim for dim in self._dims(state.value) if dim != symbol(self.graph.batch)]
         axes = [i for i, dim in enumerate(dims) if self._is_context(dim)]
         if len(axes) > 1:
             raise ValueError(f"state `{state.name}` has {len(axes)} context axes")
@@ -345,9 +396,12 @@ def _longest(operations: Sequence[Operation]) -> int | None:
             offsets |= {
                 place.index: integer(operation.attrs, "offset", 0) for place in _written(operation)
             }
+        if operation.op != "gather":
+            continue
         table, *ids = operation.inputs
-        if operation.op == "gather" and isinstance(table, Fixed) and isinstance(ids[0], Buffer):
-            allowed += [len(table.array) - o for o in (offsets.get(ids[0].index),) if o is not None]
+        if isinstance(table, Fixed) and isinstance(ids[0], Buffer):
+            rows = integer(operation.attrs, "entries", len(table.array))
+            allowed += [rows - o for o in (offsets.get(ids[0].index),) if o is not None]
     return min(allowed, default=None)
 
 
@@ -356,11 +410,14 @@ def _entries(operations: Sequence[Operation], inputs: Sequence[Buffer]) -> int |
     given = {place.index for place in inputs}
     rows: list[int] = []
     for operation in operations:
+        if operation.op != "gather":
+            continue
         table, *ids = operation.inputs
-        if operation.op != "gather" or not isinstance(ids[0], Buffer) or ids[0].index not in given:
+        if not isinstance(ids[0], Buffer) or ids[0].index not in given:
             continue
         if isinstance(table, Fixed | Packed):
-            rows.append(table.array.shape[0] if isinstance(table, Fixed) else table.shape[0])
+            size = table.array.shape[0] if isinstance(table, Fixed) else table.shape[0]
+            rows.append(integer(operation.attrs, "entries", size))
     return min(rows, default=None)
 
 

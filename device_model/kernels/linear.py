@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from device_model.kernels.matmul import MATMUL, scratch_bytes
-from device_model.kernels.quantised import Stored, lower, product
+from device_model.kernels.quantised import Stored, leaf_table, lower, product
 from device_model.machine.deferred import compiled
 from device_model.machine.elementary import floats, read, size_of, words, write
 from device_model.machine.pairs import wanted
@@ -20,7 +20,7 @@ from device_model.machine.panels import BYTES, CENTRED_NIBBLES, MX_BYTES, NIBBLE
 from device_model.numbers.numerics import BF16, F16, F32, Array, Numerics, is_float
 from device_model.numbers.packed import Packed
 from device_model.program.builder import Builder, kind_of
-from device_model.program.call import Call
+from device_model.program.call import Call, integer
 from device_model.program.instruction import Instruction
 from device_model.program.kernel import DTypes, Kernel, as_first, declared, promoted
 from device_model.program.places import Buffer, Fixed, Operation, Place
@@ -37,7 +37,7 @@ ONE = np.ones(1, np.float32)
 def reference_matmul(call: Call) -> tuple[Array, ...]:
     """Multiply in the declared order."""
     x, w = call.array(0), call.weight(1)
-    flat = product(x.reshape(-1, x.shape[-1]), w, call.product)
+    flat = product(x.reshape(-1, x.shape[-1]), w, call.product, call.leaves)
     return (flat.reshape(*x.shape[:-1], len(w)),)
 
 
@@ -56,8 +56,9 @@ def reference_head_matmul(call: Call) -> tuple[Array, ...]:
 
 
 def reference_gather(call: Call) -> tuple[Array, ...]:
-    """Take rows of a table; what names no row gives zeros."""
-    table, ids = call.array(0), call.array(1).astype(np.int64)
+    """Take rows of a table that begins with row `first`; what names none of its rows gives zeros."""
+    table = call.array(0)
+    ids = call.array(1).astype(np.int64) - integer(call.attrs, "first", 0)
     known = (ids >= 0) & (ids < len(table))
     taken = np.take(table, np.where(known, ids, 0), axis=0)
     taken[~known] = 0
@@ -66,16 +67,16 @@ def reference_gather(call: Call) -> tuple[Array, ...]:
 
 @compiled
 def gather(
-    table: int, kind: int, ids: int, out: int, out_kind: int, rows: int, entries: int, width: int,
-    part: int, parts: int, scratch: int,
+    table: int, kind: int, ids: int, first: int, out: int, out_kind: int, rows: int, entries: int,
+    width: int, part: int, parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Copy this part's rows: table[entries, width] kind at ids[rows] int32 to out[rows, width] out_kind.
+    """Copy this part's rows: table[entries, width] kind at ids[rows] int32, less `first`, to out[rows, width] out_kind.
 
     An id outside of the table gives zeros: whatever ids a text computes, nothing else is read.
     """
     from_ids, staged = words(ids, rows), floats(scratch, width)
     for row in range(rows * part // parts, rows * (part + 1) // parts):
-        entry = np.int64(from_ids[row])
+        entry = np.int64(from_ids[row]) - first
         if 0 <= entry < entries:
             read(table + entry * width * size_of(kind), kind, scratch, width)
         else:
@@ -118,13 +119,14 @@ def lower_matmul(target: Builder, operation: Operation) -> bool:
     if not isinstance(out, Buffer):
         return False
     if operation.product is not None and isinstance(w, Packed):
-        lower(target, operation.product, x, w, stored(target, w), out)
+        lower(target, operation.product, x, w, stored(target, w), out, operation.leaves)
         return True
     n, k = w.array.shape if isinstance(w, Fixed) else w.shape
     target.reserve(scratch_bytes(k))
     target.emit(
         MATMUL, stored(target, w).operands, x=target.at(x), x_kind=kind_of(x.dtype),
-        out=target.at(out), out_kind=kind_of(out.dtype), rows=target.tokens(x.elements // k),
+        leaves=leaf_table(target, operation.leaves), out=target.at(out),
+        out_kind=kind_of(out.dtype), rows=target.tokens(x.elements // k),
         n=n, k=k, pairs=wanted(),
     )  # fmt: skip
     return True
@@ -142,6 +144,7 @@ def lower_gather(target: Builder, operation: Operation) -> bool:
     target.reserve(4 * width)
     target.emit(
         GATHER, table=target.at(table), kind=kind_of(table.array.dtype), ids=target.at(ids),
+        first=integer(operation.attrs, "first", 0),
         out=target.at(out), out_kind=kind_of(out.dtype), rows=target.tokens(ids.elements),
         entries=len(table.array), width=width,
     )  # fmt: skip

@@ -30,6 +30,8 @@ from device_model.machine.elementary import (
     words,
     write,
 )
+from device_model.machine.leaves import DEPTH, FIELDS, HEADER, fold, table
+from device_model.machine.leaves import count as leaf_count
 from device_model.machine.panels import widen
 from device_model.machine.product import clear, columns_of, row_limit, scratch_bytes
 from device_model.machine.vectors import F32, LANES
@@ -39,6 +41,7 @@ from device_model.numbers.packed import MX_BLOCK, Packed
 from device_model.numbers.precision import (
     F32_SUMS,
     Accumulator,
+    Leaves,
     Operand,
     Overflow,
     Product,
@@ -57,7 +60,8 @@ PANEL = 128
 TILE_ROWS, TILE_COLUMNS = 3, 4
 EXACT = 1024
 """How many products of two 8-bit integers have a sum that is exact in float32, whatever the order."""
-SUMS_BYTES, TILE_BYTES, TOTALS_BYTES = 64, 128, 128
+SUMS_BYTES, TILE_BYTES, TOTALS = 64, 128, 96
+TOTALS_BYTES = DEPTH * TOTALS
 FLOATS, WHOLE, TRUNCATED, NEAREST = 0, 1, 2, 3
 """How sums are kept."""
 AS_IS, BY_ROW, BY_BLOCK, BY_BLOCK_UP = 0, 1, 2, 3
@@ -73,10 +77,12 @@ _f14 = lanes.dots(1, 4, F32)
 _f11 = lanes.dots(1, 1, F32)
 
 
-def product(x: Array, w: Array | Packed, how: Product | None = None) -> Array:
+def product(
+    x: Array, w: Array | Packed, how: Product | None = None, leaves: Leaves | None = None
+) -> Array:
     """Return x @ w.T in float32 as declared; a packed weight is widened a panel at a time."""
     if not isinstance(w, Packed):
-        return order.dot(x, w)
+        return order.product(x, w, leaves)
     operand = how.activation if how is not None else None
     left, scales = (x, None) if operand is None else quantised(x, operand)
     few_bits = x.dtype in (BF16, F16) if operand is None else operand.scale is not Scale.BLOCK
@@ -85,8 +91,8 @@ def product(x: Array, w: Array | Packed, how: Product | None = None) -> Array:
         stop = min(len(w), start + PANEL)
         panel = w.panel(start, stop)
         exact = few_bits and (w.per_channel or panel.dtype in (BF16, F16))
-        sums = order.sums(left, panel, how.accumulator if how else F32_SUMS, exact=exact)
-        out[:, start:stop] = sums
+        kept = how.accumulator if how else F32_SUMS
+        out[:, start:stop] = order.sums(left, panel, kept, exact=exact, leaves=leaves)
     if scales is not None:
         out *= scales[:, None]
     if w.per_channel:
@@ -217,11 +223,55 @@ def _dots(
 
 
 @compiled
+def _chunks(
+    x: int, w: int, k: int, length: int, rows: int, columns: int, chunk: int, keep: int, drop: int,
+    totals_at: int, scratch: int,
+) -> None:  # fmt: skip
+    """Write the sums of up to 3 rows and 4 columns over `length` of K, each chunk's added in order."""
+    tile_at = scratch + SUMS_BYTES
+    found = floats(tile_at, 8 * TILE_ROWS)
+    totals = floats(totals_at, TILE_ROWS * TILE_COLUMNS)
+    whole = integers(totals_at, TILE_ROWS * TILE_COLUMNS)
+    for i in range(TILE_ROWS * TILE_COLUMNS):
+        whole[i] = 0
+    for start in range(0, length, chunk):
+        size = min(chunk, length - start)
+        _dots(x + start * 4, w + start * 4, k, size, tile_at, rows, columns, keep, drop, scratch)
+        for r in range(rows):
+            for c in range(columns):
+                i = r * TILE_COLUMNS + c
+                if keep == WHOLE:
+                    whole[i] += np.int64(found[r * 8 + c])
+                else:
+                    totals[i] = totals[i] + found[r * 8 + c]
+
+
+@compiled
+def _tree(
+    x: int, w: int, k: int, leaves: int, rows: int, columns: int, chunk: int, keep: int, drop: int,
+    scratch: int,
+) -> None:  # fmt: skip
+    """Write the sums of up to 3 rows and 4 columns as the tree of their leaves; of whole numbers any order is exact."""
+    totals_at = scratch + SUMS_BYTES + TILE_BYTES
+    if leaves == 0 or keep == WHOLE:
+        _chunks(x, w, k, k, rows, columns, chunk, keep, drop, totals_at, scratch)
+        return
+    depth = 0
+    for leaf in range(leaf_count(leaves)):
+        at = integers(leaves + 8 * (HEADER + FIELDS * leaf), FIELDS)
+        here = totals_at + depth * TOTALS
+        _chunks(
+            x + at[0] * 4, w + at[0] * 4, k, at[1], rows, columns, chunk, keep, drop, here, scratch
+        )
+        depth = fold(leaves, leaf, totals_at, TOTALS, depth + 1)
+
+
+@compiled
 def _block(
     x: int, rows: int, numbers: int, repeats: int, row_scales: int, w: int, kind: int,
     scales: int, block_rows: int, block_columns: int, table: int, rounds: int,
-    column_scales: int, out: int, out_kind: int, n: int, k: int, first: int, last: int,
-    chunk: int, keep: int, drop: int, scratch: int,
+    column_scales: int, leaves: int, out: int, out_kind: int, n: int, k: int, first: int,
+    last: int, chunk: int, keep: int, drop: int, scratch: int,
 ) -> None:  # fmt: skip
     """Multiply rows by columns `first` to `last` of a weight; row r is row `numbers[r]` of out[.., n]."""
     at_row = integers(numbers, rows)
@@ -237,19 +287,7 @@ def _block(
         )  # fmt: skip
         for row in range(0, rows, TILE_ROWS):
             count = min(TILE_ROWS, rows - row)
-            for i in range(TILE_ROWS * TILE_COLUMNS):
-                whole[i] = 0
-            for start in range(0, k, chunk):
-                size = min(chunk, k - start)
-                at = x + (row * k + start) * 4
-                _dots(at, panel + start * 4, k, size, tile_at, count, columns, keep, drop, scratch)
-                for r in range(count):
-                    for c in range(columns):
-                        i = r * TILE_COLUMNS + c
-                        if keep == WHOLE:
-                            whole[i] += np.int64(found[r * 8 + c])
-                        else:
-                            totals[i] = totals[i] + found[r * 8 + c]
+            _tree(x + row * k * 4, panel, k, leaves, count, columns, chunk, keep, drop, scratch)
             for r in range(count):
                 number = at_row[row + r]
                 factor = floats(row_scales + number // repeats * 4, 1)[0]
@@ -268,13 +306,14 @@ def _block(
 def matmul(
     q: int, row_scales: int, repeats: int, choice: int, w: int, kind: int, entry: int,
     scales: int, scales_entry: int, block_rows: int, block_columns: int, table: int,
-    rounds: int, column_scales: int, out: int, out_kind: int, rows: int, experts: int, n: int,
-    k: int, chunk: int, keep: int, drop: int, part: int, parts: int, scratch: int,
+    rounds: int, column_scales: int, leaves: int, first_expert: int, out: int, out_kind: int,
+    rows: int, experts: int, n: int, k: int, chunk: int, keep: int, drop: int, part: int,
+    parts: int, scratch: int,
 ) -> None:  # fmt: skip
-    """Compute this part's columns of out[rows, n] = q[rows / repeats, k] times w[n, k] or w[choice, n, k].
+    """Compute this part's columns of out[rows, n] = q[rows / repeats, k] times w[n, k] or that of its expert.
 
-    A row that names no expert gives zeros. `repeats` rows of the result share a row of q. `entry` and `scales_entry`
-    are the bytes of one expert's weight and scales.
+    A row that names none of these experts gives zeros. `repeats` rows of the result share a row of q. `entry` and
+    `scales_entry` are the bytes of one expert's weight and scales.
     """
     first, last = columns_of(n, part, parts)
     block = row_limit(k)
@@ -288,19 +327,19 @@ def matmul(
                 numbers[r] = top + r
             _block(
                 q + top * k * 4, count, numbers_at, repeats, row_scales, w, kind, scales,
-                block_rows, block_columns, table, rounds, column_scales, out, out_kind, n, k,
-                first, last, chunk, keep, drop, scratch,
+                block_rows, block_columns, table, rounds, column_scales, leaves, out, out_kind,
+                n, k, first, last, chunk, keep, drop, scratch,
             )  # fmt: skip
         return
     chosen = words(choice, rows)
     for row in range(rows):
-        if chosen[row] < 0 or chosen[row] >= experts:
+        if chosen[row] < first_expert or chosen[row] >= first_expert + experts:
             clear(out + (row * n + first) * size_of(out_kind), (last - first) * size_of(out_kind))
     for expert in range(experts):
         count = 0
         by_column = column_scales + expert * 4 * n if column_scales != 0 else 0
         for row in range(rows):
-            if chosen[row] == expert:
+            if chosen[row] == first_expert + expert:
                 read(q + row // repeats * k * 4, F32, block_at + count * k * 4, k)
                 numbers[count] = row
                 count += 1
@@ -308,7 +347,8 @@ def matmul(
                 _block(
                     block_at, count, numbers_at, repeats, row_scales, w + expert * entry, kind,
                     scales + expert * scales_entry, block_rows, block_columns, table, rounds,
-                    by_column, out, out_kind, n, k, first, last, chunk, keep, drop, scratch,
+                    by_column, leaves, out, out_kind, n, k, first, last, chunk, keep, drop,
+                    scratch,
                 )  # fmt: skip
                 count = 0
 
@@ -337,9 +377,14 @@ class Stored:
         }  # fmt: skip
 
 
+def leaf_table(target: Builder, leaves: Leaves | None) -> Argument:
+    """Return the address of the table that compiled products follow, 0 where all of K is one leaf."""
+    return 0 if leaves is None else target.at(Fixed(table(leaves)))
+
+
 def lower(
     target: Builder, how: Product, x: Buffer, w: Packed, stored: Stored, out: Buffer,
-    choice: Buffer | None = None,
+    leaves: Leaves | None, choice: Buffer | None = None, first_expert: int = 0,
 ) -> None:  # fmt: skip
     """Emit the quantisation of rows and their product with a weight, or with the chosen ones of a stack."""
     *_, n, k = w.shape
@@ -356,7 +401,8 @@ def lower(
     target.emit(
         QUANTISED_MATMUL, stored.operands, q=q, row_scales=row_scales, repeats=repeats,
         choice=0 if choice is None else target.at(choice), entry=entry, scales_entry=scales_entry,
-        column_scales=target.at(Fixed(w.scales)) if w.per_channel else 0, out=target.at(out),
+        column_scales=target.at(Fixed(w.scales)) if w.per_channel else 0,
+        leaves=leaf_table(target, leaves), first_expert=first_expert, out=target.at(out),
         out_kind=kind_of(out.dtype), rows=rows, experts=experts, n=n, k=k,
         chunk=EXACT if sums.is_integer else sums.chunk or max(k, 1), keep=_keep(sums),
         drop=order.F64_SIGNIFICAND - sums.significand,

@@ -13,15 +13,34 @@ import numpy as np
 
 from device_model.machine.vectors import LANES
 from device_model.numbers.numerics import BF16, F16, Array, wide
-from device_model.numbers.precision import Accumulator, Rounding
+from device_model.numbers.precision import F32_SUMS, Accumulator, Leaves, Rounding
 
 BLOCK = 1 << 20
 """Lane sums held at a time."""
 F64_SIGNIFICAND = 53
 
 
-def sums(x: Array, w: Array, how: Accumulator, *, exact: bool) -> Array:
-    """Return x @ w.T as an accumulator keeps it, in float32; `exact` says that no product is rounded in float32."""
+def sums(
+    x: Array, w: Array, how: Accumulator, *, exact: bool, leaves: Leaves | None = None
+) -> Array:
+    """Return x @ w.T as an accumulator keeps it, in float32; `exact` says that no product is rounded in float32.
+
+    With leaves it is the tree of their sums, but of whole numbers, of which every order is exact.
+    """
+    if leaves is None or how.is_integer:
+        return _run(x, w, how, exact=exact)
+    waiting: list[Array] = []
+    for start, stop, merges in zip(leaves.borders, leaves.borders[1:], leaves.merges, strict=False):
+        waiting.append(_run(x[:, start:stop], w[:, start:stop], how, exact=exact))
+        for _ in range(merges):
+            right = waiting.pop()
+            with np.errstate(invalid="ignore", over="ignore"):
+                waiting[-1] = waiting[-1] + right
+    return waiting[0]
+
+
+def _run(x: Array, w: Array, how: Accumulator, *, exact: bool) -> Array:
+    """Return x @ w.T over one run of K."""
     if how.is_plain:
         return dot(x, w, exact=exact)
     if how.is_integer:
@@ -68,6 +87,12 @@ def add_rounded(a: Array, b: Array, how: Accumulator) -> Array:
         bits = bits + ((1 << (drop - 1)) - 1) + ((bits >> drop) & 1)
     result: Array = (bits & ~np.int64((1 << drop) - 1)).view(np.float64)
     return result
+
+
+def product(x: Array, w: Array, leaves: Leaves | None) -> Array:
+    """Return float32 x @ w.T in the declared order, as the tree of its leaves where there are some."""
+    exact = x.dtype in (BF16, F16) and w.dtype in (BF16, F16)
+    return sums(x, w, F32_SUMS, exact=exact, leaves=leaves)
 
 
 def dot(x: Array, w: Array, *, exact: bool | None = None) -> Array:

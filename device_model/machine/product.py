@@ -11,6 +11,7 @@ from __future__ import annotations
 from device_model.machine import lanes, wide
 from device_model.machine.deferred import compiled
 from device_model.machine.elementary import floats, integers, octets, size_of, write
+from device_model.machine.leaves import DEPTH, FIELDS, HEADER, PADDING, count, eights, fold, forget
 from device_model.machine.panels import widen
 from device_model.machine.vectors import BF16, F32, LANES
 
@@ -28,7 +29,10 @@ WIDE_ROWS = 32
 """From here packing columns for wide registers pays."""
 PANEL = 16
 """Columns of which many rows' results are kept before they are rounded."""
-TILE_BYTES = 32 * TILE_ROWS + 4 * FEW_ROWS * STREAMS * GROUP
+SLOT = 32 * TILE_ROWS
+"""Bytes of the sums of a tile, of which those of several leaves wait for their addition."""
+WIDE_SLOT = 4 * wide.ROWS * wide.COLUMNS
+TILE_BYTES = DEPTH * max(SLOT, WIDE_SLOT) + 4 * FEW_ROWS * STREAMS * GROUP
 
 _s14 = lanes.dots(1, 4, BF16, streaming=True)
 _s24 = lanes.dots(2, 4, BF16, streaming=True)
@@ -53,7 +57,7 @@ row_limit = compiled(limit)
 
 def working_bytes(rows: int, k: int) -> int:
     """Return the scratch memory of a product of a block of rows: results and a panel of weights, packed and not."""
-    packed = 4 * PANEL * (k + LANES)
+    packed = 4 * PANEL * (k + LANES + PADDING)
     return TILE_BYTES + 4 * PANEL * max(rows, wide.ROWS) + packed + 4 * TILE_COLUMNS * k
 
 
@@ -96,9 +100,37 @@ def _tile(
 
 
 @compiled
+def _run(
+    x: int, xs: int, w: int, ws: int, k: int, out: int, rows: int, columns: int, kind: int
+) -> None:
+    """Write the dot products of up to 3 rows and 4 columns over one run of K to `out`, 32 bytes a row."""
+    if kind == F32 and rows == 1 and columns == TILE_COLUMNS:
+        _r14(x, xs, w, ws, k, out, 32)
+    else:
+        _tile(x, xs, w, ws, k, out, 32, rows, columns, kind)
+
+
+@compiled
+def _tree(
+    x: int, xs: int, w: int, ws: int, k: int, leaves: int, out: int, rows: int, columns: int,
+    kind: int,
+) -> None:  # fmt: skip
+    """Write the dot products of up to 3 rows and 4 columns to `out`, 32 bytes a row, as the tree of their leaves."""
+    if leaves == 0:
+        _run(x, xs, w, ws, k, out, rows, columns, kind)
+        return
+    size, depth = size_of(kind), 0
+    for leaf in range(count(leaves)):
+        at = integers(leaves + 8 * (HEADER + FIELDS * leaf), FIELDS)
+        here = out + depth * SLOT
+        _run(x + at[0] * 4, xs, w + at[0] * size, ws, at[1], here, rows, columns, kind)
+        depth = fold(leaves, leaf, out, SLOT, depth + 1)
+
+
+@compiled
 def _few_rows(
-    x: int, rows: int, numbers: int, w: int, kind: int, out: int, out_kind: int, n: int, k: int,
-    first: int, last: int, tile: int,
+    x: int, rows: int, numbers: int, w: int, kind: int, leaves: int, out: int, out_kind: int,
+    n: int, k: int, first: int, last: int, tile: int,
 ) -> None:  # fmt: skip
     """Multiply few rows by weights straight from memory, as streams that lie far apart.
 
@@ -108,7 +140,8 @@ def _few_rows(
     stride, out_size = k * size_of(kind), size_of(out_kind)
     each = (last - first) // STREAMS
     found = floats(tile, TILE_ROWS * 8)
-    sums_at = tile + TILE_ROWS * 32
+    forget(tile, SLOT)
+    sums_at = tile + DEPTH * SLOT
     sums = floats(sums_at, FEW_ROWS * STREAMS * GROUP)
     for start in range(0, each, GROUP):
         count = min(GROUP, each - start)
@@ -116,12 +149,9 @@ def _few_rows(
             at = w + (first + start + i) * stride
             for row in range(0, rows, TILE_ROWS):
                 some = min(TILE_ROWS, rows - row)
-                if kind == F32 and some == 1:
-                    _r14(x + row * k * 4, 0, at, each * stride, k, tile, 32)
-                else:
-                    _tile(
-                        x + row * k * 4, k * 4, at, each * stride, k, tile, 32, some, STREAMS, kind
-                    )
+                _tree(
+                    x + row * k * 4, k * 4, at, each * stride, k, leaves, tile, some, STREAMS, kind
+                )
                 for r in range(some):
                     for c in range(STREAMS):
                         sums[((row + r) * STREAMS + c) * GROUP + i] = found[r * 8 + c]
@@ -131,20 +161,30 @@ def _few_rows(
                 write(sums_at + (row * STREAMS + c) * GROUP * 4, here, out_kind, count)
     for column in range(first + STREAMS * each, last):
         for row in range(rows):
-            _tile(x + row * k * 4, 0, w + column * stride, stride, k, tile, 32, 1, 1, kind)
+            _tree(x + row * k * 4, 0, w + column * stride, stride, k, leaves, tile, 1, 1, kind)
             write(tile, out + (at_row[row] * n + column) * out_size, out_kind, 1)
+
+
+@compiled
+def copy(source: int, stride: int, target: int, step: int, rows: int, columns: int) -> None:
+    """Copy float32 numbers to rows that lie `step` bytes apart."""
+    for row in range(rows):
+        given, taken = floats(source + row * stride, columns), floats(target + row * step, columns)
+        for i in range(columns):
+            taken[i] = given[i]
 
 
 @compiled
 def _many_rows(
     x: int, rows: int, numbers: int, w: int, kind: int, scales: int, block_rows: int,
-    block_columns: int, table: int, rounds: int, out: int, out_kind: int, n: int, k: int,
-    first: int, last: int, scratch: int,
+    block_columns: int, table: int, rounds: int, leaves: int, out: int, out_kind: int, n: int,
+    k: int, first: int, last: int, scratch: int,
 ) -> None:  # fmt: skip
     """Multiply many rows by columns that are widened a panel at a time, where there are no wider registers."""
     at_row, out_size = integers(numbers, rows), size_of(out_kind)
     results = scratch + TILE_BYTES
     panel = results + 4 * PANEL * rows
+    forget(scratch, SLOT)
     for left in range(first, last, PANEL):
         across = min(PANEL, last - left)
         for column in range(0, across, TILE_COLUMNS):
@@ -158,25 +198,63 @@ def _many_rows(
                 at = panel
             for row in range(0, rows, TILE_ROWS):
                 to = results + 4 * (row * PANEL + column)
-                count = min(TILE_ROWS, rows - row)
-                _tile(x + row * k * 4, k * 4, at, k * 4, k, to, 4 * PANEL, count, columns, F32)
+                some = min(TILE_ROWS, rows - row)
+                if leaves == 0:
+                    _tile(x + row * k * 4, k * 4, at, k * 4, k, to, 4 * PANEL, some, columns, F32)
+                    continue
+                _tree(x + row * k * 4, k * 4, at, k * 4, k, leaves, scratch, some, columns, F32)
+                copy(scratch, 32, to, 4 * PANEL, some, columns)
         for row in range(rows):
             here = out + (at_row[row] * n + left) * out_size
             write(results + 4 * PANEL * row, here, out_kind, across)
 
 
 @compiled
+def _pack(source: int, k: int, leaves: int, target: int) -> None:
+    """Lay out a column for wide registers, each leaf from a step of its own."""
+    if leaves == 0:
+        wide.pack(source, k, target)
+        return
+    for leaf in range(count(leaves)):
+        at = integers(leaves + 8 * (HEADER + FIELDS * leaf), FIELDS)
+        wide.pack(source + at[0] * 4, at[1], target + at[3] * wide.STEP)
+
+
+@compiled
+def _across(x: int, xs: int, w: int, k: int, out: int, step: int, rows: int) -> None:
+    """Multiply 6, 3 or 1 rows by packed columns."""
+    if rows == wide.ROWS:
+        _w6(x, xs, w, k, out, step)
+    elif rows == 3:
+        _w3(x, xs, w, k, out, step)
+    else:
+        _w1(x, xs, w, k, out, step)
+
+
+@compiled
+def _across_tree(x: int, xs: int, w: int, leaves: int, stack: int, rows: int) -> None:
+    """Multiply 6, 3 or 1 rows by packed columns as the tree of their leaves, into the first sums of the stack."""
+    depth, step = 0, 4 * wide.COLUMNS
+    for leaf in range(count(leaves)):
+        at = integers(leaves + 8 * (HEADER + FIELDS * leaf), FIELDS)
+        here = stack + depth * WIDE_SLOT
+        _across(x + at[0] * 4, xs, w + at[3] * wide.STEP, at[1], here, step, rows)
+        depth = fold(leaves, leaf, stack, WIDE_SLOT, depth + 1)
+
+
+@compiled
 def _many_rows_wide(
     x: int, rows: int, numbers: int, w: int, kind: int, scales: int, block_rows: int,
-    block_columns: int, table: int, rounds: int, out: int, out_kind: int, n: int, k: int,
-    first: int, last: int, scratch: int,
+    block_columns: int, table: int, rounds: int, leaves: int, out: int, out_kind: int, n: int,
+    k: int, first: int, last: int, scratch: int,
 ) -> None:  # fmt: skip
     """Multiply many rows by columns that are widened and packed a group at a time."""
     at_row, out_size = integers(numbers, rows), size_of(out_kind)
     results = scratch + TILE_BYTES
     packed = results + 4 * PANEL * wide.ROWS
-    panel = packed + PANEL // wide.COLUMNS * wide.STEP * ((k + LANES - 1) // LANES)
-    size = wide.STEP * ((k + LANES - 1) // LANES)
+    forget(scratch, WIDE_SLOT)
+    size = wide.STEP * eights(leaves, k)
+    panel = packed + PANEL // wide.COLUMNS * size
     for left in range(first, last, PANEL):
         across = min(PANEL, last - left)
         groups = (across + wide.COLUMNS - 1) // wide.COLUMNS
@@ -193,43 +271,42 @@ def _many_rows_wide(
                         min(TILE_COLUMNS, across - column), k, panel,
                     )  # fmt: skip
             at = column % wide.COLUMNS
-            wide.pack(source, k, packed + column // wide.COLUMNS * size + at * 4 * LANES)
+            _pack(source, k, leaves, packed + column // wide.COLUMNS * size + at * 4 * LANES)
         row = 0
         while row < rows:
-            count = rows - row
-            count = wide.ROWS if count >= wide.ROWS else 3 if count >= 3 else 1
+            some = rows - row
+            some = wide.ROWS if some >= wide.ROWS else 3 if some >= 3 else 1
             for group in range(groups):
                 at, to = packed + group * size, results + 4 * wide.COLUMNS * group
-                if count == wide.ROWS:
-                    _w6(x + row * k * 4, k * 4, at, k, to, 4 * PANEL)
-                elif count == 3:
-                    _w3(x + row * k * 4, k * 4, at, k, to, 4 * PANEL)
-                else:
-                    _w1(x + row * k * 4, k * 4, at, k, to, 4 * PANEL)
-            for r in range(count):
+                if leaves == 0:
+                    _across(x + row * k * 4, k * 4, at, k, to, 4 * PANEL, some)
+                    continue
+                _across_tree(x + row * k * 4, k * 4, at, leaves, scratch, some)
+                copy(scratch, 4 * wide.COLUMNS, to, 4 * PANEL, some, wide.COLUMNS)
+            for r in range(some):
                 here = out + (at_row[row + r] * n + left) * out_size
                 write(results + 4 * PANEL * r, here, out_kind, across)
-            row += count
+            row += some
 
 
 @compiled
 def product(
     x: int, rows: int, numbers: int, w: int, kind: int, scales: int, block_rows: int,
-    block_columns: int, table: int, rounds: int, out: int, out_kind: int, n: int, k: int,
-    first: int, last: int, scratch: int,
+    block_columns: int, table: int, rounds: int, leaves: int, out: int, out_kind: int, n: int,
+    k: int, first: int, last: int, scratch: int,
 ) -> None:  # fmt: skip
     """Multiply float32 rows by columns `first` to `last` of a weight; row r is row `numbers[r]` of out[.., n]."""
     if rows <= FEW_ROWS and kind in (F32, BF16):
-        _few_rows(x, rows, numbers, w, kind, out, out_kind, n, k, first, last, scratch)
+        _few_rows(x, rows, numbers, w, kind, leaves, out, out_kind, n, k, first, last, scratch)
     elif rows >= WIDE_ROWS and wide.has_wide():
         _many_rows_wide(
-            x, rows, numbers, w, kind, scales, block_rows, block_columns, table, rounds, out,
-            out_kind, n, k, first, last, scratch,
+            x, rows, numbers, w, kind, scales, block_rows, block_columns, table, rounds, leaves,
+            out, out_kind, n, k, first, last, scratch,
         )  # fmt: skip
     else:
         _many_rows(
-            x, rows, numbers, w, kind, scales, block_rows, block_columns, table, rounds, out,
-            out_kind, n, k, first, last, scratch,
+            x, rows, numbers, w, kind, scales, block_rows, block_columns, table, rounds, leaves,
+            out, out_kind, n, k, first, last, scratch,
         )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ of which file a weight comes from is decided elsewhere, and no panel is kept.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -105,6 +106,30 @@ class Packed:
         """Return one entry of the leading axis of a stack."""
         return replace(self, values=self.values[index], scales=self.scales[index])
 
+    def cut(self, spans: Sequence[tuple[int, int] | None]) -> Packed:
+        """Return a range of each axis, None for all of one; raises `ValueError` where one begins or ends in a block."""
+        *stacks, rows, columns = spans
+        values, scales = self.values, self.scales
+        for axis, span in enumerate(stacks):
+            if span is not None:
+                at = (slice(None),) * axis + (slice(*span),)
+                values, scales = values[at], scales[at]
+        axis, width = len(stacks), self.width
+        if rows is not None:
+            values = values[(slice(None),) * axis + (slice(*rows),)]
+            taken = rows if self.per_channel else _blocks(rows, self.rows, self.shape[-2])
+            scales = scales[(slice(None),) * axis + (slice(*taken),)]
+        if columns is not None:
+            width = columns[1] - columns[0] if self.four_bits else 0
+            values = values[
+                ..., slice(*_blocks(columns, 2 if self.four_bits else 1, self.shape[-1]))
+            ]
+            if not self.per_channel:
+                taken = _blocks(columns, self.columns, self.shape[-1])
+                scales = scales[(slice(None),) * (axis + 1) + (slice(*taken),)]
+        made = np.ascontiguousarray(values), np.ascontiguousarray(scales)
+        return replace(self, values=made[0], scales=made[1], width=width)
+
     def rounded(self, dtype: np.dtype[Any]) -> Packed:
         """Return the same weight with elements rounded to a format."""
         return replace(self, dtype=dtype)
@@ -143,6 +168,14 @@ class Packed:
             columns=self.rows,
             width=int(self.values.shape[-2]) if self.four_bits else 0,
         )
+
+
+def _blocks(span: tuple[int, int], size: int, whole: int) -> tuple[int, int]:
+    """Return the blocks that a range is made of."""
+    start, stop = span
+    if start % size or (stop % size and stop != whole):
+        raise ValueError(f"{start} to {stop} cuts a block of {size}")
+    return start // size, -(-stop // size)
 
 
 def _swapped(x: Array, axis: int) -> Array:

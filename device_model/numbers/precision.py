@@ -102,6 +102,17 @@ INTEGERS = {"i8": 8, "i4": 4}
 
 
 @dataclass(frozen=True, slots=True)
+class Leaves:
+    """How a sum over K is added as a tree: the borders of its leaves, and the additions that follow each of them.
+
+    Without them all of K is one leaf.
+    """
+
+    borders: tuple[int, ...]
+    merges: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Product:
     """Products with weights in low precision: which operations, and whether outside of layers and in routers.
 

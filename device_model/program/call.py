@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from device_model.numbers.numerics import Array, Numerics
 from device_model.numbers.packed import Packed
-from device_model.numbers.precision import Product
+from device_model.numbers.precision import Leaves, Product
 from dsl.graph import Attr
 
 
@@ -39,7 +39,8 @@ Operand: TypeAlias = Array | Context | Packed
 class Call:
     """One evaluation of an operation; `operands` names the parameter of each input.
 
-    `product` says how it multiplies in low precision, if it does.
+    `product` says how it multiplies in low precision, if it does, and `leaves` how its sums are added where a mesh may
+    cut them.
     """
 
     inputs: tuple[Operand, ...]
@@ -48,6 +49,7 @@ class Call:
     batch: Batch
     numerics: Numerics
     product: Product | None = None
+    leaves: Leaves | None = None
 
     def array(self, index: int) -> Array:
         """Return an input that is not a state."""

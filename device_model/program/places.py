@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from math import prod
 from typing import Any, TypeAlias
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from device_model.numbers.numerics import Array
 from device_model.numbers.packed import Packed
-from device_model.numbers.precision import Product
+from device_model.numbers.precision import Leaves, Product
 from dsl.graph import Attr
 from dsl.source import Span
 
@@ -84,12 +85,39 @@ GIVEN = "given"
 Place: TypeAlias = Buffer | Fixed | StateRef | Packed
 
 
+class Meets(Enum):
+    """What chips do with what they hand each other: add, take each row from who has it, or put parts side by side."""
+
+    ADD = "add"
+    PICK = "pick"
+    JOIN = "join"
+    SEND = "send"
+    RECEIVE = "receive"
+
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """Where chips of a mesh exchange values: who meets, and what each of them brings, in the order of `group`.
+
+    To add, `nodes` are the subtrees of a tree of `leaves` whose sums each chip has, one input each. To pick rows or to
+    join parts, `spans` are the ranges that each chip has, of the table or of the axis `axis` per token.
+    """
+
+    kind: Meets
+    group: tuple[int, ...]
+    nodes: tuple[tuple[tuple[int, int], ...], ...] = ()
+    leaves: int = 0
+    spans: tuple[tuple[int, int], ...] = ()
+    axis: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One planned operation; `operands` names the parameter of each input.
 
     `head` operations see only the tokens whose results are asked for. `span` and `layer` say where it comes from;
-    outside of layers the layer is -1. `product` says how one multiplies in low precision, if it does.
+    outside of layers the layer is -1. `product` says how one multiplies in low precision, if it does, and `leaves`
+    how its sums are added where a mesh may cut them. With a `meeting` it is an exchange between chips.
     """
 
     op: str
@@ -101,6 +129,8 @@ class Operation:
     span: Span | None = None
     layer: int = -1
     product: Product | None = None
+    leaves: Leaves | None = None
+    meeting: Meeting | None = None
 
     def operand(self, name: str) -> Place | None:
         """Return the place of a parameter that may be left out."""

@@ -208,6 +208,7 @@ ATTENTION = OpSpec(
     cost="2 * B * H * S * (C + S) * (E + Ev)",
     example='a = attention(q, append(keys, k), append(values, v), mask="causal")',
     infer=_attention,
+    copies=("k", "v"),
     flops=_attention_flops,
     work=Work.ATTENTION,
     mixes=True,

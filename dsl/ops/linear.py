@@ -89,7 +89,8 @@ MATMUL = OpSpec(
     ),
     semantics=(
         "y[..., n] = sum over k of x[..., k] * w[n, k]; dtype keeps the accumulator unrounded; accumulate "
-        "names the format of the sums, the device's own where it is absent"
+        "names the format of the sums, the device's own where it is absent. Where a mesh axis splits K the sum is a "
+        "tree of leaves, runs of K that are the same on every mesh"
     ),
     cost="2 * elements(y) * K",
     example="q = matmul(h, wq)",

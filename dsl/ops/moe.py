@@ -228,7 +228,10 @@ COMBINE = OpSpec(
         "share has the dtype of y, or f32",
         "share is complete",
     ),
-    semantics="z[b, s, d] = sum over t of share[b, s, t] * y[b, s, t, d], in order of t; a share that is absent is 1",
+    semantics=(
+        "z[b, s, d] = sum over t of share[b, s, t] * y[b, s, t, d], in order of t, or, where a mesh axis splits the "
+        "experts, as a tree over these; a share that is absent is 1"
+    ),
     cost="2 * B * S * T * D",
     example="x = x + all_reduce(combine(expert_matmul(m, down, choice), share), tp, ep)",
     infer=_combine,

@@ -267,6 +267,8 @@ class OpSpec:
     """Attributes that those who read its result take over where they leave them out; others may not read it."""
     chooses: bool = False
     """Its first result is a discrete choice for each token, by its first argument; the rest follows from both."""
+    copies: tuple[str, ...] = ()
+    """Operands whose heads are copied to every chip that reads them, where the first operand's are split further."""
     lengths: tuple[str, ...] = ()
     """Attributes that are lengths of a sequence at which what it computes changes."""
 

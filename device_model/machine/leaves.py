@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of leaves that compiled products follow, and the additions of its tree.
+
+A sum over K that a mesh may cut is the sums of its leaves, each in the order of `lanes`, added as a binary tree. The
+table says, for each leaf in order, where it starts, how long it is and how many additions of the tree follow it; the
+address 0 stands for a sum that is one leaf. Which leaves there are is not decided here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from device_model.machine import pairs
+from device_model.machine.deferred import compiled
+from device_model.machine.elementary import floats, integers, octets, round_to
+from device_model.machine.vectors import LANES
+from device_model.numbers.numerics import Array
+from device_model.numbers.precision import Leaves
+
+FIELDS = 5
+"""Numbers of a leaf in the table: start and length in elements of K, additions after it, and where it is packed, in
+steps of eight elements and of sixteen."""
+HEADER = 4
+"""Numbers before the leaves: how many there are, steps of eight and of sixteen in all, and the kind to round to."""
+MAX_LEAVES, DEPTH = 64, 8
+"""Leaves of a table at most, and sums that can wait in their tree."""
+PADDING = pairs.STEP * (MAX_LEAVES + 1)
+"""Elements that packed leaves need at most beyond those of K."""
+
+
+def table(leaves: Leaves, rounds: int = 0) -> Array:
+    """Return the table of leaves.
+
+    With `rounds` the sum of a leaf and every addition of the tree are rounded to that kind.
+    """
+    rows: list[int] = []
+    eights = sixteens = 0
+    for start, stop, additions in zip(
+        leaves.borders, leaves.borders[1:], leaves.merges, strict=False
+    ):
+        length = stop - start
+        rows += [start, length, additions, eights, sixteens]
+        eights += -(-length // LANES)
+        sixteens += -(-length // pairs.STEP)
+    return np.array([len(leaves.merges), eights, sixteens, rounds, *rows], np.int64)
+
+
+@compiled
+def count(at: int) -> int:
+    """Return the number of leaves."""
+    return integers(at, 1)[0] if at != 0 else 1
+
+
+@compiled
+def eights(at: int, k: int) -> int:
+    """Return how many steps of eight elements a packed row has."""
+    return integers(at, HEADER)[1] if at != 0 else (k + LANES - 1) // LANES
+
+
+@compiled
+def sixteens(at: int, k: int) -> int:
+    """Return how many steps of sixteen elements a packed row has."""
+    step = pairs.STEP
+    return integers(at, HEADER)[2] if at != 0 else (k + step - 1) // step
+
+
+@compiled
+def forget(stack: int, size: int) -> None:
+    """Clear the sums that wait, so that no addition meets what was there."""
+    bytes_ = octets(stack, size * DEPTH)
+    for i in range(size * DEPTH):
+        bytes_[i] = 0
+
+
+@compiled
+def fold(at: int, leaf: int, stack: int, size: int, depth: int) -> int:
+    """Make the additions of the tree that follow a leaf; returns how many sums wait then.
+
+    The leaf's `size` bytes of float32 sums are the uppermost of `depth` that wait on the stack.
+    """
+    number = size // 4
+    rounds = integers(at, HEADER)[3]
+    if rounds != 0:
+        round_to(rounds, stack + (depth - 1) * size, number)
+    for _ in range(integers(at + 8 * (HEADER + FIELDS * leaf), FIELDS)[2]):
+        depth -= 1
+        left, right = (
+            floats(stack + (depth - 1) * size, number),
+            floats(stack + depth * size, number),
+        )
+        for i in range(number):
+            left[i] = left[i] + right[i]
+        if rounds != 0:
+            round_to(rounds, stack + (depth - 1) * size, number)
+    return depth
