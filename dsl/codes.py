@@ -8,6 +8,7 @@ S6xx device. A code never changes its meaning.
 from __future__ import annotations
 
 from dsl.code import Code
+from dsl.collective_codes import COLLECTIVE_CODES
 from dsl.message_codes import MESSAGE_CODES
 from dsl.model_codes import MODEL_CODES
 
@@ -318,5 +319,5 @@ _FAULT: dict[str, Code] = {
 }
 
 CODES: dict[str, Code] = (
-    _SYNTAX | _NAMES | _SHARDING | MODEL_CODES | _DEVICE | MESSAGE_CODES | _FAULT
+    _SYNTAX | _NAMES | _SHARDING | MODEL_CODES | _DEVICE | COLLECTIVE_CODES | MESSAGE_CODES | _FAULT
 )

@@ -7,7 +7,9 @@ import ast
 
 from tests.test_architecture import ROOT, nodes
 
-TABLES = frozenset({"dsl/codes.py", "dsl/message_codes.py", "dsl/model_codes.py"})
+TABLES = frozenset(
+    f"dsl/{name}.py" for name in ("codes", "collective_codes", "message_codes", "model_codes")
+)
 
 
 def codes_used() -> dict[str, str]:

@@ -102,6 +102,17 @@ class Topology:
         return self.chips + self.switches
 
     @property
+    def holders(self) -> int:
+        """Return the number of nodes that chunks may stop at: the chips, and the switches that reduce."""
+        if not self.shape.reduces:
+            return self.chips
+        return self.chips + (self.shape.sizes[0] if self.shape.kind == "nodes" else self.switches)
+
+    def node_name(self, node: int) -> str:
+        """Return a node as texts write it: `3` a chip, `s0` the first switch."""
+        return str(node) if node < self.chips else f"s{node - self.chips}"
+
+    @property
     def links(self) -> int:
         """Return the number of directed links."""
         return len(self.source)
