@@ -27,6 +27,7 @@ EXTRAS: Mapping[str, str] = {
     "pygls": "lsp",
     "mcp": "mcp",
     "perfetto": "trace",
+    "ray": "nodes",
     "pyarrow": "tables",
     "scipy": "calibrate",
 }

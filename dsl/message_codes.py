@@ -38,4 +38,9 @@ MESSAGE_CODES: dict[str, Code] = {
         "A chip failed",
         "A chip ended in an error of its own, so that the others waited in vain; its node shows that error.",
     ),
+    "S647": Code(
+        "No cluster there",
+        "There is no Ray cluster at the address, or none can be started here. Without --address one is started on this "
+        "machine, for as long as the command runs.",
+    ),
 }

@@ -22,6 +22,7 @@ from farm.oracles.shrink import causal_types, outside
 from porting.planning.library import write_text
 from porting.verdict.feeding import MODES
 from porting.verdict.validate import NUMERICS
+from sohu.nodes.on_ray import LOCAL
 from sohu.terminal.console import bars, diagnostics
 
 MODE_NAMES = {mode.name.split()[0]: mode.name for mode in MODES}
@@ -63,6 +64,10 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--oracles", nargs="+", default=[], choices=ORACLES)
     parser.add_argument("--quick", action="store_true", help="f32, in one go and as a ragged batch")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="worker processes")
+    parser.add_argument(
+        "--ray", nargs="?", const=LOCAL, default="", metavar="ADDRESS",
+        help="on a Ray cluster; without an address one is started here",
+    )  # fmt: skip
     parser.add_argument("--store", type=Path, default=DEFAULT, metavar="FILE")
 
 
@@ -81,7 +86,7 @@ def _run(options: argparse.Namespace) -> int:
             print(line(result), flush=True)
             progress("farm", done, total)
 
-        results = run(wanted, Store(options.store), max(1, options.jobs), told)
+        results = run(wanted, Store(options.store), max(1, options.jobs), told, options.ray)
     failed = [result for result in results if not result.passed]
     print(f"{len(results) - len(failed)} of {len(results)} oracles pass")
     for result in failed:

@@ -124,6 +124,7 @@ BOUNDARIES = (
         "",
         tuple(f"sohu/language_server/{name}.py" for name in ("answers", "server", "session")),
     ),
+    ("ray", "", ("sohu/nodes/on_ray.py",)),
     ("onnxruntime", "", ("benchmarks/onnx_runtime.py",)),
     ("optimum", "", ("benchmarks/onnx_runtime.py",)),
     ("llama_cpp", "", ("benchmarks/llama_cpp.py",)),

@@ -61,9 +61,16 @@ def whole(
 
 
 def run(
-    wanted: Sequence[Cell], store: Store, jobs: int, told: Callable[[Result, int, int], None]
+    wanted: Sequence[Cell],
+    store: Store,
+    jobs: int,
+    told: Callable[[Result, int, int], None],
+    cluster: str = "",
 ) -> list[Result]:
-    """Return a result for each cell, those in the store as they are; `told` hears of every one."""
+    """Return a result for each cell, those in the store as they are; `told` hears of every one.
+
+    `cluster` is the address of a Ray cluster to work on.
+    """
     known = store.load()
     results = {key: known[key] for cell in wanted if (key := key_of(cell)) in known}
     for number, result in enumerate(results.values(), 1):
@@ -71,7 +78,7 @@ def run(
     missing = [cell for cell in wanted if key_of(cell) not in results]
     if missing:
         compile_kernels(lambda _stage, _done, _total: None)
-    for cell, outcome in outcomes(judge, missing, jobs):
+    for cell, outcome in outcomes(judge, missing, jobs, cluster):
         result = _broken(cell, outcome) if isinstance(outcome, BaseException) else outcome
         results[result.key] = known[result.key] = result
         store.save(known.values())

@@ -14,6 +14,8 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from porting.original.reference import libraries
+from sohu.nodes.on_ray import joined
+from sohu.nodes.on_ray import outcomes as outcomes_on
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -27,12 +29,17 @@ Not by `max_tasks_per_child`, with which a pool of Python 3.11 may stop for ever
 
 
 def outcomes(
-    function: Callable[[Item], Made], items: Sequence[Item], jobs: int
+    function: Callable[[Item], Made], items: Sequence[Item], jobs: int, cluster: str = ""
 ) -> Iterator[tuple[Item, Made | BaseException]]:
     """Yield each item with its result, or with what it raised, as workers finish.
 
-    A worker that dies takes no other item with it. One job runs in this process, and raises.
+    A worker that dies takes no other item with it. One job runs in this process, and raises. `cluster` is the address
+    of a Ray cluster, whose workers are used then; what a lost one had is done again.
     """
+    if cluster:
+        with joined(cluster, jobs) as ray:
+            yield from outcomes_on(ray, function, items)
+        return
     if jobs == 1:
         _prepare()
         yield from ((item, function(item)) for item in items)

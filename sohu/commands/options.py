@@ -274,7 +274,20 @@ def sweep(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, metavar="OUT", help="every point as .csv or .parquet")
     parser.add_argument("--html", type=Path, metavar="OUT", help="write a page with plots")
+    cluster(parser)
     _long(parser)
+
+
+def cluster(parser: argparse.ArgumentParser) -> None:
+    """Declare where work may be spread to."""
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const="local",
+        default="",
+        metavar="ADDRESS",
+        help="on a Ray cluster; without an address one is started here",
+    )
 
 
 def predict(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -13,15 +15,21 @@ from device_model.chips.chip import device as device_named
 from device_model.cost.calibration import calibration
 from device_model.memory.meshes import parse_mesh, several
 from device_model.memory.use import Logits
-from device_model.timeline.design_space import evaluate_design
+from device_model.timeline.design_space import DesignSpace, evaluate_design
 from porting.planning.bound import bound_graph
 from porting.planning.library import write_text
+from sohu.nodes.on_ray import joined as joined_cluster
+from sohu.nodes.on_ray import outcomes
 from sohu.performance.sweeps.axes import parse_design
+from sohu.performance.sweeps.spread import Piece, evaluated, joined, pieces
 from sohu.performance.sweeps.sweep import Sweep
 from sohu.terminal import console
 
 OK, FAILED = 0, 1
 STAGE = "blocks of designs"
+PIECES = 16
+"""Pieces of a sweep on a cluster: some for each of its workers, and no more than may be lost at once."""
+Progress = Callable[[str, int, int], None]
 
 
 def sweep(options: argparse.Namespace) -> int:
@@ -56,15 +64,32 @@ def sweep_of(options: argparse.Namespace) -> Sweep:
     design = parse_design(graph, chip, given, options.numerics, options.vary)
     start = time.perf_counter()
     with console.bars(quiet=options.json or options.quiet) as progress:
-        space = evaluate_design(
-            graph,
-            chip,
-            calibration(chip),
-            design,
-            lambda done, of: progress(STAGE, done, of),
-            logits=Logits(options.logits),
-        )
+        whole = Piece(graph, chip, design, Logits(options.logits))
+        if options.ray:
+            space = _spread(whole, options.ray, progress)
+        else:
+            space = evaluate_design(
+                graph,
+                chip,
+                calibration(chip),
+                design,
+                lambda done, of: progress(STAGE, done, of),
+                logits=whole.logits,
+            )
     return Sweep(options.path.resolve().stem, chip, space, time.perf_counter() - start)
+
+
+def _spread(whole: Piece, address: str, progress: Progress) -> DesignSpace:
+    """Return the answers of a design whose pieces a Ray cluster evaluates."""
+    parts = pieces(whole, PIECES)
+    made: dict[int, DesignSpace] = {}
+    with joined_cluster(address, os.cpu_count() or 1) as ray:
+        for number, outcome in outcomes(ray, lambda i: evaluated(parts[i]), range(len(parts))):
+            if isinstance(outcome, BaseException):
+                raise outcome
+            made[number] = outcome
+            progress("pieces", len(made), len(parts))
+    return joined(whole.design, [made[number] for number in range(len(parts))])
 
 
 def show(swept: Sweep) -> None:

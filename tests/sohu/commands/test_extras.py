@@ -57,6 +57,7 @@ NEEDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (f"sweep {LARGE} --device h100 {MESH} --vary batch=1,2 --out points.csv", ("pyarrow",)),
     ("predict shapes.csv --op gemm --device h100 --out times.csv", ("pyarrow",)),
     ("calibrate .", ("pyarrow", "scipy")),
+    (f"sweep {LARGE} --device h100 {MESH} --vary batch=1,2 --ray", ("ray",)),
     ("lsp", ("lsprotocol", "pygls")),
     ("mcp", ("mcp",)),
 )

@@ -13,11 +13,13 @@ import pytest
 
 from device_model.chips.chip import device as device_named
 from device_model.cost.calibration import calibration
+from device_model.memory.use import Logits
 from device_model.timeline.design_space import evaluate_design
 from porting.planning.bound import bound_graph
 from sohu.commands.cli import main
 from sohu.performance.sweeps.axes import parse_design
 from sohu.performance.sweeps.points import FRONT, kept, points_data
+from sohu.performance.sweeps.spread import Piece, evaluated, joined, pieces
 from sohu.performance.sweeps.sweep import Sweep, shown
 from sohu.terminal import tables
 from tests.conftest import TESTS
@@ -239,6 +241,23 @@ def test_the_script_names_every_point_rightly(monkeypatch):
     few = kept(found)
     assert set(found.front) <= set(few.tolist())
     assert len(few) <= 5 + len(found.front)
+
+
+@pytest.mark.parametrize("most", [1, 2, 9])
+def test_a_sweep_in_pieces_is_the_sweep(most: int):
+    graph, chip = bound_graph(Path(LLAMA), lambda _: None), device_named("h100")
+    given = {"batch": 1, "seq": 1, "context": 1, "tp": 1}
+    written = [text for text in LOADS if text != "--vary"]
+    design = parse_design(graph, chip, given, "bf16", ["tp=1,3,4", *written])
+    whole = evaluate_design(graph, chip, calibration(chip), design)
+    parts = pieces(Piece(graph, chip, design, Logits.LAST), most)
+    space = joined(design, [evaluated(part) for part in parts])
+    count = len(parts)
+    assert count == min(most, 4)
+    assert {n: c.tobytes() for n, c in space.columns.items()} == {
+        n: c.tobytes() for n, c in whole.columns.items()
+    }
+    assert space.undivided == whole.undivided
 
 
 def test_names_are_escaped_on_the_page(tmp_path):
