@@ -6,6 +6,15 @@ from __future__ import annotations
 from dsl.code import Code
 
 COLLECTIVE_CODES: dict[str, Code] = {
+    "S620": Code(
+        "Not a schedule",
+        "A text of topologies and collectives has a form of its own, which `sohu collective template` writes: "
+        "`topology`, then `collective` with its steps, and in them sends like `0 -> 1: c3` or `0 -> 1: c3 add`.",
+    ),
+    "S621": Code(
+        "A topology that cannot be",
+        "Its sizes do not go together, it is larger than what is followed here, or its name is unknown or given twice.",
+    ),
     "S622": Code(
         "A send that its collective does not know",
         "The chip or the chunk is not there, or something is added where nothing is summed, or in a switch that does "

@@ -79,6 +79,10 @@ class Topology:
     _keys: NDArray[np.int64] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if not (1 <= self.chips <= MAX_CHIPS and self.switches <= MAX_CHIPS):
+            raise ValueError(
+                f"{self.name}: {self.chips:,} chips; a topology has 1 to {MAX_CHIPS:,}"
+            )
         keys = self.source.astype(np.int64) * self.nodes + self.target
         if np.any(np.diff(keys) <= 0):
             raise ValueError(f"{self.name}: links are in order, each of them once")
@@ -141,8 +145,6 @@ def _topology(
     domain: int = 0,
 ) -> Topology:
     """Return a topology of links in any order; a link that is named twice is one."""
-    if not 1 <= chips <= MAX_CHIPS:
-        raise ValueError(f"{name}: {chips} chips; a topology has 1 to {MAX_CHIPS:,}")
     empty = np.zeros(0, np.int64)
     source = np.concatenate([empty, *(np.asarray(a, np.int64) for a, _, _ in parts)])
     target = np.concatenate([empty, *(np.asarray(b, np.int64) for _, b, _ in parts)])
@@ -213,6 +215,7 @@ def full(name: str, chips: int, wire: Wire) -> Topology:
 
 def switch(name: str, chips: int, wire: Wire, reduces: str = "") -> Topology:
     """Return chips on one switch, a port each; the latency of a path is that of both of its links."""
+    _limited(name, 2 * chips)
     at = np.arange(chips)
     middle = np.full(chips, chips)
     shape = Shape("switch", (chips,), (wire,), reduces=reduces)
