@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from itertools import takewhile
 
-from device_model.engine.engine import Engine
+from device_model.mesh.opening import AnyEngine
 from porting.text.tokenizer import TextCodec
 from sohu.api.answering import Answer, Answering, Manner
 from sohu.api.running import Places
@@ -27,8 +27,9 @@ class Chat:
     """
 
     def __init__(
-        self, engine: Engine, codec: TextCodec, places: Places, manner: Manner, system: str | None
-    ) -> None:
+        self, engine: AnyEngine, codec: TextCodec, places: Places, manner: Manner,
+        system: str | None,
+    ) -> None:  # fmt: skip
         self.said: list[tuple[str, str]] = []
         self.answer: Answer | None = None
         self.known = 0

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from device_model.engine.engine import Engine
     from device_model.memory.capacity import Fit
     from device_model.memory.use import Logits
+    from device_model.mesh.opening import AnyEngine
     from device_model.sampling.policy import Sampling
     from porting.report.model import Report
     from sohu.api.answering import Answering, Manner
@@ -66,7 +66,7 @@ class Model:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.notes: list[str] = []
-        self._engine: tuple[tuple[str, str | None, str | None], Engine] | None = None
+        self._engine: tuple[tuple[object, ...], AnyEngine] | None = None
 
     def __repr__(self) -> str:
         return f"Model({str(self.path)!r})"
@@ -94,6 +94,7 @@ class Model:
         *,
         numerics: str = "bf16",
         device: str | None = None,
+        mesh: str | Mapping[str, int] = "",
         chunk: int | None = None,
         weights: str | Path | None = None,
         progress: Progress = silent,
@@ -101,8 +102,9 @@ class Model:
         """Return the logits, float32 [B, S, V], of token ids, int [B, S].
 
         `weights` in place of the port's own are a safetensors file, a folder of them, or `random:7`.
-        All are fed at once, or `chunk` a step; the bits are the same. Raises `Refused` for ids that are not in the
-        vocabulary, for a file without weights, and for positions that the model does not have.
+        All are fed at once, or `chunk` a step, on one chip or on all of a mesh, in this process; the bits are the same.
+        Raises `Refused` for ids that are not in the vocabulary, for a file without weights, for positions that the
+        model does not have, and for a mesh that does not fit the program or the rows.
         """
         require(*RUNNING)
         from sohu.api.running import logits_of
@@ -110,7 +112,9 @@ class Model:
 
         _positive("chunk", chunk)
         rows = checked_tokens(tokens, self.vocabulary, "tokens")
-        return logits_of(self._opened(numerics, device, weights, progress), rows, chunk, progress)
+        sizes = self._mesh(mesh, len(rows))
+        engine = self._opened(numerics, device, weights, sizes, progress)
+        return logits_of(engine, rows, chunk, progress)
 
     @naming_extras()
     def generate(
@@ -124,6 +128,7 @@ class Model:
         raw: bool = False,
         numerics: str = "bf16",
         device: str | None = None,
+        mesh: str | Mapping[str, int] = "",
         progress: Progress = silent,
     ) -> Iterator[str]:
         """Return a port's answer to a prompt, piece by piece as it is made; `answers` has its options."""
@@ -136,6 +141,7 @@ class Model:
             raw=raw,
             numerics=numerics,
             device=device,
+            mesh=mesh,
             progress=progress,
         )
         return (piece for _, piece in made)
@@ -153,6 +159,7 @@ class Model:
         raw: bool = False,
         numerics: str = "bf16",
         device: str | None = None,
+        mesh: str | Mapping[str, int] = "",
         progress: Progress = silent,
     ) -> Answering:
         """Return a port's answers to prompts, made together while they are iterated: rows, and pieces of their text.
@@ -169,12 +176,13 @@ class Model:
         if raw and system is not None:
             raise ValueError("a raw prompt has no system message")
         manner = _manner(max_new_tokens, sampling, stop, logprobs)
+        sizes = self._mesh(mesh, len(prompts))
         codec, places = codec_of(self.path, progress), self._places()
         rows = [
             places.checked(encoded(codec, prompt, system, raw=raw), codec, "a shorter prompt")
             for prompt in prompts
         ]
-        session = self._opened(numerics, device, None, progress).session(len(rows))
+        session = self._opened(numerics, device, None, sizes, progress).session(len(rows))
         return Answering(session, codec, rows, manner, places.longest)
 
     @naming_extras()
@@ -187,6 +195,7 @@ class Model:
         stop: Sequence[str] = (),
         numerics: str = "bf16",
         device: str | None = None,
+        mesh: str | Mapping[str, int] = "",
         progress: Progress = silent,
     ) -> Chat:
         """Return a conversation with a port, in its chat template; raises `Refused` where it has none (S558).
@@ -198,11 +207,12 @@ class Model:
         from sohu.api.running import codec_of
 
         manner = _manner(max_new_tokens, sampling, stop, None)
+        sizes = self._mesh(mesh, 1)
         codec = codec_of(self.path, progress)
         codec.require_template()
         if system is not None:
             codec.encode_messages([("system", system), ("user", "?")])
-        engine = self._opened(numerics, device, None, progress)
+        engine = self._opened(numerics, device, None, sizes, progress)
         return Chat(engine, codec, self._places(), manner, system)
 
     @naming_extras()
@@ -320,20 +330,29 @@ class Model:
 
         return Places(self.vocabulary, longest(self.graph))
 
+    def _mesh(self, mesh: str | Mapping[str, int], batch: int) -> dict[str, int]:
+        """Return the sizes of a mesh for so many rows; raises `Refused` where it does not fit."""
+        from device_model.memory.meshes import mesh_sizes
+
+        text = written(mesh)
+        return mesh_sizes(self.graph, text, batch) if text else {}
+
     def _opened(
-        self, numerics: str, device: str | None, weights: str | Path | None, progress: Progress
-    ) -> Engine:
+        self, numerics: str, device: str | None, weights: str | Path | None,
+        mesh: Mapping[str, int], progress: Progress,
+    ) -> AnyEngine:  # fmt: skip
         """Return the engine of these choices, the last one where they are the same."""
         from device_model.chips.chip import device as device_named
         from device_model.numbers.catalogue import numerics_named
         from sohu.api.running import open_engine
 
-        choice = (numerics, device, None if weights is None else str(weights))
+        given = None if weights is None else str(weights)
+        choice = (numerics, device, given, tuple(sorted(mesh.items())))
         if self._engine is not None and self._engine[0] == choice:
             return self._engine[1]
         computed = numerics_named(numerics, None if device is None else device_named(device))
         self._engine = None  # its weights go before others come
-        engine = open_engine(self.path, self.graph, computed, choice[2], progress)
+        engine = open_engine(self.path, self.graph, computed, given, mesh, progress)
         self._engine = choice, engine
         return engine
 

@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from device_model.engine.engine import Engine
+from device_model.mesh.opening import AnyEngine, check_chips
+from device_model.mesh.opening import open_engine as open_on
 from device_model.numbers.numerics import Numerics
 from device_model.weights.reading import RandomReader, TensorReader, shapes_of
 from dsl.counting.footprint import footprint
@@ -35,19 +36,21 @@ ON_RANDOM = "--weights mine.safetensors, or random ones: --weights random:7; in 
 
 
 def open_engine(
-    path: Path, graph: Graph, numerics: Numerics, weights: str | None, progress: Progress
-) -> Engine:
+    path: Path, graph: Graph, numerics: Numerics, weights: str | None,
+    mesh: Mapping[str, int], progress: Progress,
+) -> AnyEngine:  # fmt: skip
     """Return a program's engine on its port's checkpoint, or on random weights; raises `Refused` where it has neither.
 
     The kernels are compiled last, when nothing of the input can be refused any more.
     """
+    check_chips(mesh)
     reader = _reader(path, graph, weights, progress)
     compile_kernels(progress)
-    return Engine(graph, reader, numerics)
+    return open_on(graph, reader, numerics, mesh)
 
 
 def logits_of(
-    engine: Engine, tokens: Tokens, chunk: int | None, progress: Progress
+    engine: AnyEngine, tokens: Tokens, chunk: int | None, progress: Progress
 ) -> npt.NDArray[np.float32]:
     """Return the logits, float32 [B, S, V], of tokens [B, S], fed `chunk` at a time where that is given."""
     session = engine.session(sequences=len(tokens))

@@ -129,11 +129,18 @@ def fit(options: argparse.Namespace) -> int:
 def run(options: argparse.Namespace) -> int:
     """Run a program on given tokens and write its logits."""
     from sohu.commands.running import run_tokens
+    from sohu.commands.values import mesh_as_dict
 
     with console.bars(quiet=options.json or options.quiet) as progress:
         shape = run_tokens(options, progress)
     if options.json:
-        console.emit({"logits": str(options.logits), "shape": list(shape)})
+        console.emit(
+            {
+                "logits": str(options.logits),
+                "shape": list(shape),
+                "mesh": mesh_as_dict(options.mesh),
+            }
+        )
     else:
         console.say(f"{options.logits}: float32 {list(shape)}")
     return OK

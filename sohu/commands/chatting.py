@@ -71,6 +71,7 @@ def chat(options: argparse.Namespace) -> int:
             stop=options.stop,
             numerics=options.numerics,
             device=options.device,
+            mesh=options.mesh,
             progress=progress,
         )
     if at_terminal:

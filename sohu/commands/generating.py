@@ -15,6 +15,7 @@ from dsl.regular_file import TooLarge, read_at_most, read_regular
 from porting.text.tokenizer import MAX_PROMPT
 from sohu.api.answering import Answer, Answering, End, Pace
 from sohu.api.model import load
+from sohu.commands.values import mesh_as_dict
 from sohu.terminal import console
 
 STANDARD_INPUT = Path("-")
@@ -41,12 +42,13 @@ def generate(options: argparse.Namespace) -> int:
             raw=options.raw,
             numerics=options.numerics,
             device=options.device,
+            mesh=options.mesh,
             progress=progress,
         )
     if options.json:
         for _ in answering:
             pass
-        console.emit(_as_dict(prompts, answering, sampling, options.numerics))
+        console.emit(_as_dict(prompts, answering, sampling, options.numerics, options.mesh))
         return 0
     _stream(prompts, answering)
     if options.logprobs is not None:
@@ -147,7 +149,11 @@ def _pace(answers: Sequence[Answer], pace: Pace) -> str:
 
 
 def _as_dict(
-    prompts: Sequence[str], answering: Answering, sampling: Sampling, numerics: str
+    prompts: Sequence[str],
+    answering: Answering,
+    sampling: Sampling,
+    numerics: str,
+    mesh: str,
 ) -> dict[str, object]:
     pace = answering.pace
     return {
@@ -157,6 +163,7 @@ def _as_dict(
         ],
         "sampling": asdict(sampling),
         "numerics": numerics,
+        "mesh": mesh_as_dict(mesh),
         "seconds": {"first_token": pace.first, "all": pace.last},
         "tokens_per_second": pace.tokens_per_second,
     }

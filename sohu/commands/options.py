@@ -232,6 +232,13 @@ def _numerics(parser: argparse.ArgumentParser) -> None:
         "--numerics", default="bf16", metavar="NAME", help="f32, bf16, f16, f8e4m3, int8, mxfp4, …"
     )
     parser.add_argument("--device", metavar="D", help="with this device's accumulators")
+    _mesh(parser)
+
+
+def _mesh(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--mesh", default="", metavar="tp=8", help="on so many chips along each axis; the same bits"
+    )
 
 
 def profile(parser: argparse.ArgumentParser) -> None:

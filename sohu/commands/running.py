@@ -22,6 +22,7 @@ def run_tokens(options: argparse.Namespace, progress: Progress) -> tuple[int, ..
         checked_tokens(tokens, model.vocabulary, str(options.tokens)),
         numerics=options.numerics,
         device=options.device,
+        mesh=options.mesh,
         chunk=options.chunk,
         weights=options.weights,
         progress=progress,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the values of options may be that say how tokens are chosen. Chooses nothing."""
+"""What the values of options may be that say how tokens are chosen and on which mesh. Chooses nothing."""
 
 from __future__ import annotations
 
@@ -42,6 +42,12 @@ def stop(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("an empty text would stop every answer")
     return text
+
+
+def mesh_as_dict(text: str) -> dict[str, int] | None:
+    """Return a mesh that was read before as JSON data, None for one chip."""
+    axes = [part.strip().split("=") for part in text.split(",") if part.strip()]
+    return {axis: int(size) for axis, size in axes} or None
 
 
 def _between(text: str, low: float, high: float) -> float:
