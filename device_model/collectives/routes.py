@@ -13,6 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_model.collectives.topology import Ints, Topology
+from dsl.diagnostics import refuse
+
+MOST_WORK = 20_000_000
 
 
 def routes(
@@ -20,7 +23,7 @@ def routes(
 ) -> tuple[Ints, Ints]:
     """Return the links of each pair of nodes, [pairs, most links] with -1 behind the last, and how many they are.
 
-    A pair without a path has no links.
+    A pair without a path has no links. Raises `Refused` where there are too many switches to look at (S628).
     """
     keys = source.astype(np.int64) * topology.nodes + target
     unique, inverse = np.unique(keys, return_inverse=True)
@@ -41,50 +44,93 @@ def _through_switches(
     missing: NDArray[np.integer],
     ends: tuple[NDArray[np.integer], NDArray[np.integer]],
 ) -> Ints:
-    """Fill the paths that are missing, from each source at once."""
-    tables: dict[int, dict[int, list[int]]] = {}
+    """Fill the paths that are missing: up to a switch, from it to another, down from there."""
+    up, down = _switch_links(topology)
+    _check_work(topology, up, down, missing, ends)
+    tables: dict[int, Table] = {}
     rows: list[list[int]] = []
-    outgoing = _outgoing(topology)
     for source, target in zip(ends[0][missing].tolist(), ends[1][missing].tolist(), strict=True):
-        if source not in tables:
-            tables = {source: _from(topology, outgoing, source)}
-        rows.append(tables[source].get(target, []))
+        starts = up[source] if source < topology.chips else [(-1, source, np.inf)]
+        ways = []
+        for first, switch, wide in starts:
+            if switch not in tables:
+                tables[switch] = _from(topology, up, switch)
+            ways += _ways(tables[switch], (first, wide), target, down, topology.chips)
+        rows.append(min(ways)[2] if ways and source != target else [])
     width = max(1, *(len(row) for row in rows))
-    wide = np.full((len(paths), width), -1, np.int32)
-    wide[:, :1] = paths
+    wider = np.full((len(paths), width), -1, np.int32)
+    wider[:, :1] = paths
     for at, row in zip(missing.tolist(), rows, strict=True):
-        wide[at, : len(row)] = row
-    return wide
+        wider[at, : len(row)] = row
+    return wider
 
 
-def _outgoing(topology: Topology) -> list[list[tuple[int, int, float]]]:
-    """Return (link, target, capacity) of the links that leave each node."""
-    result: list[list[tuple[int, int, float]]] = [[] for _ in range(topology.nodes)]
-    rows = zip(
-        topology.source.tolist(),
-        topology.target.tolist(),
-        topology.capacity.tolist(),
-        strict=True,
-    )
+Links = list[list[tuple[int, int, float]]]
+"""By node: the number, the other end and the capacity of its links."""
+Table = dict[int, tuple[int, float, list[int]]]
+"""By switch: how many links lead there, minus the capacity of the narrowest, which they are."""
+
+
+def _switch_links(topology: Topology) -> tuple[Links, Links]:
+    """Return the links from each node up to switches, and the links from switches down to each node."""
+    up: Links = [[] for _ in range(topology.nodes)]
+    down: Links = [[] for _ in range(topology.nodes)]
+    columns = (topology.source, topology.target, topology.capacity)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
     for link, (source, target, capacity) in enumerate(rows):
-        result[source].append((link, target, capacity))
-    return result
+        if target >= topology.chips:
+            up[source].append((link, target, capacity))
+        if source >= topology.chips:
+            down[target].append((link, source, capacity))
+    return up, down
 
 
-def _from(
-    topology: Topology, outgoing: list[list[tuple[int, int, float]]], source: int
-) -> dict[int, list[int]]:
-    """Return the links from a node to every other that switches lead to."""
-    best: dict[int, list[int]] = {}
-    heap: list[tuple[int, float, list[int], int]] = [(0, -np.inf, [], source)]
+def _check_work(
+    topology: Topology,
+    up: Links,
+    down: Links,
+    missing: NDArray[np.integer],
+    ends: tuple[NDArray[np.integer], NDArray[np.integer]],
+) -> None:
+    """Refuse paths through so many switches that looking for them would take minutes (S628)."""
+    ways = np.asarray([len(x) for x in up]), np.asarray([len(x) for x in down])
+    pairs = int((ways[0][ends[0][missing]] * np.maximum(ways[1][ends[1][missing]], 1)).sum())
+    between = int(ways[0][topology.chips :].sum()) * topology.switches
+    if max(pairs, between) > MOST_WORK:
+        message = f"{topology.name} has too many ways through its {topology.switches:,} switches"
+        raise refuse("S628", message, place="topology")
+
+
+def _ways(
+    table: Table, start: tuple[int, float], target: int, down: Links, chips: int
+) -> list[tuple[int, float, list[int]]]:
+    """Return the ways from a link up, through what a table of its switch reaches, down to a node."""
+    first, wide = start
+    before = [first] if first >= 0 else []
+    if target >= chips:
+        if target not in table:
+            return []
+        hops, width, links = table[target]
+        return [(hops + len(before), max(width, -wide), [*before, *links])]
+    ways = []
+    for last, switch, capacity in down[target]:
+        if switch in table:
+            hops, width, links = table[switch]
+            narrow = max(width, -wide, -capacity)
+            ways.append((hops + len(before) + 1, narrow, [*before, *links, last]))
+    return ways
+
+
+def _from(topology: Topology, up: Links, start: int) -> Table:
+    """Return how each switch is reached from one by way of switches."""
+    best: Table = {}
+    heap: list[tuple[int, float, list[int], int]] = [(0, -np.inf, [], start)]
     while heap:
         hops, width, links, node = heappop(heap)
         if node in best:
             continue
-        best[node] = links
-        if hops and node < topology.chips:
-            continue
-        for link, target, capacity in outgoing[node]:
+        best[node] = (hops, width, links)
+        for link, target, capacity in up[node]:
             if target not in best:
                 heappush(heap, (hops + 1, max(width, -capacity), [*links, link], target))
     return best

@@ -25,6 +25,8 @@ from dsl.source import Span
 
 MOST_BYTES = 1 << 30
 MOST_FAULTS = 20
+MOST_STEPS = 100_000
+MOST_WORDS = 6
 Flags = NDArray[np.bool_]
 Indices = NDArray[np.int64]
 Where = Callable[[int], Span | None]
@@ -57,10 +59,10 @@ class _Findings:
         text = f"{named(self.program, send)}: {message}" if send >= 0 else message
         self.faults.append(Diagnostic(code, text, span, place="" if span else place, help=help))
 
-    def all(self, code: str, sends: Indices, message: Callable[[int], str]) -> None:
+    def all(self, code: str, sends: Indices, message: Callable[[int], str], help: str = "") -> None:
         """Note the same fault of several sends, each with words of its own."""
         for send in sends[:MOST_FAULTS].tolist():
-            self.add(code, send, message(send))
+            self.add(code, send, message(send), help)
         self.left_out += max(0, len(sends) - MOST_FAULTS)
 
     def result(self) -> tuple[Diagnostic, ...]:
@@ -127,6 +129,9 @@ def _check_size(program: Program, findings: _Findings) -> None:
             f" {size / 2**30:.1f} GiB of symbols, at most {MOST_BYTES / 2**30:.0f} GiB"
         )
         findings.add("S628", -1, message, "take fewer chunks; they may be as large as you like")
+    if program.steps > MOST_STEPS:
+        message = f"{program.steps:,} steps are too many to follow, at most {MOST_STEPS:,}"
+        findings.add("S628", -1, message, "nothing waits for the end of a step: put sends together")
 
 
 def _check_sends(program: Program, findings: _Findings) -> None:
@@ -227,17 +232,17 @@ def _check_sums(program: Program, findings: _Findings) -> None:
     ends = ends_at(program.operation, chips, chunks)
     asked = np.flatnonzero(((ends[None, :] == np.arange(chips)[:, None]) | (ends < 0)).ravel())
     culprits = np.unique(state.spoiled[asked])
-    for send in culprits[culprits >= 0].tolist():
-        findings.add("S627", send, _why(program, sums, send), _HELP[program.order])
+    culprits = culprits[culprits >= 0]
+    why = _why(program, sums, culprits[:MOST_FAULTS])
+    findings.all("S627", culprits, lambda send: why[send], _HELP[program.order])
     short = (state.spoiled[asked] < 0) & (state.values[asked] != sums.complete).any(1)
     # A value that was never sent on to many chips is one cause: name each chunk once.
     _, first = np.unique(asked[short] % chunks, return_index=True)
-    for place in asked[short][first].tolist():
+    for place in asked[short][first][: MOST_FAULTS + 1].tolist():
         chip, chunk = divmod(place, chunks)
         parts = some(sums.held(state.values[place]))
-        findings.add(
-            "S626", -1, f"chip {chip} ends with the parts of ranks {parts} alone in chunk {chunk}"
-        )
+        message = f"chip {chip} ends with the parts of ranks {parts} alone in chunk {chunk}"
+        findings.add("S626", -1, message)
 
 
 _HELP = {
@@ -303,25 +308,30 @@ def _join(
     return place[begins], total, np.where(inherited >= 0, inherited, culprit)
 
 
-def _why(program: Program, sums: Sums, send: int) -> str:
-    """Return what a send added to what, by running the program again up to its step."""
-    state = _begin(program, sums)
+def _why(program: Program, sums: Sums, wanted: Indices) -> dict[int, str]:
+    """Return what each of some sends added to what, by running the program again."""
+    if not len(wanted):
+        return {}
+    state, result = _begin(program, sums), dict[int, str]()
     silent = _Findings(program, lambda send: None)
     for sends in _steps(program):
-        if send in sends:
-            break
+        for send in wanted[(wanted >= sends[0]) & (wanted <= sends[-1])].tolist():
+            result[send] = _added(program, sums, state, sends, send)
         _advance(program, sums, state, sends, silent)
-    chunks = program.chunks
+    return result
+
+
+def _added(program: Program, sums: Sums, state: _State, sends: Indices, send: int) -> str:
+    """Return what a send, and those that arrive with it, add to what is there before their step."""
     chunk, target = int(program.chunk[send]), int(program.target[send])
     here = sends[(program.target[sends] == target) & (program.chunk[sends] == chunk)]
-    come = [int(program.source[i]) * chunks + chunk for i in here]
+    come = [int(program.source[i]) * program.chunks + chunk for i in here[:MOST_WORDS]]
     brought = " and of ".join(f"ranks {some(sums.held(state.values[p]))}" for p in come)
-    place = target * chunks + chunk
-    own = (
-        f"those of ranks {some(sums.held(state.values[place]))}"
-        if state.there[place]
-        else "nothing"
-    )
+    if len(here) > MOST_WORDS:
+        brought += f" and of {len(here) - MOST_WORDS} more"
+    place = target * program.chunks + chunk
+    there = f"those of ranks {some(sums.held(state.values[place]))}"
+    own = there if state.there[place] else "nothing"
     why = "that is no sum of the declared tree" if program.order == "tree" else "some come twice"
     return f"adds the parts of {brought} to {own}, and {why}"
 

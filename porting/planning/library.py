@@ -20,12 +20,14 @@ from dsl.regular_file import (
     is_file,
     is_inside,
     is_there,
+    open_regular,
     read_at_most,
     read_regular,
 )
 from dsl.source import Source
 from dsl.text import syntax as sx
 from dsl.text.parser import MAX_CHARACTERS, parse
+from dsl.text.schedules import MAX_SCHEDULE, is_schedule
 from porting.files.atomic import replace_file
 from porting.files.bounds import may_read, outside
 
@@ -34,6 +36,8 @@ SUFFIX = ".sohu"
 KEPT_TEXTS = 64
 """Parsed texts that a process keeps: every block of the zoo, and some families."""
 MAX_BYTES = 4 * MAX_CHARACTERS
+HEAD = 4096
+"""Bytes of a file in which it has begun."""
 FAMILIES = "families"
 """The folder of families, in the zoo and on other shelves; what they use lies beside it."""
 
@@ -45,16 +49,34 @@ def read_source(path: Path, name: str) -> Source:
     return _source(name, lambda: read_regular(path, MAX_BYTES))
 
 
+def read_schedule_text(path: Path, name: str) -> Source:
+    """Return the text of a schedule, which may be much longer than others, as a source."""
+    if not may_read(path) and not is_inside(path, ZOO):
+        raise outside(name)
+    return _source(name, lambda: read_regular(path, MAX_SCHEDULE), MAX_SCHEDULE)
+
+
+def holds_schedule(path: Path) -> bool:
+    """Tell whether a file begins as a schedule; what cannot be read does not."""
+    if not may_read(path):
+        return False
+    try:
+        with open_regular(path) as stream:
+            return is_schedule(stream.read(HEAD).decode(errors="replace"))
+    except OSError:
+        return False
+
+
 def read_stream(stream: BinaryIO, name: str) -> Source:
     """Return what is left of a stream as a source; raises `Refused` when it is no text or too much of it."""
     return _source(name, lambda: read_at_most(stream, MAX_BYTES))
 
 
-def _source(name: str, read: Callable[[], bytes]) -> Source:
+def _source(name: str, read: Callable[[], bytes], limit: int = MAX_BYTES) -> Source:
     try:
         return Source(name, read().decode())
     except TooLarge:
-        raise refuse("S106", f"the file is larger than {MAX_BYTES} bytes", place=name) from None
+        raise refuse("S106", f"the file is larger than {limit} bytes", place=name) from None
     except UnicodeDecodeError as error:
         raise refuse("S108", f"not UTF-8 at byte {error.start}", place=name) from None
     except FileNotFoundError:

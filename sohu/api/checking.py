@@ -15,7 +15,14 @@ from dsl.inference.inference import Checked, check_block
 from dsl.inference.inference import check as check_family
 from dsl.linking.program import Program
 from dsl.source import Source
-from porting.planning.library import SUFFIX, load_program, text_program
+from dsl.text.schedules import is_schedule
+from porting.planning.library import (
+    SUFFIX,
+    holds_schedule,
+    load_program,
+    read_schedule_text,
+    text_program,
+)
 
 TEXT = "<text>"
 
@@ -55,6 +62,8 @@ def check(source: str | Path) -> tuple[Diagnostic, ...]:
     A `Path` names a file, and so does a `str` of one line that ends in `.sohu`, which no text does; any other `str` is
     a text, whose `use` is looked up in the zoo alone. A file that cannot be read is a diagnostic too.
     """
+    if isinstance(source, str) and is_schedule(source):
+        return check_text(Source(TEXT, source), Path()).diagnostics
     if isinstance(source, str) and not is_path(source):
         try:
             return tuple(d for c in _checked(text_program(source, TEXT)) for d in c.diagnostics)
@@ -69,12 +78,16 @@ def is_path(source: str) -> bool:
 
 
 def check_file(path: Path) -> Outcome:
-    """Check every family and block that a file declares."""
+    """Check every family and block that a file declares, or every collective."""
+    if holds_schedule(path):
+        return _schedule(path, lambda: read_schedule_text(path, str(path)))
     return _outcome(path, lambda: load_program(path))
 
 
 def check_text(source: Source, beside: Path) -> Outcome:
     """Check a text that is in no file, whose `use` is looked up in a folder and in the zoo."""
+    if is_schedule(source.text):
+        return _schedule(Path(source.name), lambda: source)
     return _outcome(Path(source.name), lambda: text_program(source.text, source.name, beside))
 
 
@@ -89,6 +102,21 @@ def _outcome(path: Path, load: Callable[[], Program]) -> Outcome:
     names += [f"block {b.name.id}" for b in program.file.blocks]
     diagnostics = tuple(d for c in checked for d in c.diagnostics)
     return Outcome(path, tuple(names), sum(c.paths for c in checked), diagnostics)
+
+
+def _schedule(path: Path, read: Callable[[], Source]) -> Outcome:
+    """Return what the proofs of a text's collectives say."""
+    from device_model.collectives.text import read_programs  # noqa: PLC0415 - other texts start without
+    from device_model.collectives.verify import verify  # noqa: PLC0415
+
+    try:
+        topologies, written = read_programs(read())
+    except Refused as refused:
+        return Outcome(path, (), 0, refused.diagnostics)
+    names = [f"topology {name}" for name in topologies]
+    names += [f"{w.program.operation} over {w.program.topology.name}" for w in written]
+    diagnostics = tuple(d for w in written for d in verify(w.program, w.where).faults)
+    return Outcome(path, tuple(names), 0, diagnostics)
 
 
 def _checked(program: Program) -> list[Checked]:

@@ -302,6 +302,13 @@ def sweep(options: argparse.Namespace) -> int:
     return run(options)
 
 
+def collective(options: argparse.Namespace) -> int:
+    """Check, time or make a schedule of a collective."""
+    from sohu.commands.collectives import collective as run
+
+    return run(options)
+
+
 def predict(options: argparse.Namespace) -> int:
     """Predict the times of a table's rows."""
     from sohu.commands.predicting import predicted, show

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dsl.whole_numbers import whole_number
 from sohu.commands import values
+from sohu.commands.collectives import ACTIONS
 from sohu.commands.listing import KINDS
 
 SHELLS = ("bash", "zsh", "fish")
@@ -326,6 +327,28 @@ def calibrate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, metavar="OUT", help="write the calibration")
     _long(parser)
+
+
+def collective(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of `sohu collective`."""
+    parser.add_argument("action", choices=tuple(ACTIONS), metavar="ACTION", help=", ".join(ACTIONS))
+    parser.add_argument("what", metavar="FILE|NAME", help="a schedule; the name of a template")
+    parser.add_argument(
+        "--topology", metavar="FILE", help='or such as "torus 4 x 4; link 90 GB/s, 1 us"'
+    )
+    parser.add_argument("--op", metavar="OP", help="such as all_gather, for a template")
+    parser.add_argument(
+        "--pieces", type=_positive, default=1, metavar="N", help="of a chip's share (1)"
+    )
+    parser.add_argument(
+        "--exact", action="store_true", help="sums are exact, so that any order is the same"
+    )
+    parser.add_argument(
+        "--bytes", type=_amount, metavar="N", help="of the whole buffer of a chip, for a time"
+    )
+    parser.add_argument("--out", type=Path, metavar="OUT", help="write the schedule")
+    parser.add_argument("--trace", type=Path, metavar="OUT", help="write a Perfetto trace")
+    _json(parser)
 
 
 def lsp(parser: argparse.ArgumentParser) -> None:

@@ -55,6 +55,9 @@ COMMANDS: dict[str, Command] = {
     "sweep": Command(
         PLAN, "what if the device, mesh, batch … were others", options.sweep, actions.sweep
     ),
+    "collective": Command(
+        PLAN, "check, time or make schedules of collectives", options.collective, actions.collective
+    ),
     "predict": Command(
         PLAN, "predicted times for a table of shapes", options.predict, actions.predict
     ),

@@ -18,9 +18,18 @@ from dsl.regular_file import is_folder
 from dsl.source import Source
 from dsl.text.formatter import format_file
 from dsl.text.parser import parse
+from dsl.text.schedules import format_schedule, is_schedule
 from porting.files.files import part_of
 from porting.planning.bound import SPEC_NAME
-from porting.planning.library import SUFFIX, named_text, read_source, read_stream, write_text
+from porting.planning.library import (
+    SUFFIX,
+    holds_schedule,
+    named_text,
+    read_schedule_text,
+    read_source,
+    read_stream,
+    write_text,
+)
 from sohu.api.checking import Outcome, check_file, check_text
 from sohu.terminal import console
 
@@ -86,9 +95,14 @@ def fmt(options: argparse.Namespace) -> int:
 
 def _formatted(path: Path) -> Formatted:
     streamed = path == STANDARD_INPUT
-    source = _stream() if streamed else read_source(path, str(path))
-    text = format_file(parse(source))
+    source = _stream() if streamed else _read(path)
+    schedule = is_schedule(source.text)
+    text = format_schedule(source) if schedule else format_file(parse(source))
     return Formatted(Path(STREAM) if streamed else path, text, text != source.text)
+
+
+def _read(path: Path) -> Source:
+    return (read_schedule_text if holds_schedule(path) else read_source)(path, str(path))
 
 
 def _stream() -> Source:

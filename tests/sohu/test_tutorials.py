@@ -13,6 +13,7 @@ from tests.sohu.told_pages import ROOT, commands, follow
 DOCS = ROOT / "docs"
 TUTORIALS = {
     "model": ("first-hour", "find-a-wrong-operation", "let-it-answer"),
+    "schedule": ("collectives",),
     "text": ("text-of-your-own", "split-over-chips", "design-question"),
 }
 """Pages that go on in each other's folder, in order."""

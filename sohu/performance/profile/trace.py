@@ -44,7 +44,11 @@ class Slice:
 
 def write_trace(profile: Profile, path: Path, most: int = MOST_SLICES) -> None:
     """Write the trace of a profile; raises `Refused` where the file cannot be written."""
-    content = trace_bytes(profile, most)
+    save_trace(trace_bytes(profile, most), path)
+
+
+def save_trace(content: bytes, path: Path) -> None:
+    """Write a trace; raises `Refused` where the file cannot be written (S530)."""
 
     def save(stream: BinaryIO) -> None:
         stream.write(content)
@@ -57,7 +61,7 @@ def write_trace(profile: Profile, path: Path, most: int = MOST_SLICES) -> None:
 
 def trace_bytes(profile: Profile, most: int = MOST_SLICES) -> bytes:
     """Return the trace of a profile, its steps one after the other."""
-    writer = _Writer()
+    writer = TraceWriter()
     at = 0.0
     for number, phase in enumerate(profile.phases):
         name = f"{step(phase)} · {profile.name} on one {profile.device.name} of {setting(profile)}"
@@ -142,15 +146,17 @@ def memory_over_time(phase: Phase) -> Iterator[tuple[float, int]]:
     yield at, round(phase.memory.lasting)
 
 
-class _Writer:
+class TraceWriter:
     """Collects packets; names are written once and referred to by number."""
 
-    def __init__(self) -> None:
+    def __init__(self, tracks: tuple[str, ...] = TRACKS) -> None:
         from perfetto.trace_builder.proto_builder import (  # noqa: PLC0415 - for traces alone
             TraceProtoBuilder,
         )
 
         self.builder = TraceProtoBuilder()
+        self.tracks = {track: number for number, track in enumerate(tracks, 1)}
+        self.span = max(100, len(tracks) + 1)  # numbers of a process
         self.names: dict[tuple[str, str], int] = {}
         self.started = False
 
@@ -161,7 +167,7 @@ class _Writer:
         packet.track_descriptor.process.pid = number + 1
         packet.track_descriptor.process.process_name = name
         packet.track_descriptor.child_ordering = 3  # explicit
-        for rank, track in enumerate(TRACKS):
+        for rank, track in enumerate(self.tracks):
             made = self._packet().track_descriptor
             made.uuid = self._uuid(number, track)
             made.parent_uuid = self._uuid(number, "")
@@ -189,9 +195,8 @@ class _Writer:
         content: bytes = self.builder.serialize()
         return content
 
-    @staticmethod
-    def _uuid(number: int, track: str) -> int:
-        return 100 * (number + 1) + (TRACKS.index(track) + 1 if track else 0)
+    def _uuid(self, number: int, track: str) -> int:
+        return self.span * (number + 1) + (self.tracks[track] if track else 0)
 
     def _packet(self) -> TracePacket:
         packet = self.builder.add_packet()

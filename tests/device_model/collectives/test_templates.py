@@ -123,3 +123,19 @@ def test_the_widest_of_short_paths_is_taken():
     slow_first = linked("two", 2, 2, ((0, 2, SLOW), (2, 1, SLOW), (0, 3, WIRE), (3, 1, WIRE)))
     paths, _ = routes(slow_first, np.array([0]), np.array([1]))
     assert slow_first.target[paths[0]].tolist() == [3, 1]
+
+
+def test_a_maze_of_switches_is_refused():
+    far = 5_000
+    line = [(2 + i, 3 + i, WIRE) for i in range(far - 1)]
+    maze = linked("maze", 2, far, ((0, 2, WIRE), (far + 1, 1, WIRE), *line))
+    with pytest.raises(Refused, match="S628"):
+        routes(maze, np.array([0]), np.array([1]))
+
+
+def test_thousands_of_chips_on_a_switch_find_their_ways():
+    wide = switch("s", 4096, WIRE)
+    at = np.arange(4096)
+    paths, counts = routes(wide, at, (at + 1) % 4096)
+    assert set(counts.tolist()) == {2}
+    assert wide.source[paths[:, 0]].tolist() == at.tolist()

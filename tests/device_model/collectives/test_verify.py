@@ -8,7 +8,7 @@ import pytest
 from device_model.collectives.program import SUMS, Program
 from device_model.collectives.templates import template
 from device_model.collectives.topology import Wire, full, hierarchy, mesh, ring, switch, torus
-from device_model.collectives.verify import MOST_FAULTS, verified, verify
+from device_model.collectives.verify import MOST_FAULTS, MOST_STEPS, verified, verify
 from dsl.diagnostics import Refused
 from tests.device_model.collectives.brute import right
 
@@ -191,3 +191,18 @@ def test_mutants_are_refused_if_and_only_if_they_are_wrong(seed):
 def test_subjects_have_sums_of_both_kinds():
     kinds = {(s.order if s.operation in SUMS else "none") for s in SUBJECTS}
     assert kinds == {"tree", "any", "none"}
+
+
+def test_more_steps_than_can_be_followed_are_refused():
+    steps = [[(0, 1, 0)]] * (MOST_STEPS + 1)
+    assert [code for code, _ in _faults("broadcast", RING, 1, steps)] == ["S628"]
+
+
+def test_all_that_spoils_sums_is_told_at_once():
+    line = [[(3, 2, c, True) for c in range(40)], [(2, 1, c, True) for c in range(40)]]
+    line += [[(1, 0, c, True) for c in range(40)]]
+    back = [[(a, b, c) for c in range(40)] for a, b in ((0, 1), (1, 2), (2, 3))]
+    faults = verify(Program.of("all_reduce", RING, 40, line + back)).faults
+    assert {f.code for f in faults} == {"S627"}
+    assert len(faults) == MOST_FAULTS
+    assert faults[-1].notes == ("20 more are not shown",)

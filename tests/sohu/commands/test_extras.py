@@ -30,6 +30,7 @@ CORE = (
     f"fmt --check {FAMILY}",
     f"cost {LARGE} {MESH}",
     f"fit {LARGE} --device h100 {MESH}",
+    "collective template ring --op all_gather --topology ring.sohu",
     "explain S517",
     "list families",
     "new begun",
@@ -85,6 +86,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("workplace")
     sohu.port(tiny_llama(folder / "model"), out=folder / "port", validate=False)
     np.save(folder / "t.npy", np.arange(6).reshape(1, 6))
+    (folder / "ring.sohu").write_text(
+        "sohu 1.0\n\ntopology r {\n  ring 4\n  link 90 GB/s, 1 us\n}\n"
+    )
     (folder / "shapes.csv").write_text("m,n,k\n64,64,64\n")
     (folder / "model.gguf").write_bytes(
         gguf_bytes(
