@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from dsl.diagnostics import Diagnostic, Refused
 from dsl.source import Source, Span
 from dsl.text import syntax as sx
 from dsl.text.parser import count_words, parse
+from dsl.text.schedules import is_schedule
 from dsl.text.words import language_words
+from sohu.api.checking import check_text
 
 MAX_TRIES = 8
 MAX_WORDS = 8_192
@@ -37,7 +40,9 @@ class Mended:
 
 
 def mended(source: Source) -> Mended:
-    """Return the tree of a text, without the statements that have no syntax."""
+    """Return the tree of a text, without the statements that have no syntax; a schedule has no tree, only faults."""
+    if is_schedule(source.text):
+        return Mended(None, check_text(source, Path()).diagnostics)
     try:
         return Mended(parse(source), ())
     except Refused as refused:

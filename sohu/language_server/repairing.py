@@ -11,6 +11,7 @@ from dsl.inference.inference import check, check_block
 from dsl.source import Span
 from dsl.text.formatter import format_file
 from dsl.text.parser import parse
+from dsl.text.schedules import format_schedule, is_schedule
 from sohu.language_server.positions import Shift
 from sohu.language_server.shelf import first_line
 from sohu.language_server.view import View
@@ -125,7 +126,8 @@ def formatted(view: View) -> tuple[Span, str] | None:
     """Return what `sohu fmt` would replace and by what, None where nothing or where the text has no syntax."""
     if view.mended.faults:
         return None
-    new = format_file(parse(view.source))
+    schedule = is_schedule(view.text)
+    new = format_schedule(view.source) if schedule else format_file(parse(view.source))
     if new == view.text:
         return None
     shift = Shift.between(view.text, new)

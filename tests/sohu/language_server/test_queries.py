@@ -296,3 +296,19 @@ def test_a_repair_is_what_was_meant(right: str, wrong: str) -> None:
     findings = whole_findings(view(text))
     [first, *_] = repairs(findings, 0, len(text))
     assert text[: first.span.start] + first.text + text[first.span.end :] == sound
+
+
+def test_a_schedule_is_proven_and_laid_out():
+    head = "sohu 1.0\ntopology r { ring 4; link 90 GB/s, 1 us }\n"
+    wrong = view(head + "collective broadcast over r chunks 1 { step { 0 -> 2: c0 } }\n")
+    (finding,) = whole_findings(wrong)
+    assert (finding.diagnostic.code, finding.span.text) == ("S623", "0 -> 2: c0")
+    assert quick_findings(wrong) == (finding,)
+    sound = view(head)
+    assert whole_findings(sound) == quick_findings(sound) == ()
+    change = formatted(sound)
+    assert change is not None
+    span, text = change
+    new = sound.text[: span.start] + text + sound.text[span.end :]
+    assert new == "sohu 1.0\n\ntopology r {\n  ring 4\n  link 90 GB/s, 1 us\n}\n"
+    assert complete(cursor_at(head, len(head)), sound, len(head)) is not None
