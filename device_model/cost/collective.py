@@ -19,10 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from device_model.cost.chip import Array, Chip, Number, least, overlapped
-from dsl.ops import OPS
+from dsl.ops import AREAS, OPS
 from dsl.ops.spec import Work
 
-OPERATIONS = (*(s.name for s in OPS.values() if s.work is Work.COLLECTIVE), "all_to_all")
+EXCHANGES = {s.name: "all_to_all" for s in AREAS["exchange"]}
+"""What operations of the language are, where they have another name there."""
+_NAMES = (s.name for s in OPS.values() if s.work is Work.COLLECTIVE)
+OPERATIONS = tuple(dict.fromkeys(EXCHANGES.get(name, name) for name in _NAMES))
 ALGORITHMS = ("ring", "tree", "direct", "one-shot", "in-switch", "hierarchical", "none")
 """Names of the indices that `collective` returns; "none" is a single chip, and direct all_reduce is two-shot."""
 LIBRARY = ("ring", "tree", "in-switch", "hierarchical")

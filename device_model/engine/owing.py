@@ -15,7 +15,7 @@ from dsl.mesh.trees import merges
 from dsl.ops import OPS
 from dsl.ops.spec import Work
 
-COMPLETES = ("all_reduce", "reduce_scatter")
+COMPLETES = frozenset(spec.name for spec in OPS.values() if spec.completes)
 """Operations that complete an owed sum."""
 
 

@@ -238,8 +238,10 @@ class Planner:
             env[node.outputs[0]] = replace(first, columns=columns)
             return
         dtypes = self._owed(node, dtypes)
-        if self._is_view(node) and isinstance(first, Buffer) and first.dtype == dtypes[0]:
-            env[node.outputs[0]] = replace(first, shape=self._shape(node.outputs[0]))
+        viewed = [place for place in inputs[: len(node.outputs)] if isinstance(place, Buffer)]
+        if self._is_view(node) and tuple(place.dtype for place in viewed) == tuple(dtypes):
+            for value, place in zip(node.outputs, viewed, strict=True):
+                env[value] = replace(place, shape=self._shape(value))
             return
         outputs = tuple(
             self._buffer(value, dtype) for value, dtype in zip(node.outputs, dtypes, strict=True)
@@ -325,7 +327,8 @@ class Planner:
         return self.graph.values[value].type.dims
 
     def _packed(self, dim: Dim) -> bool:
-        return dim in (symbol(self.graph.batch), symbol(self.graph.seq))
+        # Behind a dispatch the batch is a multiple of it.
+        return dim == symbol(self.graph.seq) or self.graph.batch in names(dim)
 
     def _state(self, state: State) -> StateRef:
         dims = [dim for dim in self._dims(state.value) if dim != symbol(self.graph.batch)]

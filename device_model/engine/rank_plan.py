@@ -86,7 +86,7 @@ class RankPlanner(Planner):
 
     def _changes(self, node: Node) -> bool:
         """Tell whether a chip has another part of a result than of the operand."""
-        (given, *_), (made,) = node.inputs, node.outputs
+        (given, *_), (made, *_) = node.inputs, node.outputs
         return self.shares.spans(given) != self.shares.spans(made)
 
     def _emit(

@@ -14,6 +14,7 @@ from device_model.kernels import (
     attention,
     collective,
     elementwise,
+    exchange,
     layout,
     linear,
     matmul,
@@ -40,6 +41,7 @@ AREAS: Mapping[str, Mapping[str, Kernel]] = {
     "moe": moe.KERNELS,
     "state": state.KERNELS,
     "collective": collective.KERNELS,
+    "exchange": exchange.KERNELS,
 }
 
 KERNELS: dict[str, Kernel] = {op: row for area in AREAS.values() for op, row in area.items()}

@@ -39,6 +39,11 @@ def unchanged(inputs: DTypes, attrs: Mapping[str, Attr], numerics: Numerics) -> 
     return (inputs[0],)
 
 
+def all_unchanged(inputs: DTypes, attrs: Mapping[str, Attr], numerics: Numerics) -> DTypes:
+    """The dtypes of all operands, as they are."""
+    return inputs
+
+
 def declared(inputs: DTypes, attrs: Mapping[str, Attr], numerics: Numerics) -> DTypes:
     """The format that the program declares, else that of the activations."""
     dtype = attrs.get("dtype")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from device_model.cost.chip import Number
+from device_model.cost.collective import EXCHANGES
 from device_model.timeline.kinds import (
     AttentionSizes,
     CollectiveSizes,
@@ -161,9 +162,16 @@ class Measure:
         chips: Number = 1.0
         for span in group:
             chips = chips * span.size
-        x = self.number(local_bytes(use.site.type("x")))
+        x = sum(self.number(use.site.bytes(name)) for name in use.node.operands[: len(use.results)])
         made = sum(self.number(local_bytes(t)) for t in use.results)
-        return CollectiveSizes(chips, larger(x, made), group)
+        return CollectiveSizes(chips, larger(x, made) * self._share(use, chips), group)
+
+    def _share(self, use: Use, chips: Number) -> Number:
+        """Return the share of the buffer that is sent: of tokens to experts, those that a chip has an expert for."""
+        if use.node.op not in EXCHANGES:
+            return 1.0
+        top = self.number(use.site.type("choice").axes[2].dim)
+        return 1.0 - (1.0 - 1.0 / larger(chips, 1.0)) ** top
 
     def _vector(self, uses: Sequence[Use], total: Number) -> VectorSizes:
         """Return what a fused run moves: values that live inside of it alone are neither written nor read."""

@@ -27,7 +27,7 @@ from device_model.cost.attention import (
 )
 from device_model.cost.calibration import Calibration
 from device_model.cost.chip import Array, Chip, Number
-from device_model.cost.collective import ALGORITHMS, CollectiveParameters, collective
+from device_model.cost.collective import ALGORITHMS, EXCHANGES, CollectiveParameters, collective
 from device_model.cost.gemm import GemmParameters, Product, gemm_seconds, gemm_terms
 from device_model.cost.moe import ExpertLayer, MoeParameters, moe_seconds, moe_terms
 from device_model.cost.oracle import gemm_section
@@ -124,7 +124,8 @@ class Prices:
             case ExpertSizes() as sizes:
                 return self._experts(sizes)
             case CollectiveSizes() as sizes:
-                return self._collective(task.ops[0], sizes)
+                op = task.ops[0]
+                return self._collective(EXCHANGES.get(op, op), sizes)
             case VectorSizes() as sizes:
                 return self._vector(sizes, task.flops)
 

@@ -319,7 +319,7 @@ def faulty_parameters(block: sx.Block) -> Iterator[Diagnostic]:
 def symbolic_arguments(block: sx.Block, shared: Context, scope: Scope, mesh: list[str]) -> None:
     """Bind a block's parameters to free symbols, so that it is checked without a caller."""
     for name in mesh:
-        scope.names.setdefault(name, MeshAxis(name))
+        scope.names.setdefault(name, MeshAxis(name, None))
     for param in block.params:
         if isinstance(param.kind, sx.Name):
             scope.bind(param.name.id, _free(param, param.kind.id), param.name.span)

@@ -121,6 +121,9 @@ _CONVERT: Mapping[Role, Callable[[Param, Static, str], Attr | None]] = {
     Role.CHOICE: lambda p, v, c: v if isinstance(v, str) and v in p.choices else None,
     Role.DTYPE: _dtype,
     Role.MESH: lambda p, v, c: v.name if isinstance(v, MeshAxis) else None,
+    Role.BATCH_MESH: lambda p, v, c: (
+        v.name if isinstance(v, MeshAxis) and v.splits_batch is not False else None
+    ),
     Role.CONTEXT: lambda p, v, c: v if isinstance(v, Poly) and equal(v, symbol(c)) else None,
 }
 

@@ -21,7 +21,7 @@ from dsl.inference.origins import origins, partial_since
 from dsl.inference.recall import Recall
 from dsl.inference.scope import POISON, LayerIndex, Meaning, Poison, Query, Scope, Tensor
 from dsl.inference.sightings import Sightings
-from dsl.inference.splits import MeshSplit
+from dsl.inference.splits import MeshSplit, check_alone
 from dsl.linking.binding import KeyUse
 from dsl.linking.static import (
     FUNCTIONS,
@@ -319,6 +319,7 @@ class Expressions:
             if is_attr and param.default is not None and not isinstance(param.default, Required):
                 attrs[param.name] = param.default
         site = self._site(spec, values, attrs)
+        check_alone(spec, map(builder.type_of, operands), self.shared.batch, call.span)
         try:
             types = spec.infer(site)
         except Violation as violation:

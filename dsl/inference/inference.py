@@ -20,7 +20,7 @@ from dsl.inference.literals import literals
 from dsl.inference.recall import Recall
 from dsl.inference.scope import POISON, Scope, Tensor
 from dsl.inference.sightings import Sightings
-from dsl.inference.splits import MeshSplit, not_cut, sharded, split_twice
+from dsl.inference.splits import BATCH, MeshSplit, not_cut, sharded, split_twice
 from dsl.inference.statements import Statements
 from dsl.linking.binding import Bindings, KeyUse, bind, is_generic
 from dsl.linking.static import Exhausted, Exploration, MeshAxis, Path, StaticError, Unknown
@@ -32,7 +32,10 @@ from dsl.text import syntax as sx
 from dsl.text.outline import calls, second_sections, unused_config, unused_parameters
 
 ROLES = ("batch", "seq", "context")
-COLLECTIVES = frozenset(spec.name for spec in AREAS["collective"])
+COLLECTIVES = {
+    spec.name: spec.place("axes") for area in ("collective", "exchange") for spec in AREAS[area]
+}
+"""Operations between chips, and where their mesh axes begin."""
 OPTIONAL_ROLES = ("memory",)
 
 
@@ -226,7 +229,7 @@ class _Inference:
         self.builder.close_frame()
         splits = [*self.batch_splits, *self.shared.stages]
         for diagnostic in (
-            *split_twice(splits, self.builder.values),
+            *split_twice(splits, self.builder.values, self.shared.batch),
             *not_cut(self.shared.stages, self.builder.arrays.values()),
         ):
             self.builder.report(diagnostic)
@@ -267,7 +270,7 @@ class _Inference:
         mesh = sorted({s.id for b in self._called(block) for s in _shards(b)})
         scope = Scope(dict(self.blocks.globals))
         symbolic_arguments(block, self.shared, scope, mesh)
-        self.blocks.globals |= {m: MeshAxis(m) for m in mesh}
+        self.blocks.globals |= {m: MeshAxis(m, None) for m in mesh}
         self._sources_of(block, scope)
         self.shared.note_all(scope)
         self._bounded(lambda: self._block_values(block, scope))
@@ -309,12 +312,14 @@ class _Inference:
             scope.bind(name, value, bindings.places[name].span)
         for name in bindings.failed:
             scope.bind(name, POISON, bindings.places.get(name, family.name).span)
+        dims = (d for item in family.items if isinstance(item, sx.Dims) for d in item.items)
+        split = {name.id for d in dims if d.role.id == "batch" for name in d.shards}
         for item in family.items:
             if isinstance(item, sx.Mesh):
                 self.mesh = tuple(a.id for a in item.axes)
                 for axis in item.axes:
                     self.statements.fresh(axis, scope)
-                    scope.bind(axis.id, MeshAxis(axis.id), axis.span)
+                    scope.bind(axis.id, MeshAxis(axis.id, axis.id in split), axis.span)
         self._dims(family, scope)
         shared = self.shared
         runtime = (shared.batch, shared.seq, shared.context)
@@ -363,8 +368,7 @@ class _Inference:
             self.builder.report(error.diagnostic)
         self.batch_shards = tuple(axes)
         self.batch_splits += [
-            MeshSplit(axis, "the batch", name.span)
-            for axis, name in zip(axes, item.shards, strict=False)
+            MeshSplit(axis, BATCH, name.span) for axis, name in zip(axes, item.shards, strict=False)
         ]
         facts = [Divides(symbol(item.name.id), symbol(axis)) for axis in axes]
         self.builder.oblige(facts, item.span)
@@ -430,9 +434,8 @@ def _shards(block: sx.Block) -> list[sx.Name]:
                     walk(s.then)
                     walk(s.orelse)
 
-    axes = (
-        a for call in calls(block) if call.function.id in COLLECTIVES for a in call.arguments[1:]
-    )
+    between = [call for call in calls(block) if call.function.id in COLLECTIVES]
+    axes = (a for call in between for a in call.arguments[COLLECTIVES[call.function.id] :])
     names.extend(a for a in axes if isinstance(a, sx.Name))
     types(*(p.kind for p in block.params if isinstance(p.kind, sx.TypeSyntax)), *block.results)
     walk(block.body)

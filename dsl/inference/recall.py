@@ -19,6 +19,7 @@ from dsl.inference.scope import LayerIndex, Meaning, Poison, Tensor
 from dsl.linking.static import Path, Question, Static, Unknown
 from dsl.ops.spec import Divides
 from dsl.source import Span
+from dsl.symbolic import names
 from dsl.types import TensorType
 
 Arguments: TypeAlias = Iterable[tuple[str, Meaning]]
@@ -48,7 +49,7 @@ class _Effects:
     named: tuple[tuple[int, Expected], ...]
     facts: frozenset[Divides]
     sharded: tuple[TensorType, ...]
-    """A type of a value inside for each mesh axis that one is split over."""
+    """Types of values inside for each mesh axis that one is split over, one for each set of names in sizes."""
     steps: int
 
 
@@ -166,10 +167,15 @@ class Recall:
 
 
 def _sharded(types: Iterable[TensorType]) -> tuple[TensorType, ...]:
-    first: dict[str, TensorType] = {}
+    # Whether an axis may shard a value depends on which rows it has, and so on the names in its sizes.
+    first: dict[tuple[str, frozenset[str]], TensorType] = {}
     for type_ in types:
-        for axis in (*(s for a in type_.axes for s in a.shards), *type_.partial):
-            first.setdefault(axis, type_)
+        axes = (*(s for a in type_.axes for s in a.shards), *type_.partial)
+        sizes = (
+            frozenset(name for a in type_.axes for name in names(a.dim)) if axes else frozenset()
+        )
+        for axis in axes:
+            first.setdefault((axis, sizes), type_)
     return tuple(dict.fromkeys(first.values()))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import operator
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -39,9 +39,10 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class MeshAxis:
-    """An axis of the chip mesh."""
+    """An axis of the chip mesh, and whether it splits the batch; None in a block without a caller."""
 
     name: str
+    splits_batch: bool | None = False
 
 
 Static: TypeAlias = (
@@ -338,6 +339,8 @@ class Evaluator:
         if name == "int" and len(values) == 1 and isinstance(values[0], Unknown):
             # A share of a size is a size: of the rotated coordinates of a head, for example.
             return symbolic.named(f"int({values[0].text})")
+        if name == SPLITS_BATCH:
+            return _splits_batch(expr, values)
         if any(isinstance(v, (Unknown, Poly)) for v in values):
             text = _unknown(expr, f"{name}({', '.join(show(v) for v in values)})").text
             return symbolic.symbol(text) if name == "int" else Unknown(text)
@@ -365,6 +368,19 @@ _DIVISION: Mapping[str, Callable[..., Static]] = {
     "%": operator.mod,
 }
 
+SPLITS_BATCH = "splits_batch"
+
+
+def _splits_batch(expr: sx.Call, values: Sequence[Static]) -> Static:
+    """Return whether a mesh axis splits the batch, which a block without a caller does not know."""
+    axis = values[0] if len(values) == 1 else None
+    if not isinstance(axis, MeshAxis):
+        shown = ", ".join(map(show, values))
+        raise _error("S207", f"`{SPLITS_BATCH}` needs one mesh axis; this is {shown}", expr)
+    known = axis.splits_batch
+    return _unknown(expr, f"{SPLITS_BATCH}({axis.name})") if known is None else known
+
+
 FUNCTIONS: Mapping[str, Callable[..., Static]] = {
     "sqrt": math.sqrt,
     "rsqrt": lambda x: 1.0 / math.sqrt(x),
@@ -377,6 +393,7 @@ FUNCTIONS: Mapping[str, Callable[..., Static]] = {
     "len": len,
     "int": int,
     "ceil_div": lambda a, b: -(-a // b),
+    SPLITS_BATCH: bool,
 }
 
 MAX_INTEGER = 2**63

@@ -9,6 +9,7 @@ from dsl.ops import (
     attention,
     collective,
     elementwise,
+    exchange,
     layout,
     linear,
     moe,
@@ -29,6 +30,7 @@ AREAS: dict[str, tuple[OpSpec, ...]] = {
     "moe": moe.SPECS,
     "state": state.SPECS,
     "collective": collective.SPECS,
+    "exchange": exchange.SPECS,
 }
 
 OPS: dict[str, OpSpec] = {spec.name: spec for specs in AREAS.values() for spec in specs}

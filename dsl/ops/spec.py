@@ -30,6 +30,7 @@ class Role(Enum):
     CHOICE = "choice"
     DTYPE = "dtype"
     MESH = "mesh axis"
+    BATCH_MESH = "mesh axis that splits the batch"
     CONTEXT = "context dim"
 
     @property
@@ -261,6 +262,8 @@ class OpSpec:
     """Where it is listed for its effect on a state: the parameter whose value its result is."""
     passes: bool = False
     """It hands on what it is given, moved, cut, joined, rounded or put together from chips, and is as right as that."""
+    completes: bool = False
+    """It adds the partial sums of chips."""
     keeps_axes: bool = False
     """Its result has the axes of its largest argument; along the last it cuts or joins at most."""
     hands: tuple[str, ...] = ()

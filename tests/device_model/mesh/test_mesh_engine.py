@@ -106,3 +106,13 @@ def test_layers_are_observed_once_and_sequences_go_back_on_every_chip() -> None:
     assert isinstance(many, MeshSession)
     assert many.lengths == one.lengths == (3,)
     assert same(one.step([np.arange(4, 6)]), many.step([np.arange(4, 6)]))
+
+
+@pytest.mark.parametrize("numerics", ["f32", "bf16"])
+@pytest.mark.parametrize("name", ["mixtral-8x7b", "deepseek-v3-671b"])
+def test_experts_that_tokens_are_handed_to_give_the_same_bits(name: str, numerics: str) -> None:
+    whole, spread = small(name), small(name, "B @dp @ep")
+    weights = reader(whole)
+    one = fed(Engine(whole, weights, numerics, "fast", 1))
+    assert same(one, fed(Engine(spread, weights, numerics, "fast", 1)))
+    assert same(one, fed(MeshEngine(spread, weights, numerics, {"ep": 2})))

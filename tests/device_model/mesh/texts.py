@@ -26,9 +26,11 @@ SMALL = {
 
 
 @lru_cache
-def small(name: str) -> Graph:
-    """Return the graph of a port of the zoo in its small sizes."""
+def small(name: str, batch: str = "B @dp") -> Graph:
+    """Return the graph of a port of the zoo in its small sizes, its batch split as it is or otherwise."""
     text = (PORTS / f"{name}.sohu").read_text(encoding="utf-8")
+    assert text.count("dims { B @dp: batch") == 1
+    text = text.replace("dims { B @dp: batch", f"dims {{ {batch}: batch")
     for size, value in SMALL[name].items():
         text, count = re.subn(rf"(?m)^(\s+{size}\s+= )\d+", rf"\g<1>{value}", text, count=1)
         assert count == 1, size

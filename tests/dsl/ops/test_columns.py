@@ -20,6 +20,7 @@ TABLES = {
     for area, specs in AREAS.items()
     if len(specs) > 2
 } | {
+    "device_model/collectives/program.py": "what schedules do, by the names of the literature",
     "device_model/machine/elf.py": "what compiled code may call of libm",
     "dsl/linking/static.py": "functions of numbers that a config gives",
     "farm/mutants/bugs.py": "the activation that each is mistaken for",
@@ -87,4 +88,6 @@ def test_formulas_price_what_is_named_so() -> None:
         "all_reduce": "collective",
         "all_gather": "collective",
         "reduce_scatter": "collective",
+        "dispatch": "collective",
+        "collect": "collective",
     }
