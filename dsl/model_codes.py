@@ -313,6 +313,12 @@ _CHECKPOINT: dict[str, Code] = {
         "The layers are not the original model's",
         "Values are compared layer by layer, so the port must repeat as many layers as the original model has.",
     ),
+    "S582": Code(
+        "Chips do not have one chip's bits",
+        "On a mesh every chip has a range of what one chip has, bit for bit. The operation that is named is the first "
+        "whose result has other bits on the chips that are named, although what it was given has the right ones: look "
+        "at its kernel, its part of a weight, and how its sum is put together.",
+    ),
     "S530": Code("Cannot write", "The output could not be written; nothing was left half-written."),
     "S531": Code("Not a port", "A port is a folder with model.sohu, report.json and report.html."),
     "S532": Code(

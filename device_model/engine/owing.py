@@ -81,13 +81,13 @@ class Owing:
         y = node.inputs[0]
         if node.op != "combine" or not self._graph.values[y].type.axes[2].shards:
             return None
-        made = self._product(y)
+        made = self.product(y)
         if made is None:
             return None
         count = self._graph.values[made.inputs[1]].type.axes[0].dim
         return made.inputs[2], count if isinstance(count, int) else 0
 
-    def _product(self, value: int) -> Node | None:
+    def product(self, value: int) -> Node | None:
         """Return the product of experts that a value comes from, through what treats each of its numbers alone."""
         node = self._makers.get(value)
         while node is not None and OPS[node.op].work is not Work.EXPERTS:

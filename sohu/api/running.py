@@ -44,7 +44,7 @@ def open_engine(
     The kernels are compiled last, when nothing of the input can be refused any more.
     """
     check_chips(mesh)
-    reader = _reader(path, graph, weights, progress)
+    reader = reader_of(path, graph, weights, progress)
     compile_kernels(progress)
     return open_on(graph, reader, numerics, mesh)
 
@@ -103,7 +103,10 @@ def encoded(codec: TextCodec, prompt: str, system: str | None, *, raw: bool) -> 
     return codec.encode_chat(prompt, system)
 
 
-def _reader(path: Path, graph: Graph, weights: str | None, progress: Progress) -> TensorReader:
+def reader_of(
+    path: Path, graph: Graph, weights: str | None, progress: Progress
+) -> TensorReader:  # fmt: skip
+    """Return the weights of a program: its port's, some of the user's, or random ones; raises `Refused` for none."""
     if weights is None:
         if not path.is_dir():
             message = f"`{path}` is a text without a checkpoint"

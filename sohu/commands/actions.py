@@ -172,8 +172,11 @@ def validate(options: argparse.Namespace) -> int:
 
 
 def diff(options: argparse.Namespace) -> int:
-    """Name the first operation of a port that departs from the original model."""
+    """Name the first operation of a port that departs from the original model, or of chips from one chip."""
     from sohu.api.model import VALIDATION
+
+    if options.mesh or options.weights is not None:
+        return _diff_chips(options)
     from sohu.commands import diffing
 
     require(*VALIDATION)
@@ -184,6 +187,22 @@ def diff(options: argparse.Namespace) -> int:
     else:
         diffing.show(found)
     return FAILED if found.sources else OK
+
+
+def _diff_chips(options: argparse.Namespace) -> int:
+    """Name the first operation whose bits on a mesh are not one chip's."""
+    from sohu.api.model import RUNNING
+
+    require(*RUNNING)
+    from sohu.commands import diffing_chips
+
+    with console.bars(quiet=options.json or options.quiet) as progress:
+        compared = diffing_chips.diff_chips(options.folder, options.mesh, options.weights, progress)
+    if options.json:
+        console.emit(diffing_chips.as_dict(compared))
+    else:
+        diffing_chips.show(compared)
+    return OK if compared.same_bits else FAILED
 
 
 def generate(options: argparse.Namespace) -> int:

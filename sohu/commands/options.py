@@ -160,6 +160,13 @@ def validate(parser: argparse.ArgumentParser) -> None:
 def diff(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `sohu diff`."""
     parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument(
+        "--mesh", default="", metavar="tp=8",
+        help="compare the chips of a mesh with one chip, not the port with its original",
+    )  # fmt: skip
+    parser.add_argument(
+        "--weights", metavar="W", help="with --mesh: a .safetensors file, a folder, or random:SEED"
+    )
     _long(parser)
 
 

@@ -52,6 +52,7 @@ NEEDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("validate port", (*RUNNING, *REFERENCE)),
     ("port model --out ported", (*RUNNING, *REFERENCE)),
     ("diff port", (*RUNNING, *REFERENCE)),
+    ("diff port --mesh tp=1 --weights random:7", ("llvmlite", "numba")),
     ("port model.gguf --plan --out planned", ("gguf", *REFERENCE)),
     ("port nobody/nothing --plan --out planned", ("huggingface_hub",)),
     (f"profile {LARGE} --device h100 {MESH} --trace trace", ("perfetto",)),
