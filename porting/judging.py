@@ -6,9 +6,9 @@ Decides what it is judged by and on which rows; the rule and its order are `verd
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,8 @@ class Court:
     own: Brought = NOTHING
     foreign: Sequence[Path] = ()
     """Folders whose code is nobody's here: of the model, of the port."""
+    mesh: Mapping[str, int] = field(default_factory=dict)
+    """Chips along each mesh axis, nothing for one chip."""
 
 
 def judge(
@@ -90,7 +92,7 @@ def judge(
         source, wanted = _own(judged, court)
         compared = validate(
             judged.graph, judged.weights, source(progress), progress, stage, numerics, on=court.on,
-            wanted=wanted,
+            wanted=wanted, mesh=court.mesh,
         )  # fmt: skip
         notes = (*notes, *((UNTOLD,) if chooses(judged.graph) else ()))
     else:
@@ -116,7 +118,7 @@ def _by_transformers(
         court.numerics or NUMERICS, on=court.on,
         wanted=wanted_rows(judged.folder, court.own.rows),
         twin=partial(twin_of, judged.text, judged.folder, family=court.own.family),
-        kept=Kept.of(judged.original, cache_folder("originals")),
+        kept=Kept.of(judged.original, cache_folder("originals")), mesh=court.mesh,
     )  # fmt: skip
 
 

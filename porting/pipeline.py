@@ -10,11 +10,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from device_model.chips.chip import device
+from device_model.memory.meshes import mesh_sizes
 from device_model.memory.use import DEFAULT_NUMERICS
+from device_model.mesh.limits import MOST_CHIPS, check_chips
 from device_model.numbers.catalogue import numerics_named
 from dsl.diagnostics import Diagnostic, Refused, refuse
 from dsl.graph import Graph
@@ -57,6 +60,7 @@ if TYPE_CHECKING:
 
 WITHOUT_WEIGHTS = "--plan plans from the config; what runs needs the folder with the weights"
 UNASKED = "nothing was judged, and the reference was not asked"
+TOO_MANY = "validated on one chip: the mesh has {:,}, and one process runs up to {}"
 EDITED = "the text was edited since it was ported"
 
 
@@ -150,7 +154,8 @@ def port(
     """Port a model and write the result; returns the report and the folder. Raises `Refused`.
 
     A mesh and the numerics of products give the report the bytes of one chip; a device must hold them, or the verdict
-    is that it fails. A text in the folder that `port` did not write stays there unless `force` says otherwise.
+    is that it fails. On a mesh it is validated on all chips, whose bits must be one chip's. A text in the folder that
+    `port` did not write stays there unless `force` says otherwise.
     """
     stages = Stages()
     adapter = own.adapter
@@ -174,7 +179,10 @@ def port(
         judged = Judged(
             planned.graph, planned.spec, opened.checkpoint, origin.directory, origin.original
         )
-        court = Court(own=own, foreign=(origin.directory, folder))
+        sizes = {axis: size for axis, size in placed.mesh.items() if size > 1}
+        if prod(sizes.values()) > MOST_CHIPS:
+            notes, sizes = (*notes, TOO_MANY.format(prod(sizes.values()), MOST_CHIPS)), {}
+        court = Court(own=own, foreign=(origin.directory, folder), mesh=sizes)
         validation, verdict = judge(judged, court, notes, stages.stage, progress)
     if not placed.fits:
         verdict = Verdict.FAIL
@@ -285,10 +293,12 @@ def validate_port(
     *,
     numerics: Sequence[str] = (),
     device_name: str | None = None,
+    mesh: str = "",
     own: Brought = NOTHING,
 ) -> Report:
     """Validate an existing port again, as its text now stands, in the rule's numerics or in those given.
 
+    On a mesh the chips' result is judged, and its bits are compared with one chip's.
     A text that no longer checks, or no longer fits its checkpoint, fails like one that computes something else.
     """
     stages = Stages()
@@ -299,7 +309,8 @@ def validate_port(
     opened = open_checkpoint(existing, stages, progress)
     from porting.judging import Court
 
-    court = Court(numerics, on, own, (opened.origin.directory, folder))
+    sizes = _chips(existing.graph, mesh)
+    court = Court(numerics, on, own, (opened.origin.directory, folder), sizes)
     origin = opened.origin
     return _judged_again(
         existing, opened.checkpoint, (origin.directory, origin.original), court, stages, progress
@@ -313,6 +324,7 @@ def validate_text(
     *,
     numerics: Sequence[str] = (),
     device_name: str | None = None,
+    mesh: str = "",
     own: Brought = NOTHING,
 ) -> Report:
     """Validate the text of a file, or of a port, on weights of the user's, by a reference of the user's.
@@ -331,10 +343,19 @@ def validate_text(
     existing = Port(path, program.file.span.source.text, graph, (), info, ConfigKeys())
     from porting.judging import Court
 
-    court = Court(numerics, on, own, tuple(_foreign(path, weights)))
+    court = Court(numerics, on, own, tuple(_foreign(path, weights)), _chips(graph, mesh))
     return _judged_again(
         existing, checkpoint, (checkpoint.directory, None), court, stages, progress
     )
+
+
+def _chips(graph: Graph | None, mesh: str) -> dict[str, int]:
+    """Return the sizes of a mesh to validate on, nothing for one chip; raises `Refused` where there is no such one."""
+    if graph is None or not mesh:
+        return {}
+    sizes = mesh_sizes(graph, mesh)
+    check_chips(sizes)
+    return sizes
 
 
 def _foreign(path: Path, weights: Path) -> Iterator[Path]:

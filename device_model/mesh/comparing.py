@@ -13,8 +13,8 @@ import numpy as np
 
 from device_model.engine.engine import Engine
 from device_model.mesh.engine import MeshEngine
+from device_model.mesh.limits import check_chips
 from device_model.mesh.lockstep import Lockstep, Steps, Unlike
-from device_model.mesh.opening import check_chips
 from device_model.numbers.catalogue import numerics_named
 from device_model.numbers.numerics import Array
 from device_model.weights.reading import TensorReader

@@ -9,13 +9,10 @@ from typing import TypeAlias
 
 from device_model.engine.engine import Engine, Session
 from device_model.mesh.engine import MeshEngine, MeshSession
+from device_model.mesh.limits import check_chips
 from device_model.numbers.numerics import Numerics
 from device_model.weights.reading import TensorReader
-from dsl.diagnostics import refuse
 from dsl.graph import Graph
-
-MOST_CHIPS = 256
-"""Chips that are run in one process: each is a thread, with a plan of its own."""
 
 AnyEngine: TypeAlias = Engine | MeshEngine
 AnySession: TypeAlias = Session | MeshSession
@@ -29,12 +26,3 @@ def open_engine(
     if prod(mesh.values()) == 1:
         return Engine(graph, reader, numerics)
     return MeshEngine(graph, reader, numerics, mesh)
-
-
-def check_chips(mesh: Mapping[str, int]) -> None:
-    """Refuse (S306) a mesh of more chips than one process runs."""
-    chips = prod(mesh.values())
-    if chips > MOST_CHIPS:
-        message = f"a mesh of {chips:,} chips; one process runs up to {MOST_CHIPS}"
-        help_ = "fewer chips along an axis; cost, fit and profile take larger meshes"
-        raise refuse("S306", message, place="--mesh", help=help_)

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from device_model.engine.engine import Engine, Session
+from device_model.engine.engine import Engine
 from device_model.engine.plan import plan as planned
+from device_model.mesh.opening import AnySession
 from device_model.numbers.catalogue import numerics_named
 from device_model.weights.reading import TensorReader
 from dsl.diagnostics import Refused
@@ -91,7 +92,7 @@ class _Subject:
 class _Repeating:
     """A session whose cache is one entry too long from its second step on: the last token goes in twice."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: AnySession) -> None:
         self._session = session
         self._before: list[Tokens] = []
 
@@ -146,7 +147,7 @@ def _finding(subject: _Subject, bug: Bug) -> Finding:
 
 
 def _by_rule(
-    subject: _Subject, graph: Graph, wrapped: Callable[[Session], Any] = lambda session: session
+    subject: _Subject, graph: Graph, wrapped: Callable[[AnySession], Any] = lambda session: session
 ) -> tuple[str, str, float, float]:
     """Return the first mode that fails and the row that shows it, the largest error and the least correlation."""
     known = subject.known

@@ -254,6 +254,33 @@ class CrossedLength:
 
 
 @dataclass(frozen=True, slots=True)
+class MeshCase:
+    """A mode on the chips of a mesh beside one chip: whether the bits are the same, or where they first are not."""
+
+    mesh: str
+    numerics: str
+    mode: str
+    tokens: int
+    differs: str = ""
+
+    @property
+    def same_bits(self) -> bool:
+        """Tell whether the mesh gave one chip's bits."""
+        return not self.differs
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the comparison as JSON data."""
+        return {
+            "mesh": self.mesh,
+            "numerics": self.numerics,
+            "mode": self.mode,
+            "tokens": self.tokens,
+            "same_bits": self.same_bits,
+            "differs": self.differs or None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Pin:
     """A token whose choice was near a tie in the truth; `differed` where the port would have chosen otherwise."""
 
@@ -317,6 +344,7 @@ class Validation:
     rows: tuple[JudgedRow, ...] = ()
     lengths: tuple[CrossedLength, ...] = ()
     pins: tuple[Pins, ...] = ()
+    meshes: tuple[MeshCase, ...] = ()
     rule: str = ""
     original: str = ""
     """Who computed the truth: `transformers`, or what the user called a reference of theirs."""
@@ -338,6 +366,7 @@ class Validation:
             "rows": [row.to_dict() for row in self.rows],
             "lengths": [length.to_dict() for length in self.lengths],
             "pins": [pins.to_dict() for pins in self.pins],
+            "meshes": [case.to_dict() for case in self.meshes],
         }
 
 

@@ -109,6 +109,10 @@ def summary(report: Report) -> str:
             return "The model is planned: checked in every shape, and no weight was read."
     if not cases:
         return "The port was not compared with the original weights."
+    apart = [case for case in report.validation.meshes if not case.same_bits]
+    if apart and not failed:
+        named = ", ".join(f"{case.mode} in {case.numerics}" for case in apart[:4])
+        return f"On a mesh of {apart[0].mesh} the bits are not one chip's: {named}."
     if failed:
         named = ", ".join(f"{case.mode} in {case.numerics}" for case in failed[:4])
         more = f" and {len(failed) - 4} more" if len(failed) > 4 else ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from porting.report.model import Case, CrossedLength, Report, Validation, Verdict
+from porting.report.model import Case, CrossedLength, MeshCase, Report, Validation, Verdict
 
 NEVER = (
     "that the original is a good model",
@@ -64,6 +64,8 @@ def _proven(validation: Validation) -> Iterator[str]:
                 f"in {numerics} the logits agree with {truth} in float64, within {limit}, in these modes: {modes}; on "
                 f"{tokens:,} tokens"
             )
+    for mesh, ways in _same_bits(validation.meshes).items():
+        yield f"on a mesh of {mesh} the logits have the same bits as on one chip, in {', '.join(ways)}"
     for where, lengths in _by_place(validation.lengths).items():
         if where:
             yield f"across the lengths {lengths}, on {where}"
@@ -74,6 +76,12 @@ def _not_proven(validation: Validation) -> Iterator[str]:
         if not case.passed:
             yield (
                 f"{case.mode} in {case.numerics}: FAILS, its error is {case.error:.2e} and the limit {case.limit:.2e}"
+            )
+    for other in validation.meshes:
+        if not other.same_bits:
+            yield (
+                f"{other.mode} in {other.numerics} on a mesh of {other.mesh}: FAILS, other bits than one chip: "
+                f"{other.differs}"
             )
     for where, lengths in _by_place(validation.lengths).items():
         if not where:
@@ -89,6 +97,15 @@ def _not_proven(validation: Validation) -> Iterator[str]:
                 f"{pins.close:,} of {pins.decisions:,} choices in {pins.numerics}: near a tie, taken as the truth has "
                 "them"
             )
+
+
+def _same_bits(cases: tuple[MeshCase, ...]) -> dict[str, list[str]]:
+    """Return by mesh the modes, in some numerics, that have one chip's bits."""
+    named: dict[str, list[str]] = {}
+    for case in cases:
+        if case.same_bits:
+            named.setdefault(case.mesh, []).append(f"{case.mode} in {case.numerics}")
+    return named
 
 
 def _by_numerics(cases: tuple[Case, ...]) -> dict[str, list[Case]]:

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from device_model.engine.engine import Engine, Session
+from device_model.mesh.opening import AnyEngine, AnySession
 from porting.verdict.errors import PositionErrors, compared
 from porting.verdict.feeding import PREFILL, Feeding, Mode
 from porting.verdict.pinning import Pinning
@@ -22,7 +22,7 @@ from porting.verdict.truth import Truth
 Logits = npt.NDArray[np.float32]
 
 
-def _as_it_is(session: Session) -> Session:
+def _as_it_is(session: AnySession) -> AnySession:
     return session
 
 
@@ -44,10 +44,10 @@ class Fed:
 class PortRun:
     """The port as it runs, and what it gave for every row in one go."""
 
-    engine: Engine
+    engine: AnyEngine
     truth: Truth
     pinning: Pinning | None = None
-    wrapped: Callable[[Session], Session] = _as_it_is
+    wrapped: Callable[[AnySession], AnySession] = _as_it_is
     whole: dict[tuple[int, int], Logits] = field(default_factory=dict)
     errors: dict[int, PositionErrors] = field(default_factory=dict)
 

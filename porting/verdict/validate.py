@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from math import isfinite
+from math import isfinite, prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,6 +20,8 @@ import numpy.typing as npt
 
 from device_model.chips.chip import Device
 from device_model.engine.engine import Engine
+from device_model.mesh.engine import MeshEngine
+from device_model.mesh.opening import AnyEngine
 from device_model.numbers.catalogue import numerics_named
 from device_model.numbers.numerics import Numerics
 from device_model.weights.reading import TensorReader
@@ -29,11 +31,20 @@ from dsl.graph import Graph
 from porting.files.progress import Progress, silent
 from porting.original.adapted import Adapted
 from porting.original.reference import Precision
-from porting.report.model import Case, CrossedLength, JudgedRow, LayerError, Pins, Validation
+from porting.report.model import (
+    Case,
+    CrossedLength,
+    JudgedRow,
+    LayerError,
+    MeshCase,
+    Pins,
+    Validation,
+)
 from porting.verdict.compiling import COMPILING, compile_kernels
 from porting.verdict.errors import PositionErrors, compared, joined
 from porting.verdict.feeding import MODES, PREFILL, Feeding, Mode
 from porting.verdict.kept import Facts, Kept
+from porting.verdict.meshed import on_mesh
 from porting.verdict.originals import Judge, Original
 from porting.verdict.pinning import pinning
 from porting.verdict.rows import (
@@ -88,6 +99,7 @@ class Judging:
     known: Known
     progress: Progress
     stage: Stage
+    mesh: Mapping[str, int] = field(default_factory=dict)
 
 
 def validate(
@@ -102,11 +114,13 @@ def validate(
     wanted: Wanted | None = None,
     twin: Callable[[Path], Twin] | None = None,
     kept: Kept | None = None,
+    mesh: Mapping[str, int] | None = None,
 ) -> Validation:
     """Return every case of the rule for a port of the model that lies at `original`, or is it; `stage` times the parts.
 
     A device computes with its own accumulators. `wanted` has rows of the caller's and the draw of the others; `twin`
-    makes a smaller one of the port in a folder, for lengths that are too dear; `kept` is what earlier runs left.
+    makes a smaller one of the port in a folder, for lengths that are too dear; `kept` is what earlier runs left. On a
+    mesh it is the chips' result that is judged, and its bits are compared with one chip's.
     """
     chosen = [numerics_named(name, on) for name in numerics]
     with stage("reference float64"):
@@ -114,7 +128,7 @@ def validate(
         known = prepare(graph, source, modes, wanted or Wanted())
     with stage(COMPILING):
         compile_kernels(progress)
-    judging = Judging(graph, reader, source, known, progress, stage)
+    judging = Judging(graph, reader, source, known, progress, stage, mesh or {})
     outcomes = [_numerics(judging, number, modes) for number in chosen]
     notes = [note for o in outcomes for note in o.notes]
     cases = [case for o in outcomes for case in o.cases]
@@ -139,6 +153,7 @@ def validate(
         rows=_judged_rows(known.selection, outcomes),
         lengths=tuple(sorted(lengths, key=lambda x: x.length)),
         pins=tuple(o.pins for o in outcomes if o.pins is not None),
+        meshes=tuple(case for o in outcomes for case in o.meshes),
     )
 
 
@@ -149,8 +164,9 @@ def _judge(original: Path | Adapted | Judge, kept: Kept | None, progress: Progre
 
 
 def passed(validation: Validation) -> bool:
-    """Tell whether every case holds, and that there are cases."""
-    return bool(validation.cases) and all(case.passed for case in validation.cases)
+    """Tell whether every case holds, that there are cases, and that meshes gave one chip's bits."""
+    same = all(case.same_bits for case in validation.meshes)
+    return same and bool(validation.cases) and all(case.passed for case in validation.cases)
 
 
 def prepare(graph: Graph, original: Judge, modes: Sequence[Mode], wanted: Wanted) -> Known:
@@ -210,6 +226,7 @@ class _Outcome:
     pins: Pins | None
     errors: Sequence[PositionErrors]
     own: Own | None
+    meshes: tuple[MeshCase, ...] = ()
 
 
 def _numerics(judging: Judging, numerics: Numerics, modes: Sequence[Mode]) -> _Outcome:
@@ -218,8 +235,8 @@ def _numerics(judging: Judging, numerics: Numerics, modes: Sequence[Mode]) -> _O
     with judging.stage(f"reference {name}"):
         own = _own(judging, numerics)
     with judging.stage(f"device {name}"):
-        engine = Engine(judging.graph, judging.reader, numerics)
-        device = PortRun(engine, truth, pinning(engine.plan, truth, own))
+        one = Engine(judging.graph, judging.reader, numerics)
+        device = PortRun(_judged_engine(judging, one), truth, pinning(one.plan, truth, own))
         errors = device.prefill(known.feedings[PREFILL])
         if own is None and needs_own(numerics) and not judging.original.knows_own_error:
             return _Outcome(name, [], [], [_unjudged(name, errors)], None, errors, None)
@@ -230,13 +247,43 @@ def _numerics(judging: Judging, numerics: Numerics, modes: Sequence[Mode]) -> _O
             cases.append(_case(judging, mode, name, fed, errors, own))
             apart += [] if fed.same_bits else [f"{mode.name} ({_away(fed.furthest)})"]
         progress(f"device {name}", len(modes), len(modes))
-        layers = _layer_errors(engine, name, truth, own)
+        layers = _layer_errors(one, name, truth, own)
+    with judging.stage(f"mesh {name}") if judging.mesh else nullcontext():
+        meshes = _meshes(judging, one, device.engine)
     notes = [_sensitive(case) for case in cases if own is None and case.reference_rmse is not None]
     told = f"differ from prefill: {', '.join(apart)}" if apart else "give the bits of prefill"
     pins = None if device.pinning is None else device.pinning.result(name)
     return _Outcome(
-        name, cases, layers, [f"{name}: all modes {told}", *notes[:1]], pins, errors, own
+        name,
+        cases,
+        layers,
+        [f"{name}: all modes {told}", *notes[:1]],
+        pins,
+        errors,
+        own,
+        meshes,
     )
+
+
+def _judged_engine(judging: Judging, one: Engine) -> AnyEngine:
+    """Return what is judged: the chips of a mesh but for copies of the whole, which do the same."""
+    sizes = {**judging.mesh, **dict.fromkeys(judging.graph.batch_shards, 1)}
+    if prod(sizes.values()) == 1:
+        return one
+    return MeshEngine(judging.graph, judging.reader, one.numerics, sizes)
+
+
+def _meshes(judging: Judging, one: Engine, judged: AnyEngine) -> tuple[MeshCase, ...]:
+    """Return how the bits of the mesh compare with one chip's, mode by mode."""
+    if not judging.mesh:
+        return ()
+    many = judged
+    if not isinstance(many, MeshEngine) or any(
+        judging.mesh.get(axis, 1) > 1 for axis in judging.graph.batch_shards
+    ):
+        many = MeshEngine(judging.graph, judging.reader, one.numerics, judging.mesh)
+    known = judging.known
+    return on_mesh(one, many, judging.mesh, known.truth.rows, known.feedings)
 
 
 def _sensitive(case: Case) -> str:

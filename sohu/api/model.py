@@ -221,6 +221,7 @@ class Model:
         *,
         numerics: Sequence[str] = (),
         device: str | None = None,
+        mesh: str | Mapping[str, int] = "",
         prompts: Sequence[str] = (),
         tokens: Sequence[npt.ArrayLike] = (),
         weights: str | Path | None = None,
@@ -234,6 +235,7 @@ class Model:
         logits, as such or as `module:function`. It is the truth in place of transformers, in f32 alone.
 
         `prompts` and `tokens`, arrays [S] or [B, S] of ids, are judged beside the rows that every model is judged on.
+        On a mesh it is the chips' result that is judged, and its bits must be one chip's in every mode.
         A text that no longer checks, or no longer fits its checkpoint, has the verdict `FAIL` like one that computes
         something else. Raises `Refused` for what is no port.
         """
@@ -244,11 +246,22 @@ class Model:
         own = brought(prompts, tokens, reference)
         if weights is None and self.path.is_dir():
             return validate_port(
-                self.path, progress, numerics=numerics, device_name=device, own=own
+                self.path,
+                progress,
+                numerics=numerics,
+                device_name=device,
+                mesh=written(mesh),
+                own=own,
             )
         given = None if weights is None else Path(weights)
         return validate_text(
-            self.path, given, progress, numerics=numerics, device_name=device, own=own
+            self.path,
+            given,
+            progress,
+            numerics=numerics,
+            device_name=device,
+            mesh=written(mesh),
+            own=own,
         )
 
     def cost(

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from device_model.mesh.opening import AnyEngine, check_chips
+from device_model.mesh.limits import check_chips
+from device_model.mesh.opening import AnyEngine
 from device_model.mesh.opening import open_engine as open_on
 from device_model.numbers.numerics import Numerics
 from device_model.weights.reading import RandomReader, TensorReader, shapes_of

@@ -158,6 +158,7 @@ def validate(options: argparse.Namespace) -> int:
         report = model.validate(
             numerics=options.numerics,
             device=options.device,
+            mesh=options.mesh,
             prompts=options.prompt,
             tokens=_token_rows(options.tokens),
             weights=options.weights,

@@ -153,6 +153,7 @@ def validate(parser: argparse.ArgumentParser) -> None:
         "--numerics", action="append", default=[], metavar="NAME", help="instead of f32 and bf16"
     )
     parser.add_argument("--device", metavar="D", help="with this device's accumulators")
+    _mesh(parser)
     _rows(parser)
     _long(parser)
 

@@ -218,6 +218,17 @@ def judged(validation: Validation) -> None:
         lengths = [f"{x.length:,} ({x.what})" for x in validation.lengths if x.crossed == where]
         words = f"crossed on {where}" if where else "not crossed, too long for this model"
         say(f"lengths {words}: {', '.join(lengths)}")
+    for mesh in dict.fromkeys(case.mesh for case in validation.meshes):
+        own = [case for case in validation.meshes if case.mesh == mesh]
+        ways = ", ".join(dict.fromkeys(case.numerics for case in own))
+        if all(case.same_bits for case in own):
+            modes = ", ".join(dict.fromkeys(case.mode for case in own))
+            say(f"on {mesh}: same bits as one chip, in {ways}: {modes}")
+        for case in own:
+            if not case.same_bits:
+                say(
+                    f"on {mesh}: other bits than one chip, {case.mode} in {case.numerics}: {case.differs}"
+                )
     for pins in validation.pins:
         say(
             f"choices, {pins.numerics}: {pins.close:,} of {pins.decisions:,} near a tie, judged as the truth chooses; "

@@ -9,6 +9,7 @@ from porting.report.model import (
     Case,
     CrossedLength,
     JudgedRow,
+    MeshCase,
     ModelInfo,
     Report,
     Validation,
@@ -44,6 +45,18 @@ def test_what_passes_is_proven_and_what_fails_is_not() -> None:
         "numerics other than f32, bf16",
         *NEVER,
     )
+
+
+def test_meshes_are_proven_by_their_bits() -> None:
+    meshes = (
+        MeshCase("tp=2", "f32", "prefill", 99),
+        MeshCase("tp=2", "f32", "ragged batch", 99, "sample 1 from token 3 on, by up to 1.0e-06"),
+    )
+    found = proof(replace(REPORT, validation=replace(REPORT.validation, meshes=meshes)))
+    same = "on a mesh of tp=2 the logits have the same bits as on one chip, in prefill in f32"
+    other = "ragged batch in f32 on a mesh of tp=2: FAILS, other bits than one chip: sample 1 from token 3"
+    assert same in found.proven
+    assert [line for line in found.not_proven if line.startswith(other)]
 
 
 def test_a_plan_proves_nothing() -> None:
