@@ -324,6 +324,8 @@ def _nodes_gather(topology: Topology, pieces: int) -> Table:
 def _nodes_scatter(topology: Topology, pieces: int) -> Table:
     """All parts of a node meet in one step, then all nodes' in another, so that both are added by the tree."""
     scatter = _reversed(_nodes_gather(topology, pieces))
+    # What has the longest way is written first, so that the network starts early.
+    scatter = scatter[np.argsort(scatter[:, 0], kind="stable")]
     inside = topology.domain
     scatter[:, 0] = scatter[:, 1] // inside != scatter[:, 2] // inside
     return scatter
