@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -203,10 +204,9 @@ def _doubling(topology: Topology, pieces: int) -> Table:
 
 
 def _halving(topology: Topology, pieces: int) -> Table:
-    """From the lowest bit of a rank up, as the declared tree adds: what a partner keeps is sent to it.
-
-    On the way to a partner that is no neighbour parts pass chips whose own part of that chunk has gone already.
-    """
+    """From the lowest bit of a rank up, as the declared tree adds: what a partner keeps is sent to it."""
+    if topology.dims:
+        return _grid_scatter(topology, pieces)
     n = topology.chips
     tables, step, bit = [_empty()], 0, 1
     chip, chunk = (x.ravel() for x in np.indices((n, n * pieces)))
@@ -214,41 +214,63 @@ def _halving(topology: Topology, pieces: int) -> Table:
     while bit < n:
         # A chip still has to do with what agrees with it below this bit, and gives away what differs at it.
         gives = (differs & (2 * bit - 1)) == bit
-        table, length = _along(topology, chip[gives], chip[gives] ^ bit, chunk[gives])
-        table[:, 0] += step
-        tables.append(table)
-        step, bit = step + length, bit << 1
+        tables.append(_rows(step, chip[gives], chip[gives] ^ bit, chunk[gives], add=True))
+        step, bit = step + 1, bit << 1
     return np.concatenate(tables)
 
 
-def _along(
-    topology: Topology,
-    source: NDArray[np.int64],
-    target: NDArray[np.int64],
-    chunk: NDArray[np.int64],
-) -> tuple[Table, int]:
-    """Return sends to chips that differ in one dimension, chip by chip, the last of which add; and their steps."""
-    if not topology.dims:
-        return _rows(0, source, target, chunk, add=True), 1
+def _grid_scatter(topology: Topology, pieces: int) -> Table:
+    """The tree in each dimension, the last one first, as its chips have neighbouring ranks."""
     at = topology.coordinates().astype(np.int64)
-    axis = np.argmax(at[source] != at[target], axis=1)
-    here, there = at[source, axis], at[target, axis]
-    sizes = np.asarray(topology.dims)
-    hops = int(np.abs(there - here).max(initial=0))
-    stride = np.append(np.cumprod(sizes[::-1])[::-1][1:], 1)[axis]
-    way = np.sign(there - here)
-    if topology.shape.kind == "torus":
-        # Half round a ring both ways are equally long, so every other chunk takes the other one.
-        half = 2 * hops == sizes[axis]
-        way = np.where(half & (chunk % 2 == 1), -way, way)
-    tables = []
-    for hop in range(hops):
-        now, then = (here + hop * way) % sizes[axis], (here + (hop + 1) * way) % sizes[axis]
-        base = source - here * stride
-        tables.append(
-            _rows(hop, base + now * stride, base + then * stride, chunk, add=hop == hops - 1)
-        )
-    return np.concatenate([_empty(), *tables]), hops
+    n, sizes = topology.chips, topology.dims
+    stride = np.append(np.cumprod(np.asarray(sizes[::-1]))[::-1][1:], 1)
+    owner, chip = (x.ravel() for x in np.indices((n, n)))
+    apart = at[owner] != at[chip]
+    tables, step = [_empty()], 0
+    for axis in reversed(range(len(sizes))):
+        length = 0
+        for goal in range(sizes[axis]):
+            # One chip of each line in which the chunk still is, for the chunks that end at this place in it.
+            lines = ~apart[:, axis + 1 :].any(1) & (at[chip, axis] == 0) & (at[owner, axis] == goal)
+            base, own = chip[lines], owner[lines]
+            _, last, moves = _toward(0, sizes[axis], goal, topology.shape.kind == "torus")
+            length = max(length, last)
+            for when, here, there, add in moves:
+                ends = base + here * stride[axis], base + there * stride[axis]
+                tables += [
+                    _rows(step + when, *ends, own * pieces + piece, add=add)
+                    for piece in range(pieces)
+                ]
+        step += length
+    return np.concatenate(tables)
+
+
+Moves = list[tuple[int, int, int, bool]]
+"""Sends on a line: step, from, to, whether it adds."""
+
+
+def _toward(low: int, high: int, goal: int, wraps: bool) -> tuple[int, int, Moves]:
+    """Return how a part of a line is added at its place next to a goal: where, in how many steps, the sends.
+
+    The half that is further off is added at its end next to the other one and goes on from there, by way of chips
+    whose own part has gone already; round a ring, by whichever end is nearer.
+    """
+    if high - low == 1:
+        return low, 0, []
+    middle = low + (high - low) // 2
+    near, far = (low, middle), (middle, high)
+    if goal >= middle:
+        near, far = far, near
+    place, ready, moves = _toward(*near, goal, wraps=False)
+    ends = (far[0], near[1] - 1) if far[0] == middle else (far[1] - 1, near[0])
+    if wraps and abs(place - ends[1]) > abs(place - (near[0] + near[1] - 1 - ends[1])):
+        ends = (far[0] + far[1] - 1 - ends[0], near[0] + near[1] - 1 - ends[1])
+    start, other, more = _toward(*far, ends[0], wraps=False)
+    way = 1 if place > ends[1] else -1
+    path = [start, *range(ends[1], place, way), place]
+    step = max(ready, other)
+    hops = [(step + hop, a, b, b == place) for hop, (a, b) in enumerate(pairwise(path))]
+    return place, step + len(hops), [*moves, *more, *hops]
 
 
 # Dimension by dimension.

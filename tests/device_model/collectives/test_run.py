@@ -6,6 +6,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
+from device_model.collectives.bound import bound
 from device_model.collectives.events import times
 from device_model.collectives.program import OPERATIONS, SUMS, Program, chunk_bytes
 from device_model.collectives.run import declared, run
@@ -131,10 +132,18 @@ def test_a_link_carries_one_chunk_at_a_time_and_none_before_it_is_there(topology
             assert timed.begins[i] >= timed.arrives[before].max(initial=0.0)
 
 
-def test_a_chip_waits_for_the_network_and_pipelines_hide_the_rest():
+@pytest.mark.parametrize("operation", ["all_gather", "reduce_scatter"])
+def test_the_network_is_what_nodes_wait_for_and_pieces_hide_the_rest(operation):
     nodes = hierarchy("h", 8, 8, WIRE, Wire(10e9, 1e-6))
-    whole = times(template("nodes", "all_gather", nodes), 64e6).seconds
-    pieces = times(template("nodes", "all_gather", nodes, 4), 64e6).seconds
-    bound = 7 * 1e6 / 10e9
-    assert bound < pieces < whole
-    assert pieces < 1.1 * bound
+    whole = times(template("nodes", operation, nodes), 64e6).seconds
+    pieces = times(template("nodes", operation, nodes, 4), 64e6).seconds
+    least = 7 * 1e6 / 10e9
+    assert least < pieces < whole
+    assert pieces < 1.1 * least
+
+
+@pytest.mark.parametrize("topology", TOPOLOGIES, ids=lambda t: t.name)
+def test_times_are_never_below_the_bound(topology):
+    for rule, program in _made(topology, OPERATIONS, (2,)):
+        least = bound(program.operation, topology, 1e6).seconds
+        assert times(program, 1e6).seconds >= least * (1 - 1e-9), rule
