@@ -200,9 +200,14 @@ def _check_copies(program: Program, findings: _Findings) -> None:
     ends = ends_at(program.operation, chips, chunks)
     asked = (ends[None, :] == np.arange(chips)[:, None]) | (ends < 0)
     lacking = asked & ~has.reshape(-1, chunks)[:chips]
-    for chip in np.flatnonzero(lacking.any(1)).tolist():
-        missing = some(np.flatnonzero(lacking[chip]))
-        findings.add("S626", -1, f"chip {chip} ends without chunks {missing}")
+    # Chips that lack the same chunks are one cause.
+    short = np.flatnonzero(lacking.any(1))
+    rows, kind = np.unique(np.packbits(lacking[short], 1), axis=0, return_inverse=True)
+    for number in range(min(len(rows), MOST_FAULTS + 1)):
+        chips_short = short[kind.ravel() == number]
+        missing = some(np.flatnonzero(lacking[chips_short[0]]))
+        who = "chip {} ends" if len(chips_short) == 1 else "chips {} end"
+        findings.add("S626", -1, f"{who.format(some(chips_short))} without chunks {missing}")
 
 
 @dataclass(slots=True)

@@ -18,6 +18,8 @@ PROGRAM = (
 )
 TEXTS = "a text, a port, a folder with texts, - for standard input"
 MAX_AMOUNT = 1e9
+MAX_BUFFER = 1e15
+"""Bytes of a collective."""
 MAX_EXPONENT = 4.0
 
 
@@ -352,7 +354,7 @@ def collective(parser: argparse.ArgumentParser) -> None:
         "--exact", action="store_true", help="sums are exact, so that any order is the same"
     )
     parser.add_argument(
-        "--bytes", type=_amount, metavar="N", help="of the whole buffer of a chip, for a time"
+        "--bytes", type=_buffer, metavar="N", help="of the whole buffer of a chip, for a time"
     )
     parser.add_argument("--out", type=Path, metavar="OUT", help="write the schedule")
     parser.add_argument("--trace", type=Path, metavar="OUT", help="write a Perfetto trace")
@@ -439,6 +441,13 @@ def _amount(text: str) -> float:
     value = float(text)
     if not 0 <= value <= MAX_AMOUNT:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and {MAX_AMOUNT:g}")
+    return value
+
+
+def _buffer(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= MAX_BUFFER:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and {MAX_BUFFER:g}")
     return value
 
 

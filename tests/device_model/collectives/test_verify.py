@@ -46,6 +46,7 @@ def test_what_is_wrong_is_named(operation, topology, chunks, steps, code, words)
 
 
 def test_one_cause_is_one_message():
+    assert _faults("broadcast", RING, 1, []) == [("S626", "chips 1-3 end without chunks 0")]
     dropped = [[(0, 1, 0)], [(1, 2, 0)], [(2, 3, 0)]]
     assert len(_faults("broadcast", RING, 1, dropped[1:])) == 1
 
