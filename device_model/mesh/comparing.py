@@ -20,10 +20,10 @@ from device_model.numbers.numerics import Array
 from device_model.weights.reading import TensorReader
 from dsl.graph import Graph
 
-LENGTHS = (11, 6)
+LENGTHS = (5, 3)
 FED: Mapping[str, Sequence[tuple[int, int]]] = {
     "at once": (LENGTHS,),
-    "in steps": ((5, 1), (1, 5), (5, 0)),
+    "in steps": ((3, 1), (1, 2), (1, 0)),
 }
 """Tokens of two sequences that go into each step."""
 SEED = 7

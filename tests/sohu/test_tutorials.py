@@ -14,7 +14,7 @@ DOCS = ROOT / "docs"
 TUTORIALS = {
     "model": ("first-hour", "find-a-wrong-operation", "let-it-answer"),
     "schedule": ("collectives",),
-    "text": ("text-of-your-own", "split-over-chips", "design-question"),
+    "text": ("text-of-your-own", "split-over-chips", "mesh", "design-question"),
 }
 """Pages that go on in each other's folder, in order."""
 
