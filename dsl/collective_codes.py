@@ -52,4 +52,8 @@ COLLECTIVE_CODES: dict[str, Code] = {
         "A template makes schedules of some operations on some topologies, and in the declared order only where its "
         "additions are those of the declared tree.",
     ),
+    "S630": Code(
+        "No schedule is searched for",
+        "A search needs a collective, a buffer, a way from each chip to each, and no more chips than can be followed.",
+    ),
 }

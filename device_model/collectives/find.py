@@ -3,7 +3,8 @@
 
 Topologies that look alike from every chip are planned for one chip (`spreading`), others link by link (`greedy`,
 `forwarding`). Sums are gathers run backwards, added in any order, so that they are for numbers whose sums are exact;
-what adds as the declared tree says are the templates. Whether a program is right is proven in `verify`, as for all.
+what adds as the declared tree says are the templates, which are tried for all else too. Whether a program is right is
+proven in `verify`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from device_model.collectives.greedy import spread
 from device_model.collectives.program import OPERATIONS, SUMS, Program, share
 from device_model.collectives.spreading import routes, trees
 from device_model.collectives.symmetric import Move, Symmetry, levels, symmetry
+from device_model.collectives.templates import TEMPLATES, template
 from device_model.collectives.topology import Ints, Topology
+from dsl.diagnostics import Refused, did_you_mean, refuse
 
 Table = NDArray[np.int64]
 """Sends, [sends, (step, source, target, chunk)]."""
@@ -41,6 +44,7 @@ MOST_FOUND = 300_000
 MOST_WORK = 300_000_000
 """Chunks times chunks times links of a search link by link that more pieces are tried for."""
 PIECES = (1, 2, 4, 8, 16)
+TEMPLATE_PIECES = (1, 4, 16)
 CHUNKS = (1, 16, 64, 256, 1024)
 """Chunks of a broadcast's buffer."""
 ENOUGH = 1.01
@@ -67,23 +71,27 @@ class Searched:
         return self.seconds / self.bound.seconds - 1.0 if self.bound.seconds else 0.0
 
 
-class NotFound(ValueError):
-    """There is no schedule, or the search is not made for such a topology; says why."""
+def find(
+    operation: str, topology: Topology, size: float, pace: Pace = by_events, order: str = "any"
+) -> Searched:
+    """Return the quickest schedule of those searched for and of the templates'; raises `Refused` (S630).
 
-
-def find(operation: str, topology: Topology, size: float, pace: Pace = by_events) -> Searched:
-    """Return the quickest schedule of those searched; raises `NotFound`.
-
-    `size` are the bytes of the buffer: the whole result of a gather, one chip's input otherwise.
+    `size` are the bytes of the buffer: the whole result of a gather, one chip's input otherwise. Sums in the declared
+    order (`order="tree"`) are the templates' alone.
     """
     if operation not in OPERATIONS:
-        raise NotFound(f"{operation}: no collective; known are {', '.join(OPERATIONS)}")
+        help_ = did_you_mean(operation, OPERATIONS) or f"there are {', '.join(OPERATIONS)}"
+        raise _refused(f"`{operation}` is no collective", help_)
+    if not 0 < size < np.inf:
+        raise _refused(f"{size:g} bytes are no buffer")
     if topology.chips > MOST_CHIPS:
-        raise NotFound(f"{topology.chips:,} chips; a search is made for up to {MOST_CHIPS:,}")
+        raise _refused(f"{topology.chips:,} chips; a search is made for up to {MOST_CHIPS:,}")
     least = bound(operation, topology, size)
+    if not np.isfinite(least.seconds):
+        raise _refused(f"{topology.name} has no schedule: nothing leads {least.cut}")
     best: Searched | None = None
     tried = 0
-    for method, program in _candidates(operation, topology, size):
+    for method, program in _all_candidates(operation, topology, size, order):
         tried += 1
         seconds = pace(program, size)
         if best is None or seconds < PAYS * best.seconds:
@@ -91,8 +99,31 @@ def find(operation: str, topology: Topology, size: float, pace: Pace = by_events
         if best.seconds <= ENOUGH * least.seconds:
             break
     if best is None:
-        raise NotFound(f"{topology.name}: no search is made for {operation} on it")
+        why = "no search is made for it, and no template fits"
+        raise _refused(f"{topology.name}: {why}", "shapes such as `switch` and `nodes` are known")
     return replace(best, tried=tried)
+
+
+def _refused(message: str, help: str = "") -> Refused:
+    return refuse("S630", message, place="collective find", help=help)
+
+
+def _all_candidates(
+    operation: str, topology: Topology, size: float, order: str
+) -> Iterator[tuple[str, Program]]:
+    """Yield what is searched for, if any order of sums will do, and what templates make."""
+    known = not topology.switches or symmetry(topology) is not None
+    if known and (operation not in SUMS or order == "any"):
+        yield from _candidates(operation, topology, size)
+    for pieces in TEMPLATE_PIECES:
+        if pieces > 1 and pieces * topology.chips**2 > FEW:
+            return
+        for name in TEMPLATES:
+            try:
+                program = template(name, operation, topology, pieces, order)
+            except Refused:  # it does not fit
+                continue
+            yield f"template {name}", program
 
 
 def _candidates(operation: str, topology: Topology, size: float) -> Iterator[tuple[str, Program]]:
@@ -144,14 +175,7 @@ def _gathered(
 
 
 def _greedy(topology: Topology, begins: Ints, seed: int = 0) -> Table:
-    _without_switches(topology)
     return _numbered(spread(topology, begins, seed))
-
-
-def _without_switches(topology: Topology) -> None:
-    if topology.switches:
-        message = "its links were given one by one, with switches among them"
-        raise NotFound(f"{topology.name}: {message}; a search is made for `switch` and `nodes`")
 
 
 def _exchanged(
@@ -160,7 +184,6 @@ def _exchanged(
     """Return an all_to_all."""
     if group is not None:
         return "one chip's routes, shifted", _routed_out(group, routes(group, pieces, own), pieces)
-    _without_switches(topology)
     return "the farthest first, link by link", _numbered(forwarded(topology, pieces))
 
 
@@ -169,10 +192,6 @@ def _broadcasts(topology: Topology) -> Iterator[tuple[str, Program]]:
         if chunks * topology.chips > MOST_FOUND:
             return
         if topology.switches:
-            group = symmetry(topology)
-            if group is None:
-                _without_switches(topology)
-                return
             table, method = chains(topology, chunks), "chains of all nodes"
         else:
             table = _greedy(topology, np.zeros(chunks, np.int32))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sohu collective`: schedules of collectives that are checked, timed, and made by templates.
+"""`sohu collective`: schedules of collectives that are checked, timed, made by templates, and found.
 
 What is imported is imported by the action that needs it, as the parser reads the table here.
 """
@@ -63,7 +63,7 @@ def time(options: argparse.Namespace) -> int:
 
         require("perfetto")
     path = Path(options.what)
-    size = _needed(options, "bytes")
+    size = needed(options, "bytes")
     _, written = read_programs(read_schedule_text(path, str(path)))
     for one in written:
         verified(one.program, one.where)
@@ -88,9 +88,9 @@ def template(options: argparse.Namespace) -> int:
     from device_model.collectives.text import text_of  # noqa: PLC0415
     from device_model.collectives.verify import verified  # noqa: PLC0415
 
-    topology = topology_of(_needed(options, "topology"))
+    topology = topology_of(needed(options, "topology"))
     order = "any" if options.exact else "tree"
-    program = make(options.what, _needed(options, "op"), topology, options.pieces, order)
+    program = make(options.what, needed(options, "op"), topology, options.pieces, order)
     proof = verified(program)
     text = text_of([program])
     if options.out is not None:
@@ -107,10 +107,37 @@ def template(options: argparse.Namespace) -> int:
     return OK
 
 
+def find(options: argparse.Namespace) -> int:
+    """Search for a schedule of an operation over a topology, prove it, and say what bounds it."""
+    from device_model.collectives.find import find as search  # noqa: PLC0415 - for this alone
+    from device_model.collectives.text import text_of  # noqa: PLC0415
+    from device_model.collectives.verify import verified  # noqa: PLC0415
+    from porting.planning.library import write_text  # noqa: PLC0415
+    from sohu.commands.collective_finding import as_data, in_lines  # noqa: PLC0415
+
+    topology, size = topology_of(needed(options, "topology")), needed(options, "bytes")
+    order = "any" if options.exact else "tree"
+    answer = search(options.what, topology, float(size), order=order)
+    proof = verified(answer.program)
+    if options.out is not None:
+        write_text(options.out, text_of([answer.program]))
+    if options.json:
+        written = {"out": str(options.out)} if options.out else {}
+        facts = {"peak": proof.peak, "bytes": size, **as_data(answer)}
+        console.emit({"verdict": "pass", **described(answer.program), **facts, **written})
+        return OK
+    console.say(in_words(answer.program))
+    console.say(in_lines(answer, float(size)))
+    if options.out is not None:
+        console.say(f"{options.out}: written")
+    return OK
+
+
 ACTIONS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "check": check,
     "time": time,
     "template": template,
+    "find": find,
 }
 """What `sohu collective` does, by its first word."""
 
@@ -126,7 +153,7 @@ def topology_of(given: str) -> Topology:
     return read_topology(Source("--topology", f"sohu 1.0\ntopology {INLINE} {{\n{given}\n}}\n"))
 
 
-def _needed(options: argparse.Namespace, name: str) -> Any:
+def needed(options: argparse.Namespace, name: str) -> Any:
     """Return an option that this action does not go without; raises `Refused` (S111)."""
     value = getattr(options, name)
     if value is None:

@@ -342,7 +342,7 @@ def calibrate(parser: argparse.ArgumentParser) -> None:
 def collective(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `sohu collective`."""
     parser.add_argument("action", choices=tuple(ACTIONS), metavar="ACTION", help=", ".join(ACTIONS))
-    parser.add_argument("what", metavar="FILE|NAME", help="a schedule; the name of a template")
+    parser.add_argument("what", metavar="FILE|NAME", help="a schedule; a template; what to find")
     parser.add_argument(
         "--topology", metavar="FILE", help='or such as "torus 4 x 4; link 90 GB/s, 1 us"'
     )

@@ -56,7 +56,7 @@ COMMANDS: dict[str, Command] = {
         PLAN, "what if the device, mesh, batch … were others", options.sweep, actions.sweep
     ),
     "collective": Command(
-        PLAN, "check, time or make schedules of collectives", options.collective, actions.collective
+        PLAN, "check, time, make or find schedules of collectives", options.collective, actions.collective
     ),
     "predict": Command(
         PLAN, "predicted times for a table of shapes", options.predict, actions.predict

@@ -6,7 +6,7 @@ import pytest
 
 from device_model.collectives.bound import bound, crossing, cuts
 from device_model.collectives.events import times
-from device_model.collectives.find import NotFound, find
+from device_model.collectives.find import find
 from device_model.collectives.greedy import spread
 from device_model.collectives.program import OPERATIONS, Program, chunk_bytes
 from device_model.collectives.routes import routes
@@ -22,6 +22,7 @@ from device_model.collectives.topology import (
     torus,
 )
 from device_model.collectives.verify import verify
+from dsl.diagnostics import Refused
 
 WIRE, NETWORK = Wire(9e10, 1e-6), Wire(1e10, 5e-6)
 ODD = ((0, 1), (1, 2), (2, 3), (3, 0), (0, 2))
@@ -150,17 +151,32 @@ def test_bounds_are_the_known_ones():
     assert all(0 < c.chips.sum() < 16 for c in cuts(TOPOLOGIES["torus"]))
 
 
+def test_sums_in_the_declared_order_are_the_templates():
+    for name in ("torus", "switch", "nodes"):
+        answer = find("all_reduce", TOPOLOGIES[name], SIZE, order="tree")
+        assert answer.program.order == "tree"
+        assert answer.method.startswith("template")
+        assert verify(answer.program).faults == ()
+
+
+def _refused(operation: str, topology: Topology, size: float = SIZE) -> str:
+    with pytest.raises(Refused) as refused:
+        find(operation, topology, size, by_steps)
+    (diagnostic,) = refused.value.diagnostics
+    assert diagnostic.code == "S630"
+    return diagnostic.message
+
+
 def test_what_cannot_be_searched_for_says_why():
     apart = linked("apart", 3, 0, ((0, 1, WIRE), (1, 0, WIRE)))
-    with pytest.raises(ValueError, match="not every chip can be reached"):
-        find("all_gather", apart, SIZE, by_steps)
+    assert "nothing leads" in _refused("all_gather", apart)
+    assert "nothing leads" in _refused("broadcast", apart)
+    assert "up to 1,024" in _refused("all_gather", torus("large", (64, 64), WIRE))
     through = linked("through", 2, 1, ((0, 2, WIRE), (2, 1, WIRE), (1, 2, WIRE), (2, 0, WIRE)))
-    with pytest.raises(NotFound, match="switches among them"):
-        find("all_gather", through, SIZE, by_steps)
-    with pytest.raises(NotFound, match="up to 1,024"):
-        find("all_gather", torus("large", (64, 64), WIRE), SIZE, by_steps)
-    with pytest.raises(NotFound, match="no collective"):
-        find("gather", TOPOLOGIES["ring"], SIZE, by_steps)
+    assert "no template fits" in _refused("all_gather", through)
+    assert "no collective" in _refused("gather", TOPOLOGIES["ring"])
+    for size in (0.0, -1.0, np.inf, np.nan):
+        assert "no buffer" in _refused("all_gather", TOPOLOGIES["ring"], size)
 
 
 def test_a_search_by_chance_is_the_same_each_time():
