@@ -332,6 +332,37 @@ def _configs(options: argparse.Namespace) -> int:
     return 0
 
 
+def _mesh_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--types", nargs="+", default=[], metavar="TYPE")
+    parser.add_argument(
+        "--quick", action="store_true", help="f32, few meshes, in one go and as a ragged batch"
+    )
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="worker processes")
+    parser.add_argument("--out", type=Path, default=None, metavar="DIR", help="write the page here")
+
+
+def _mesh(options: argparse.Namespace) -> int:
+    from farm.matrix.mesh_status import run_meshes, summary, write_mesh_status
+    from farm.matrix.meshes import mesh_cells
+
+    if _uncovered(options.types):
+        return 2
+    wanted = mesh_cells(options.types, quick=options.quick)
+    with bars(quiet=False) as progress:
+
+        def told(line: str, done: int, total: int) -> None:
+            print(line, flush=True)
+            progress("mesh", done, total)
+
+        results, broken = run_meshes(wanted, max(1, options.jobs), told)
+    if options.out:
+        print(write_mesh_status(results, broken, options.out))
+    failed = [f"{result.name}: {each.line()}" for result in results for each in result.failed]
+    failed += [f"{name}: {what}" for name, what in broken.items()]
+    print("\n".join([*failed, summary(results, broken)]))
+    return 1 if failed else 0
+
+
 def _uncovered(types: Sequence[str]) -> bool:
     """Tell whether a type is covered by no family, and say so."""
     uncovered = sorted(set(types) - set(family_types()))
@@ -350,6 +381,7 @@ def _unknown(model_type: str) -> bool:
 
 COMMANDS = {
     "run": Command("port and validate the tiny oracle of every covered type", _run_arguments, _run),
+    "mesh": Command("compare meshes with one chip, bit by bit", _mesh_arguments, _mesh),
     "status": Command(
         "write the page of what is covered, and how well", _status_arguments, _status
     ),
