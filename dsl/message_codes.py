@@ -43,4 +43,9 @@ MESSAGE_CODES: dict[str, Code] = {
         "There is no Ray cluster at the address, or none can be started here. Without --address one is started on this "
         "machine, for as long as the command runs.",
     ),
+    "S648": Code(
+        "Nodes that a mesh does not fit",
+        "The nodes have too few chips for the mesh, or what is asked of them makes no sense: --nodes needs --mesh, "
+        "at most as many nodes as chips, and a mesh without copies of the model.",
+    ),
 }

@@ -72,6 +72,13 @@ def silent(node: int, ranks: Sequence[int], why: str) -> Refused:
     return refuse("S643", f"{_named(node, ranks)} {why}", place=MESH)
 
 
+def too_few(room: int, meshes: Sequence[Mapping[str, int]]) -> Refused:
+    """Return the refusal where the nodes that are left have too few chips for any mesh that may be used (S648)."""
+    smallest = ",".join(f"{axis}={size}" for axis, size in meshes[-1].items())
+    message = f"{counted(room, 'chip')} left, too few for {smallest}"
+    return refuse("S648", message, place=MESH)
+
+
 def no_message(why: str, place: str = MESH) -> Refused:
     """Return the refusal of bytes that are no message (S644)."""
     return refuse("S644", f"not a message between chips: {why}", place=place)

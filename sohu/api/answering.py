@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from device_model.mesh.opening import AnySession
 from device_model.sampling.choosing import choose
 from device_model.sampling.likelihood import likeliest, logprobs
 from device_model.sampling.policy import GREEDY, Sampling
 from porting.text.stops import Stops
 from porting.text.tokenizer import TextCodec, TextStream
+from sohu.api.running import Steps
 
 
 class End(StrEnum):
@@ -109,7 +109,7 @@ class Answering:
     """
 
     def __init__(
-        self, session: AnySession, codec: TextCodec, prompts: Sequence[Sequence[int]], manner: Manner,
+        self, session: Steps, codec: TextCodec, prompts: Sequence[Sequence[int]], manner: Manner,
         longest: int | None = None, known: int = 0,
     ) -> None:  # fmt: skip
         self.answers = tuple(Answer(tuple(map(int, ids))) for ids in prompts)

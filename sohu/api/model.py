@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sohu.api.answering import Answering, Manner
     from sohu.api.chatting import Chat
     from sohu.api.reference import Reference
-    from sohu.api.running import Places
+    from sohu.api.running import Places, Sessions
     from sohu.performance.costing import Cost
     from sohu.performance.profile.model import Profile
     from sohu.performance.question import Asked
@@ -67,9 +67,14 @@ class Model:
         self.path = path
         self.notes: list[str] = []
         self._engine: tuple[tuple[object, ...], AnyEngine] | None = None
+        self._elsewhere: Sessions | None = None
 
     def __repr__(self) -> str:
         return f"Model({str(self.path)!r})"
+
+    def run_on(self, engine: Sessions) -> None:
+        """Run and answer on an engine that was made elsewhere, whose numerics and weights are its own."""
+        self._elsewhere = engine
 
     @cached_property
     def graph(self) -> Graph:
@@ -113,7 +118,7 @@ class Model:
         _positive("chunk", chunk)
         rows = checked_tokens(tokens, self.vocabulary, "tokens")
         sizes = self._mesh(mesh, len(rows))
-        engine = self._opened(numerics, device, weights, sizes, progress)
+        engine = self._elsewhere or self._opened(numerics, device, weights, sizes, progress)
         return logits_of(engine, rows, chunk, progress)
 
     @naming_extras()
@@ -182,7 +187,8 @@ class Model:
             places.checked(encoded(codec, prompt, system, raw=raw), codec, "a shorter prompt")
             for prompt in prompts
         ]
-        session = self._opened(numerics, device, None, sizes, progress).session(len(rows))
+        engine = self._elsewhere or self._opened(numerics, device, None, sizes, progress)
+        session = engine.session(len(rows))
         return Answering(session, codec, rows, manner, places.longest)
 
     @naming_extras()

@@ -7,14 +7,16 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from device_model.engine.engine import Logits
 from device_model.mesh.limits import check_chips
 from device_model.mesh.opening import AnyEngine
 from device_model.mesh.opening import open_engine as open_on
-from device_model.numbers.numerics import Numerics
+from device_model.numbers.numerics import Array, Numerics
 from device_model.weights.reading import RandomReader, TensorReader, shapes_of
 from dsl.counting.footprint import footprint
 from dsl.diagnostics import Refused, refuse
@@ -36,6 +38,27 @@ LARGEST_SEED = 10**9 - 1
 ON_RANDOM = "--weights mine.safetensors, or random ones: --weights random:7; in Python weights=…"
 
 
+class Steps(Protocol):
+    """Sequences that tokens are added to, wherever they are."""
+
+    def step(self, rows: Sequence[Array], logits: Logits = "all") -> list[Array]:
+        """Add tokens to the sequences and return each one's results, float32 [S, V]."""
+        ...
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Return the context of each sequence."""
+        ...
+
+
+class Sessions(Protocol):
+    """An engine, as far as it starts sequences."""
+
+    def session(self, sequences: int = 1) -> Steps:
+        """Start sequences without context."""
+        ...
+
+
 def open_engine(
     path: Path, graph: Graph, numerics: Numerics, weights: str | None,
     mesh: Mapping[str, int], progress: Progress,
@@ -51,7 +74,7 @@ def open_engine(
 
 
 def logits_of(
-    engine: AnyEngine, tokens: Tokens, chunk: int | None, progress: Progress
+    engine: Sessions, tokens: Tokens, chunk: int | None, progress: Progress
 ) -> npt.NDArray[np.float32]:
     """Return the logits, float32 [B, S, V], of tokens [B, S], fed `chunk` at a time where that is given."""
     session = engine.session(sequences=len(tokens))

@@ -14,7 +14,8 @@ from dsl.diagnostics import refuse
 from dsl.regular_file import TooLarge, read_at_most, read_regular
 from porting.text.tokenizer import MAX_PROMPT
 from sohu.api.answering import Answer, Answering, End, Pace
-from sohu.api.model import load
+from sohu.api.model import Model, load
+from sohu.commands.on_nodes import placed
 from sohu.commands.values import mesh_as_dict
 from sohu.terminal import console
 
@@ -29,6 +30,11 @@ CUT = {
 def generate(options: argparse.Namespace) -> int:
     """Show the answers to all prompts, as they are made, or as JSON when they are."""
     model = load(options.folder)
+    with placed(options, model):
+        return _generated(options, model)
+
+
+def _generated(options: argparse.Namespace, model: Model) -> int:
     prompts = options.prompt or [_read(path) for path in options.prompt_file]
     sampling = sampling_of(options)
     with console.bars(quiet=options.json or options.quiet) as progress:

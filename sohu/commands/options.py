@@ -141,6 +141,7 @@ def run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", metavar="W", help="a .safetensors file or a folder of them, or random:SEED"
     )
+    _nodes(parser)
     _long(parser)
 
 
@@ -194,6 +195,7 @@ def generate(parser: argparse.ArgumentParser) -> None:
         help="log-probabilities of each token and of the N likeliest in its place",
     )  # fmt: skip
     _numerics(parser)
+    _nodes(parser)
     _long(parser)
 
 
@@ -204,6 +206,20 @@ def chat(parser: argparse.ArgumentParser) -> None:
     _manner(parser, 512)
     _numerics(parser)
     parser.add_argument("--quiet", action="store_true", help="say nothing of the progress")
+
+
+def _nodes(parser: argparse.ArgumentParser) -> None:
+    """Declare on which nodes the chips of a mesh are."""
+    parser.add_argument("--nodes", type=_positive, metavar="N", help="processes that have them")
+    parser.add_argument(
+        "--address", nargs="?", const="local", default="", metavar="A",
+        help="nodes of a Ray cluster; without an address one is started here",
+    )  # fmt: skip
+    parser.add_argument("--faults", type=_natural, metavar="SEED", help="faults of links and nodes")
+    parser.add_argument(
+        "--reshard", action="store_true",
+        help="where a node dies, go on without it on a smaller mesh",
+    )  # fmt: skip
 
 
 def _system(parser: argparse._ActionsContainer) -> None:

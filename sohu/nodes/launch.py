@@ -8,12 +8,14 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from sohu.nodes.blocks import Address
 
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 LOOPBACK = "127.0.0.1"
+ROOT = str(Path(__file__).parents[2])
 KILL_S = 10.0
 
 
@@ -59,7 +61,11 @@ class Processes:
 
     def start(self, errand: Errand) -> None:
         """Start a node; its errand goes over standard input, where no list of processes shows it."""
+        paths = [ROOT, *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = os.environ | dict.fromkeys(ONE_THREAD, "1")
+        environment["PYTHONPATH"] = os.pathsep.join(
+            paths
+        )  # the driver's own sources, whatever is installed
         command = [sys.executable, "-P", "-m", "sohu.nodes.worker"]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)  # noqa: S603 our own
         self._processes[errand.node] = process

@@ -10,19 +10,16 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
 from dsl.diagnostics import refuse
 from dsl.extras import require
-from sohu.nodes.launch import LOOPBACK, Errand
-from sohu.nodes.worker import serve
+from sohu.nodes.launch import LOOPBACK, ROOT, Errand
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
-ROOT = str(Path(__file__).parents[2])
 LOCAL = "local"
 """The address that starts a cluster on this machine."""
 RETRIES = 3
@@ -101,6 +98,8 @@ class _Seat:
     def serve(self, node: int, driver: tuple[str, int], secret: str) -> None:
         """Do what the driver says until it ends."""
         import ray
+
+        from sohu.nodes.worker import serve
 
         serve(node, driver, secret, ray.util.get_node_ip_address())
 

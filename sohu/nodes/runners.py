@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What nodes run: a rank of something, by its name in the table below.
+"""What nodes run: ranks of a model, and the drill that stands in for one.
 
 A runner gives logits for tokens and meets the others through a fabric; it knows nothing of nodes.
 """
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -17,41 +19,64 @@ import ml_dtypes
 import numpy as np
 
 import device_model
+from device_model.engine.engine import Logits
 from device_model.mesh.drill import Drill
 from device_model.mesh.fabric import Array, Fabric, driven
 from device_model.mesh.handshake import Facts, digest, digest_of_arrays
 
 Spec: TypeAlias = Mapping[str, Any]
+Rows: TypeAlias = Sequence[Sequence[int]]
 
 
 class RankRunner(Protocol):
-    """One rank of a model, with the state that its steps leave."""
+    """One rank of a model, with the states that its steps leave."""
 
-    def facts(self) -> Facts:
-        """Return digests of what is the same on all ranks."""
+    def begin(self, sequences: int) -> None:
+        """Start sequences without context; those of before are gone."""
         ...
 
-    def step(self, step: int, tokens: Sequence[int], fabric: Fabric) -> Array:
-        """Return the logits [V] after some more tokens; nothing, of shape [0], where this rank has none."""
+    def step(self, step: int, rows: Rows, logits: Logits, fabric: Fabric) -> list[Array]:
+        """Return the results of each sequence's new tokens, [S, V], or of the last of them, [1, V]."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """The ranks of a node, and digests of what is the same on all nodes."""
+
+    runners: Mapping[int, RankRunner]
+    facts: Facts
 
 
 class DrillRunner:
-    """A rank of a drill."""
+    """A rank of a drill, which has one sequence."""
 
-    def __init__(self, spec: Spec, rank: int, size: int) -> None:
-        self._drill = Drill(int(spec.get("seed", 1)), rank, size)
-        self._size, self._rank = size, rank
+    def __init__(self, seed: int, rank: int, size: int) -> None:
+        self._made = (seed, rank, size)
+        self._drill = Drill(*self._made)
 
-    def facts(self) -> Facts:
-        """Return digests of the tables that all ranks have whole, and of the release."""
-        whole = digest_of_arrays([("table", self._drill.table)])
-        mesh = digest(str(self._size).encode())
-        return Facts(digest(b"drill"), whole, mesh, digest(b"f32"), code())
+    def begin(self, sequences: int) -> None:
+        """Start anew."""
+        self._drill = Drill(*self._made)
 
-    def step(self, step: int, tokens: Sequence[int], fabric: Fabric) -> Array:
-        """Return the logits [V]."""
-        return driven(self._drill.step(tokens), self._rank, step, fabric)
+    def step(self, step: int, rows: Rows, logits: Logits, fabric: Fabric) -> list[Array]:
+        """Return the logits [1, V] of the last token."""
+        return [driven(self._drill.step(rows[0]), self._made[1], step, fabric)[None]]
+
+
+def drill(spec: Spec, mesh: Mapping[str, int], ranks: Sequence[int]) -> Crew:
+    """Return the ranks of a drill: `spec` may have a seed."""
+    size, seed = prod(mesh.values()), int(spec.get("seed", 1))
+    tables = [("table", Drill(seed, 0, size).table)]
+    told = sorted(mesh.items())
+    facts = Facts(
+        digest(b"drill"),
+        digest_of_arrays(tables),
+        digest(repr(told).encode()),
+        digest(b"f32"),
+        code(),
+    )
+    return Crew({rank: DrillRunner(seed, rank, size) for rank in ranks}, facts)
 
 
 @lru_cache
@@ -64,7 +89,3 @@ def code() -> str:
     )
     parts = [part for name in names for part in (name.encode(), (root / name).read_bytes())]
     return digest(versions.encode(), *parts)
-
-
-RUNNERS: dict[str, Callable[[Spec, int, int], RankRunner]] = {"drill": DrillRunner}
-"""By name: how a rank is made, from what is asked for, its number and how many there are."""

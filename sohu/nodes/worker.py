@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -18,15 +18,21 @@ import numpy as np
 from device_model.mesh.endpoint import MeshSession
 from device_model.mesh.fabric import Array
 from device_model.mesh.faults import Faults, Rates
-from device_model.mesh.handshake import agreed, as_told
+from device_model.mesh.handshake import Facts, as_told
 from device_model.mesh.link import Patience
 from device_model.mesh.refusals import failed
 from dsl.diagnostics import Diagnostic, Refused
 from sohu.nodes.blocks import Address, Told, connected, hear, tell
 from sohu.nodes.links import NodeFabric, linked
-from sohu.nodes.runners import RUNNERS, RankRunner
+from sohu.nodes.ports import port
+from sohu.nodes.runners import Crew, Spec, drill
 
-HOST_VARIABLE = "SOHU_NODE_HOST"
+NOTHING = Facts("", "", "", "", "")
+KINDS: dict[str, Callable[[Spec, Mapping[str, int], Sequence[int]], Crew]] = {
+    "drill": drill,
+    "port": port,
+}
+"""What a node can be of: how its ranks are made, of what is asked for, on which mesh."""
 
 
 class Node:
@@ -36,22 +42,26 @@ class Node:
         self._node, self._secret = node, secret
         self._listener = socket.create_server((host, 0))
         self.port: int = self._listener.getsockname()[1]
-        self._runners: dict[int, RankRunner] = {}
+        self._made: tuple[object, Crew] = ((), Crew({}, NOTHING))
         self._session: MeshSession | None = None
         self._fabric: NodeFabric | None = None
 
     def begin(self, told: Told) -> Told:
         """Make the ranks of a session and tell the digests of what they run."""
         self.end(told)
-        spec, places = told.words["spec"], told.numbers("places")
+        kind, spec, mesh = (told.words[name] for name in ("kind", "spec", "mesh"))
         patience = Patience(**told.words["patience"])
-        self._session = MeshSession(told.number("session"), places, patience)
-        self._runners = {
-            rank: RUNNERS[told.text("kind")](spec, rank, len(places))
-            for rank in self._session.ranks(self._node)
-        }
-        facts = agreed({rank: runner.facts() for rank, runner in self._runners.items()})
-        return Told({"facts": as_told(facts)})
+        session = MeshSession(told.number("session"), told.numbers("places"), patience)
+        ranks = session.ranks(self._node)
+        wanted = (kind, spec, mesh, ranks)
+        if self._made[0] != wanted:
+            self._made = ((), Crew({}, NOTHING))  # its weights go before others come
+            self._made = (wanted, KINDS[kind](spec, mesh, ranks))
+        crew = self._made[1]
+        for runner in crew.runners.values():
+            runner.begin(told.number("sequences"))
+        self._session = session
+        return Told({"facts": as_told(crew.facts)})
 
     def link(self, told: Told) -> Told:
         """Connect to the other nodes of the session."""
@@ -64,26 +74,29 @@ class Node:
 
     def step(self, told: Told) -> Told:
         """Do a step on every rank here, each on a thread; return the logits of the first that has them."""
-        number, tokens = told.number("step"), told.numbers("tokens")
-        with ThreadPoolExecutor(len(self._runners), thread_name_prefix="rank") as pool:
-            works = [pool.submit(self._rank_step, rank, number, tokens) for rank in self._runners]
+        runners = self._made[1].runners
+        with ThreadPoolExecutor(len(runners), thread_name_prefix="rank") as pool:
+            works = [pool.submit(self._rank_step, rank, told) for rank in runners]
         errors = [error for work in works if (error := work.exception())]
         for error in sorted(errors, key=lambda error: isinstance(error, Refused)):
             raise error
-        logits = [work.result() for work in works]
-        return Told({}, next((array for array in logits if array.size), np.zeros(0, np.float32)))
+        results = [work.result() for work in works]
+        made = next((arrays for arrays in results if any(a.size for a in arrays)), [])
+        joined = np.concatenate(made) if made else np.zeros((0, 0), np.float32)
+        return Told({"counts": [len(array) for array in made]}, joined)
 
     def end(self, told: Told) -> Told:
-        """End the session: connections close, ranks and their states go."""
+        """End the session: connections close. Ranks stay, for a next one of the same."""
         if self._fabric is not None:
             self._fabric.close()
-        self._fabric, self._session, self._runners = None, None, {}
+        self._fabric, self._session = None, None
         return Told({})
 
-    def _rank_step(self, rank: int, number: int, tokens: tuple[int, ...]) -> Array:
+    def _rank_step(self, rank: int, told: Told) -> list[Array]:
         done, fabric = False, self._linked()
+        number, rows, logits = told.number("step"), told.words["rows"], told.words["logits"]
         try:
-            logits = self._runners[rank].step(number, tokens, fabric)
+            made = self._made[1].runners[rank].step(number, rows, logits, fabric)
             done = True
         except Refused as refused:
             fabric.fail(refused)
@@ -91,7 +104,7 @@ class Node:
         finally:
             if not done:
                 fabric.fail(failed(rank, "see the output of its node"))
-        return logits
+        return made
 
     def _begun(self) -> MeshSession:
         if self._session is None:

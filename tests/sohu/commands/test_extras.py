@@ -60,6 +60,7 @@ NEEDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("predict shapes.csv --op gemm --device h100 --out times.csv", ("pyarrow",)),
     ("calibrate .", ("pyarrow", "scipy")),
     (f"sweep {LARGE} --device h100 {MESH} --vary batch=1,2 --ray", ("ray",)),
+    ("generate port --prompt w1 --nodes 1 --address", ("ray",)),
     ("lsp", ("lsprotocol", "pygls")),
     ("mcp", ("mcp",)),
 )

@@ -42,9 +42,11 @@ def pair() -> Iterator[Pair]:
 
 def tokens(fabrics: Sequence[NodeFabric], steps: int = 3) -> dict[int, tuple[int, ...]]:
     def does(rank: int) -> tuple[int, ...]:
-        runner, row = DrillRunner({}, rank, len(PLACES)), [3]
+        runner, row = DrillRunner(1, rank, len(PLACES)), [3]
         for step in range(steps):
-            row.append(chosen(runner.step(step, row[step:], fabrics[PLACES[rank]])))
+            fabric = fabrics[PLACES[rank]]
+            (logits,) = runner.step(step, [row[step:]], "last", fabric)
+            row.append(chosen(logits[0]))
         return tuple(row[1:])
 
     return run_ranks(ThreadFabric(range(len(PLACES))), range(len(PLACES)), does)

@@ -13,7 +13,7 @@ import pytest
 
 from dsl.diagnostics import Refused
 from sohu.nodes.cluster import Cluster
-from sohu.nodes.driver import Conditions, Driver, Work
+from sohu.nodes.driver import Conditions, NodesSession, Work, greedy
 from sohu.nodes.on_ray import LOCAL, Actors, joined, outcomes
 
 pytest.importorskip("ray")
@@ -29,14 +29,14 @@ def ray() -> Iterator[ModuleType]:
 def test_a_killed_actor_changes_no_token(ray: ModuleType):
     with Cluster(Actors(ray)) as cluster:
         cluster.start((0, 1))
-        driver = Driver(cluster, Work("drill", {}, (4, 2, 1)), Conditions(chips=2))
+        session = NodesSession(cluster, Work("drill", {}, ({"tp": 4},)), Conditions(chips=2))
         made: list[int] = []
-        for token in driver.tokens([3], len(TOKENS)):
+        for token in greedy(session, [3], len(TOKENS)):
             made.append(token)
             if len(made) == 2:
                 os.kill(cluster.members[1].pid, signal.SIGKILL)
     assert made == TOKENS
-    assert [incident.dead for incident in driver.log.incidents] == [(1,)]
+    assert [incident.dead for incident in session.incidents] == [(1,)]
 
 
 def test_what_a_lost_worker_had_is_done_again(ray: ModuleType, tmp_path: Path):
