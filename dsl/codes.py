@@ -304,8 +304,9 @@ _DEVICE: dict[str, Code] = {
     "S618": Code(
         "Not to be cut by this mesh",
         "A chip of the mesh would have a part that means nothing alone: a range that begins inside of a block with one "
-        "scale, rows that are quantised by what other chips have of them, or a sum over experts of which it is not "
-        "known who made what. The message names the weight or the operation, and what would do.",
+        "scale, rows that are quantised by what other chips have of them, a sum over experts of which it is not "
+        "known who made what, or an exchange of weights. The message names the weight or the operation, and what would "
+        "do.",
     ),
     "S601": Code("Unknown numerics", "The device model knows the numerics that the message lists."),
 }

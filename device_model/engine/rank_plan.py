@@ -13,13 +13,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from device_model.engine.plan import Planner
-from device_model.numbers.numerics import F32
+from device_model.engine.plan import Plan, Planner
+from device_model.engine.plan import plan as whole_plan
+from device_model.numbers.numerics import F32, Numerics
 from device_model.numbers.packed import Packed
 from device_model.numbers.precision import Leaves
 from device_model.program.places import Buffer, Fixed, Meeting, Meets, Operation, Place
+from device_model.weights.reading import TensorReader
 from dsl.diagnostics import Diagnostic, Refused
-from dsl.graph import Node, Weight
+from dsl.graph import Graph, Node, Weight
 from dsl.mesh.components import Component
 from dsl.mesh.cuts import leaf_borders
 from dsl.mesh.rank import Rank, Shares
@@ -28,6 +30,13 @@ from dsl.mesh.trees import merges, nodes
 from dsl.ops import OPS
 from dsl.ops.spec import Work
 from dsl.symbolic import Dim
+
+
+def rank_plan(graph: Graph, reader: TensorReader, numerics: Numerics, rank: Rank) -> Plan:
+    """Return the plan of one chip of a mesh; raises `Refused` where a part would begin inside of a block of scales."""
+    if all(size == 1 for size in rank.sizes.values()):
+        return whole_plan(graph, reader, numerics)
+    return RankPlanner(graph, reader, numerics, rank=rank).plan()
 
 
 @dataclass
@@ -70,6 +79,15 @@ class RankPlanner(Planner):
             )
             help_ = f"{mesh} cuts it there: fewer chips along that axis, or weights that are not in blocks"
             raise Refused((Diagnostic("S618", message, weight.span, help=help_),)) from error
+
+    def _node(self, node: Node, env: dict[int, Place]) -> None:
+        exchanges = OPS[node.op].work is Work.COLLECTIVE or node.op == "shard"
+        if exchanges and self._cuts(axes_of(node)) and not isinstance(env[node.inputs[0]], Buffer):
+            # What does not depend on tokens is worked out on each chip before any chip meets another.
+            message = f"`{node.op}` of what does not depend on tokens: no mesh exchanges weights"
+            help_ = "declare the weight as every chip needs it, split or whole"
+            raise Refused((Diagnostic("S618", message, node.span, help=help_),))
+        super()._node(node, env)
 
     def _is_view(self, node: Node) -> bool:
         cut = OPS[node.op].work is Work.COLLECTIVE or node.op == "shard"
@@ -257,6 +275,12 @@ class RankPlanner(Planner):
 
     def _place(self, group: tuple[Shares, ...]) -> int:
         return _numbers(group).index(self.rank.number)
+
+
+def axes_of(node: Node) -> tuple[str, ...]:
+    """Return the mesh axes of a collective."""
+    axes = node.attrs["axes"]
+    return tuple(map(str, axes)) if isinstance(axes, tuple) else (str(axes),)
 
 
 def _numbers(group: tuple[Shares, ...]) -> tuple[int, ...]:

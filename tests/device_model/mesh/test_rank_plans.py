@@ -5,7 +5,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from device_model.engine.stage_plan import rank_plan
+from device_model.engine.rank_plan import rank_plan
 from device_model.numbers.catalogue import numerics_named
 from device_model.numbers.packed import Packed
 from device_model.weights.reading import RandomReader, shapes_of
@@ -62,3 +62,17 @@ def test_chips_of_a_group_plan_the_same_meetings() -> None:
         for number, meeting in enumerate(at):
             assert number in meeting.group
             assert all(at[peer] == meeting for peer in meeting.group)
+
+
+def test_no_mesh_exchanges_weights() -> None:
+    # The checker accepts it, and rightly: a chip that had all rows of the weight would have all logits.
+    late, early = (
+        'all_gather(matmul(x, head, dtype="f32"), tp)',
+        'matmul(x, all_gather(head, tp), dtype="f32")',
+    )
+    graph = small("llama-3.1-8b", "B @dp", (late, early))
+    reader, numerics = RandomReader(shapes_of(graph), 1), numerics_named("f32")
+    with pytest.raises(Refused, match="S618"):
+        rank_plan(graph, reader, numerics, Rank({"tp": 2}, {"tp": 1}))
+    whole = rank_plan(graph, reader, numerics, Rank({"tp": 1}, {"tp": 0}))
+    assert all(operation.meeting is None for operation in whole.operations)

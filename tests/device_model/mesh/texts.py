@@ -26,14 +26,20 @@ SMALL = {
 
 
 @lru_cache
-def small(name: str, batch: str = "B @dp") -> Graph:
-    """Return the graph of a port of the zoo in its small sizes, its batch split as it is or otherwise."""
+def small(name: str, batch: str = "B @dp", *changes: tuple[str, str]) -> Graph:
+    """Return the graph of a port of the zoo in its small sizes, its batch split as it is or otherwise.
+
+    `changes` are parts of its text and what stands there instead.
+    """
     text = (PORTS / f"{name}.sohu").read_text(encoding="utf-8")
     assert text.count("dims { B @dp: batch") == 1
     text = text.replace("dims { B @dp: batch", f"dims {{ {batch}: batch")
     for size, value in SMALL[name].items():
         text, count = re.subn(rf"(?m)^(\s+{size}\s+= )\d+", rf"\g<1>{value}", text, count=1)
         assert count == 1, size
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new)
     program = link(parse(Source(f"{name}.sohu", text)), lambda use: None)
     checked = infer(program.family(), program.blocks, None)
     assert checked.graph is not None, [error.message for error in checked.errors]
