@@ -363,6 +363,40 @@ def _mesh(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _sharding_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--types", nargs="+", default=[], metavar="TYPE")
+    parser.add_argument(
+        "--each", type=int, default=36, metavar="N", help="mistakes in a family; thrice in its port"
+    )
+    parser.add_argument("--pairs", type=int, default=5, metavar="N", help="every Nth is a pair")
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="worker processes")
+    parser.add_argument("--out", type=Path, default=None, metavar="FILE")
+
+
+def _sharding(options: argparse.Namespace) -> int:
+    from farm.mutants import sharding_page as sharding
+
+    if _uncovered(options.types):
+        return 2
+    types = options.types or list(sharding.TYPES)
+    with bars(quiet=False) as progress:
+
+        def told(model_type: str, done: int, total: int) -> None:
+            print(model_type, flush=True)
+            progress("sharding", done, total)
+
+        made, broken = sharding.run_sharding(
+            types, max(1, options.each), max(0, options.pairs), max(1, options.jobs), told
+        )
+    page = options.out or (None if options.types else sharding.PAGE)
+    if page:
+        sharding.write_sharding(made, broken, page)
+        print(page)
+    faults = sharding.sharding_faults(made) + [f"{name}: {what}" for name, what in broken.items()]
+    print("\n".join([*faults, sharding.sharding_summary(made)]))
+    return 1 if faults or sharding.share_refused(made) < sharding.LEAST_REFUSED else 0
+
+
 def _uncovered(types: Sequence[str]) -> bool:
     """Tell whether a type is covered by no family, and say so."""
     uncovered = sorted(set(types) - set(family_types()))
@@ -385,6 +419,7 @@ COMMANDS = {
     "status": Command(
         "write the page of what is covered, and how well", _status_arguments, _status
     ),
+    "sharding": Command("seed mistakes in how programs are split", _sharding_arguments, _sharding),
     "strength": Command("measure which bugs the harness notices", _strength_arguments, _strength),
     "verdicts": Command(
         "seed mistakes into ports of models with real lengths, and validate each",
