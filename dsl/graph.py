@@ -85,13 +85,17 @@ WeightSource: TypeAlias = TensorRef | Transform
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """A weight of a body: the value it provides and where its bytes come from."""
+    """A weight of a body: the value it provides and where its bytes come from.
+
+    `share` is the part of those bytes, of so many, that a chip has where a graph is one chip's.
+    """
 
     value: int
     name: str
     type: TensorType
     source: WeightSource
     span: Span
+    share: tuple[int, int] = (1, 1)
 
 
 @dataclass(frozen=True, slots=True)

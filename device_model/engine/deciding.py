@@ -75,7 +75,11 @@ class Choosing:
 
 def choosings(plan: Plan) -> dict[int, Choosing]:
     """Return the operations that choose by their place in the plan."""
-    at = [place for place, operation in enumerate(plan.operations) if OPS[operation.op].chooses]
+    at = [
+        place
+        for place, operation in enumerate(plan.operations)
+        if operation.meeting is None and OPS[operation.op].chooses
+    ]
     return {place: Choosing(number, plan.operations[place]) for number, place in enumerate(at)}
 
 

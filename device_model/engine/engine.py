@@ -23,8 +23,8 @@ from device_model.engine.executor import (
 )
 from device_model.engine.meetings import Meet
 from device_model.engine.plan import Plan, plan
-from device_model.engine.rank_plan import rank_plan
 from device_model.engine.renewing import History
+from device_model.engine.stage_plan import rank_plan
 from device_model.engine.states import Cache
 from device_model.kernels.dispatch import machine
 from device_model.machine.team import Team

@@ -195,9 +195,17 @@ class CompiledExecutor:
 
 
 def _numbered(plan: Plan) -> dict[int, int]:
-    """Return the numbers of meetings, which count alike on every chip, by the identities of their operations."""
-    meetings = [operation for operation in plan.operations if operation.meeting is not None]
-    return {id(operation): number for number, operation in enumerate(meetings)}
+    """Return the numbers of meetings by the identities of their operations.
+
+    Those of one group are counted through: the only count that all of its chips have alike.
+    """
+    numbers: dict[int, int] = {}
+    met: dict[tuple[int, ...], int] = {}
+    for operation in plan.operations:
+        if operation.meeting is not None:
+            group = operation.meeting.group
+            numbers[id(operation)] = met[group] = met.get(group, -1) + 1
+    return numbers
 
 
 def warm_up(progress: Progress = silent) -> None:

@@ -22,19 +22,24 @@ Meet: TypeAlias = Callable[[int, Operation, Array], Sequence[Array]]
 
 def hold(number: int, operation: Operation, read: Read, write: Write, meet: Meet) -> None:
     """Hold a planned meeting, and write what comes of it."""
-    (out,) = operation.outputs
-    if operation.meeting is None or not isinstance(out, Buffer):
+    if operation.meeting is None:
         raise TypeError(f"{operation.op} is no meeting")
     values = [read(place) for place in operation.inputs if isinstance(place, Buffer)]
-    parts = meet(number, operation, _brought(operation.meeting, values, read(out).shape))
-    write(out, cast(MADE[operation.meeting.kind](operation.meeting, parts, values), out.dtype))
+    shapes = [read(place).shape for place in operation.outputs if isinstance(place, Buffer)]
+    parts = meet(number, operation, _brought(operation.meeting, values, shapes))
+    for out in operation.outputs:
+        if isinstance(out, Buffer):
+            made = MADE[operation.meeting.kind](operation.meeting, parts, values)
+            write(out, cast(made, out.dtype))
 
 
-def _brought(meeting: Meeting, values: Sequence[Array], shape: tuple[int, ...]) -> Array:
+def _brought(meeting: Meeting, values: Sequence[Array], shapes: Sequence[tuple[int, ...]]) -> Array:
     """Return one array of all that a chip brings; what others read must not be written to again."""
-    if meeting.kind is not Meets.ADD:
+    if values and meeting.kind is Meets.ADD:
+        return np.stack(values)
+    if values:
         return np.array(np.moveaxis(values[0], meeting.axis, 0))
-    return np.stack(values) if values else np.zeros((0, *shape), np.float32)
+    return np.zeros((0, *shapes[0]), np.float32)
 
 
 def _sum(meeting: Meeting, parts: Sequence[Array], values: Sequence[Array]) -> Array:
@@ -67,6 +72,12 @@ def _joined(meeting: Meeting, parts: Sequence[Array], values: Sequence[Array]) -
     return np.moveaxis(made, 0, meeting.axis)
 
 
+def _received(meeting: Meeting, parts: Sequence[Array], values: Sequence[Array]) -> Array:
+    """Return what one chip sent."""
+    (part,) = parts
+    return part
+
+
 MADE: dict[Meets, Callable[[Meeting, Sequence[Array], Sequence[Array]], Array]] = {
-    Meets.ADD: _sum, Meets.PICK: _picked, Meets.JOIN: _joined,
+    Meets.ADD: _sum, Meets.PICK: _picked, Meets.JOIN: _joined, Meets.RECEIVE: _received,
 }  # fmt: skip

@@ -130,8 +130,11 @@ class Planner:
         self._run(steps[:cut], env)
         body = len(self.operations)
         self._run(steps[cut:], env)
-        outputs = {output.name: env[output.value] for output in self.graph.outputs}
-        return self._select(body, inputs, outputs)
+        return self._select(body, inputs, self._outputs(env))
+
+    def _outputs(self, env: dict[int, Place]) -> dict[str, Place]:
+        """Return where the program's results are, by name."""
+        return {output.name: env[output.value] for output in self.graph.outputs}
 
     def _enter(self, body: Body, env: dict[int, Place], layer: int) -> None:
         product = self.numerics.product

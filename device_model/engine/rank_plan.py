@@ -13,15 +13,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from device_model.engine.plan import Plan, Planner
-from device_model.engine.plan import plan as whole_plan
-from device_model.numbers.numerics import F32, Numerics
+from device_model.engine.plan import Planner
+from device_model.numbers.numerics import F32
 from device_model.numbers.packed import Packed
 from device_model.numbers.precision import Leaves
 from device_model.program.places import Buffer, Fixed, Meeting, Meets, Operation, Place
-from device_model.weights.reading import TensorReader
 from dsl.diagnostics import Diagnostic, Refused
-from dsl.graph import Graph, Node, Weight
+from dsl.graph import Node, Weight
 from dsl.mesh.components import Component
 from dsl.mesh.cuts import leaf_borders
 from dsl.mesh.rank import Rank, Shares
@@ -30,13 +28,6 @@ from dsl.mesh.trees import merges, nodes
 from dsl.ops import OPS
 from dsl.ops.spec import Work
 from dsl.symbolic import Dim
-
-
-def rank_plan(graph: Graph, reader: TensorReader, numerics: Numerics, rank: Rank) -> Plan:
-    """Return the plan of one chip of a mesh; raises `Refused` where a part would begin inside of a block of scales."""
-    if all(size == 1 for size in rank.sizes.values()):
-        return whole_plan(graph, reader, numerics)
-    return RankPlanner(graph, reader, numerics, rank=rank).plan()
 
 
 @dataclass

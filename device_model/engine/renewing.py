@@ -19,7 +19,8 @@ from device_model.program.renewal import Renewal
 
 def renewals(operations: Iterable[Operation]) -> tuple[Renewal, ...]:
     """Return when the states that these operations leave are out of date, each once."""
-    rows = [(KERNELS[operation.op].renewal, operation) for operation in operations]
+    own = [operation for operation in operations if operation.meeting is None]
+    rows = [(KERNELS[operation.op].renewal, operation) for operation in own]
     made = [renewal(operation) for renewal, operation in rows if renewal is not None]
     return tuple(dict.fromkeys(one for one in made if one is not None))
 

@@ -263,7 +263,7 @@ def _tree(
         _chunks(
             x + at[0] * 4, w + at[0] * 4, k, at[1], rows, columns, chunk, keep, drop, here, scratch
         )
-        depth = fold(leaves, leaf, totals_at, TOTALS, depth + 1)
+        depth = fold(leaves, leaf, totals_at, TOTALS, TOTALS // 4, depth + 1)
 
 
 @compiled

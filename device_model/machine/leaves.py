@@ -73,23 +73,22 @@ def forget(stack: int, size: int) -> None:
 
 
 @compiled
-def fold(at: int, leaf: int, stack: int, size: int, depth: int) -> int:
+def fold(at: int, leaf: int, stack: int, size: int, number: int, depth: int) -> int:
     """Make the additions of the tree that follow a leaf; returns how many sums wait then.
 
-    The leaf's `size` bytes of float32 sums are the uppermost of `depth` that wait on the stack.
+    The leaf's `number` float32 sums, a multiple of eight, are the uppermost of `depth` that wait on the stack, each in
+    `size` bytes.
     """
-    number = size // 4
     rounds = integers(at, HEADER)[3]
     if rounds != 0:
         round_to(rounds, stack + (depth - 1) * size, number)
     for _ in range(integers(at + 8 * (HEADER + FIELDS * leaf), FIELDS)[2]):
         depth -= 1
-        left, right = (
-            floats(stack + (depth - 1) * size, number),
-            floats(stack + depth * size, number),
-        )
-        for i in range(number):
-            left[i] = left[i] + right[i]
+        for start in range(0, number, LANES):
+            left = floats(stack + (depth - 1) * size + 4 * start, LANES)
+            right = floats(stack + depth * size + 4 * start, LANES)
+            for i in range(LANES):
+                left[i] = left[i] + right[i]
         if rounds != 0:
             round_to(rounds, stack + (depth - 1) * size, number)
     return depth

@@ -97,7 +97,7 @@ def _multiply(x: int, w: int, k: int, leaves: int, out: int, stack: int) -> None
         steps = (at[1] + pairs.STEP - 1) // pairs.STEP
         left, right = x + at[4] * pairs.ROW_STEP, w + at[4] * pairs.COLUMN_STEP
         pairs.multiply(left, right, steps, stack + depth * SLOT, row)
-        depth = fold(leaves, leaf, stack, SLOT, depth + 1)
+        depth = fold(leaves, leaf, stack, SLOT, SLOT // 4, depth + 1)
     copy(stack, row, out, 4 * PANEL, pairs.ROWS, pairs.COLUMNS)
 
 

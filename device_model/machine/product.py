@@ -124,7 +124,7 @@ def _tree(
         at = integers(leaves + 8 * (HEADER + FIELDS * leaf), FIELDS)
         here = out + depth * SLOT
         _run(x + at[0] * 4, xs, w + at[0] * size, ws, at[1], here, rows, columns, kind)
-        depth = fold(leaves, leaf, out, SLOT, depth + 1)
+        depth = fold(leaves, leaf, out, SLOT, 8 * rows, depth + 1)
 
 
 @compiled
@@ -232,6 +232,16 @@ def _across(x: int, xs: int, w: int, k: int, out: int, step: int, rows: int) -> 
 
 
 @compiled
+def _spread(source: int, target: int, rows: int) -> None:
+    """Copy rows of eight numbers to their places among results."""
+    for row in range(rows):
+        given = floats(source + 4 * wide.COLUMNS * row, wide.COLUMNS)
+        taken = floats(target + 4 * PANEL * row, wide.COLUMNS)
+        for i in range(wide.COLUMNS):
+            taken[i] = given[i]
+
+
+@compiled
 def _across_tree(x: int, xs: int, w: int, leaves: int, stack: int, rows: int) -> None:
     """Multiply 6, 3 or 1 rows by packed columns as the tree of their leaves, into the first sums of the stack."""
     depth, step = 0, 4 * wide.COLUMNS
@@ -239,7 +249,7 @@ def _across_tree(x: int, xs: int, w: int, leaves: int, stack: int, rows: int) ->
         at = integers(leaves + 8 * (HEADER + FIELDS * leaf), FIELDS)
         here = stack + depth * WIDE_SLOT
         _across(x + at[0] * 4, xs, w + at[3] * wide.STEP, at[1], here, step, rows)
-        depth = fold(leaves, leaf, stack, WIDE_SLOT, depth + 1)
+        depth = fold(leaves, leaf, stack, WIDE_SLOT, 8 * rows, depth + 1)
 
 
 @compiled
@@ -282,7 +292,7 @@ def _many_rows_wide(
                     _across(x + row * k * 4, k * 4, at, k, to, 4 * PANEL, some)
                     continue
                 _across_tree(x + row * k * 4, k * 4, at, leaves, scratch, some)
-                copy(scratch, 4 * wide.COLUMNS, to, 4 * PANEL, some, wide.COLUMNS)
+                _spread(scratch, to, some)
             for r in range(some):
                 here = out + (at_row[row + r] * n + left) * out_size
                 write(results + 4 * PANEL * r, here, out_kind, across)

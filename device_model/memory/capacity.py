@@ -147,6 +147,8 @@ class Capacity:
     ) -> Mapping[str, int] | None:
         for mesh in legal_meshes(self.memory.graph, batch):
             steps = phases(mesh, batch, seq, context).values()
+            if any(self.memory.mean(question).total > limit for question in steps):
+                continue  # the largest chip has no less than the mean
             if all(self.memory.use(question).total <= limit for question in steps):
                 return mesh
         return None

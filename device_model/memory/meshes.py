@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 from math import gcd, prod
 
 from dsl.diagnostics import Diagnostic, Refused, did_you_mean
 from dsl.graph import Graph, Obligation, Repeat
-from dsl.symbolic import evaluate, text
+from dsl.mesh.components import components
+from dsl.mesh.cuts import most_parts
+from dsl.source import Span
+from dsl.symbolic import evaluate, names, text
 from dsl.whole_numbers import whole_number
 
 MAX_CHIPS = 4096
@@ -56,8 +59,15 @@ def _candidates(graph: Graph, axis: str, batch: int | None, few: bool = False) -
     With `few` of the numbers of stages those that make the largest stage smaller.
     """
     ones = _known(graph, dict.fromkeys(graph.mesh, 1), batch)
+    cut = cut_limits(graph).get(axis)
+    if cut is not None:
+        most = min(cut.parts, MAX_CHIPS)
+        sizes = range(1, most + 1)
+        if few and cut.owned:
+            return tuple(n for n in sizes if most % n == 0)
+        return tuple(n for n in sizes if not few or n == 1 or _shrinks(most, n))
     common, most = 0, MAX_CHIPS
-    for obligation in graph.obligations:
+    for obligation in _settled(graph):
         try:
             dividend = evaluate(obligation.dividend, ones)
             divisor = evaluate(obligation.divisor, ones)
@@ -77,6 +87,60 @@ def _candidates(graph: Graph, axis: str, batch: int | None, few: bool = False) -
     return tuple(n for n in range(1, most + 1) if not few or n == 1 or _shrinks(most, n))
 
 
+@dataclass(frozen=True, slots=True)
+class CutLimit:
+    """Among how many chips a mesh axis can cut values, and which: `size` elements in `parts` that stay whole."""
+
+    parts: int
+    size: int
+    names: tuple[str, ...]
+    summed: bool
+    owned: bool
+
+    def exceeded(self, axis: str, chips: int) -> str:
+        """Return in words what has fewer parts than an axis has chips."""
+        name = f"`{self.names[-1]}`" if self.names else "what it cuts"
+        if self.summed:
+            return f"the sum over {self.size} at {name} has {self.parts} leaves, fewer than {axis} = {chips}"
+        return f"{name} has {self.parts} parts, fewer than {axis} = {chips}"
+
+
+def cut_limits(graph: Graph) -> dict[str, CutLimit]:
+    """Return for each axis that cuts values what allows the fewest chips; nothing of a program that is not bound.
+
+    Heads do not count: beyond them chips have none, and work on what follows.
+    """
+    try:
+        parts = components(graph)
+    except (TypeError, ValueError):
+        return {}
+    limits: dict[str, CutLimit] = {}
+    for part in parts.all:
+        if part.reads_from is not None or (part.summed and part.units != part.summed):
+            limits.setdefault(part.mesh, CutLimit(MAX_CHIPS, part.units, part.names, False, False))
+            continue
+        limit = CutLimit(most_parts(part), part.units, part.names, bool(part.summed), part.owned)
+        if part.mesh not in limits or limit.parts < limits[part.mesh].parts:
+            limits[part.mesh] = limit
+    return limits
+
+
+def conditions(graph: Graph) -> list[str]:
+    """Return in formulas what a mesh must keep to."""
+    limits = [f"{axis} <= {limit.parts}" for axis, limit in cut_limits(graph).items()]
+    return [*(obligation.text for obligation in _settled(graph)), *limits]
+
+
+def _settled(graph: Graph) -> Iterator[Obligation]:
+    """Yield the obligations that stand: values need not be divided by what cuts them at the borders of parts."""
+    cut = cut_limits(graph)
+    for obligation in graph.obligations:
+        divisors = names(obligation.divisor)
+        alone = len(divisors) == 1 and divisors <= set(cut)
+        if not alone or obligation.at_most or graph.batch in names(obligation.dividend):
+            yield obligation
+
+
 def _shrinks(layers: int, stages: int) -> bool:
     """Tell whether the largest stage has fewer layers than with one stage less."""
     return -(-layers // stages) < -(-layers // (stages - 1))
@@ -92,7 +156,12 @@ def mesh_violations(
     """Return a diagnostic for each size of a program that a mesh does not divide, a given batch among them."""
     known = _known(graph, mesh, batch)
     violations = []
-    for obligation in graph.obligations:
+    for axis, limit in cut_limits(graph).items():
+        chips = mesh.get(axis, 1)
+        if chips > limit.parts:
+            message = f"the mesh has more chips than parts: {limit.exceeded(axis, chips)}"
+            violations.append(Diagnostic("S305", message, _where(graph, limit)))
+    for obligation in _settled(graph):
         try:
             dividend = evaluate(obligation.dividend, known)
             divisor = evaluate(obligation.divisor, known)
@@ -102,6 +171,15 @@ def mesh_violations(
             message = f"the mesh does not divide a size: {undivided(obligation)} = {divisor}"
             violations.append(Diagnostic("S305", message, obligation.span))
     return tuple(violations)
+
+
+def _where(graph: Graph, limit: CutLimit) -> Span | None:
+    """Return the place of the first weight that a limit is about."""
+    for body, _ in graph.bodies():
+        for weight in body.weights:
+            if weight.name in limit.names:
+                return weight.span
+    return None
 
 
 def undivided(obligation: Obligation) -> str:

@@ -23,6 +23,8 @@ from dsl.counting.liveness import Candidate, alive, peak_candidates
 from dsl.counting.stages import pipeline
 from dsl.diagnostics import refuse
 from dsl.graph import Graph
+from dsl.mesh.components import Components, components
+from dsl.mesh.local import is_even, largest_rank, on_chip
 from dsl.symbolic import Dim, names, symbol
 
 DEFAULT_NUMERICS = "bf16"
@@ -90,6 +92,7 @@ class MemoryFormulas:
     ) -> None:
         refuse_further_sizes(graph)
         self.graph, self.numerics, self.logits = graph, numerics, logits
+        self._uneven: dict[tuple[tuple[str, int], ...], MemoryFormulas] = {}
         self.footprint: Footprint = footprint(graph)
         self.stored: Dim = self.footprint.weights
         self.weights: Dim = held_weights(graph, self.footprint, numerics)
@@ -125,7 +128,28 @@ class MemoryFormulas:
         return self.point(question) | {self.graph.context: question.context + question.new}
 
     def use(self, question: Question) -> MemoryUse:
-        """Return the bytes on one chip: of a pipeline, on one of the stage that needs the most."""
+        """Return the bytes on one chip, on the one that has the most.
+
+        Of arrays of meshes, and in `mean`, it is that of chips that all have as much.
+        """
+        cut = cut_sizes(self.graph, question.mesh)
+        if cut is None or is_even(self.graph, self.parts, cut):
+            return self.mean(question)
+        key = tuple(sorted(cut.items()))
+        if key not in self._uneven:
+            most = largest_rank(self.graph, self.parts, cut)
+            local = on_chip(self.graph, self.parts, most)
+            self._uneven[key] = MemoryFormulas(local, self.numerics, self.logits)
+        whole = dict(question.mesh) | dict.fromkeys(cut, 1)
+        return self._uneven[key].mean(replace(question, mesh=whole))
+
+    @cached_property
+    def parts(self) -> Components:
+        """Return what a mesh cuts together."""
+        return components(self.graph)
+
+    def mean(self, question: Question) -> MemoryUse:
+        """Return the bytes on one chip as formulas say: of a pipeline, on one of the stage that needs the most."""
         before, after = self.point(question), self.held(question)
         if self.stages is not None:
             most = self.stages.largest(before, after)
@@ -139,6 +163,14 @@ class MemoryFormulas:
 
     def _activations(self, point: Mapping[str, Any]) -> Any:
         return largest_of([bytes_at(candidate.bytes, point) for candidate in self.candidates])
+
+
+def cut_sizes(graph: Graph, mesh: Mapping[str, Any]) -> dict[str, int] | None:
+    """Return the sizes of the axes that cut values, None where the question is of many meshes."""
+    staged = pipeline(graph)
+    apart = {*graph.batch_shards, *((staged.axis,) if staged else ())}
+    sizes = {axis: mesh.get(axis, 1) for axis in graph.mesh if axis not in apart}
+    return sizes if all(isinstance(size, int) for size in sizes.values()) else None
 
 
 def refuse_further_sizes(graph: Graph) -> None:

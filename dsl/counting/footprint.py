@@ -131,7 +131,8 @@ def layer_names(layers: tuple[int, ...]) -> str:
 
 def weight_bytes(weight: Weight) -> Dim:
     """Return the bytes of a weight on one chip, in its stored format."""
-    bits = stored_bits(weight.source, weight.type.dtype)
+    part, whole = weight.share
+    bits = ratio(stored_bits(weight.source, weight.type.dtype) * part, whole)
     for axis in weight.type.axes:
         for name in axis.shards:
             bits = ratio(bits, symbol(name))

@@ -17,6 +17,8 @@ FEW_LEAVES, MANY_LEAVES = 8, 16
 """Leaves of a shorter and of a longer sum: meshes go as far as there are leaves, and each leaf costs an addition."""
 LONG = 2048
 """Elements from which a sum is longer."""
+SHORT, LEAST = 512, 128
+"""Elements below which a sum is cut as finely as it can be, and those that a part of a group of heads has else."""
 QUANTUM = 128
 """The largest power of two that leaves are whole multiples of, where sizes allow: what blocks of scales have."""
 
@@ -42,23 +44,24 @@ def leaf_borders(part: Component) -> tuple[int, ...]:
         return ()
     wanted = MANY_LEAVES if part.summed >= LONG else FEW_LEAVES
     if part.groups < part.units:
-        return _of_groups(part.units, part.groups, wanted)
+        return _of_groups(part, wanted)
     size = _quantum(part.units, wanted) if part.units == part.summed else 1
     count = part.units // size
     leaves = min(wanted, count)
     return tuple(leaf * count // leaves * size for leaf in range(leaves + 1))
 
 
-def _of_groups(units: int, groups: int, wanted: int) -> tuple[int, ...]:
+def _of_groups(part: Component, wanted: int) -> tuple[int, ...]:
     """Return borders at whole groups, or at parts of groups where there are fewer than the leaves wanted."""
-    each = units // groups
+    units, groups = part.units, part.groups
+    each, size = units // groups, part.summed // groups
     if groups >= wanted:
         return tuple(leaf * groups // wanted * each for leaf in range(wanted + 1))
     parts = 1
-    while groups * parts < wanted:
+    while groups * parts < wanted and (part.summed < SHORT or size >= 2 * parts * LEAST):
         parts *= 2
     parts = min(parts, each)
-    inside = [part * each // parts for part in range(parts)]
+    inside = [number * each // parts for number in range(parts)]
     return (*(group * each + start for group in range(groups) for start in inside), units)
 
 

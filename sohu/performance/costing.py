@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from device_model.chips.peaks import require_format
-from device_model.memory.meshes import mesh_sizes, several
+from device_model.memory.each_chip import ChipBytes, chip_bytes
+from device_model.memory.meshes import conditions, mesh_sizes, several
 from device_model.memory.use import MemoryFormulas, MemoryUse, Question, phases
 from dsl.counting.growth import Grown, growth
 from dsl.counting.stages import pipeline
@@ -18,6 +19,7 @@ from sohu.performance.question import Asked
 from sohu.terminal import console
 
 HEADS = {"state_per_token": "state per further token"}
+SHOWN_CHIPS = 8
 PARTS = ("weights", "state", "activations", "total")
 
 
@@ -68,8 +70,12 @@ class Cost:
             "logits": self.memory.logits.value,
             "at": at,
             "memory": {phase: use.as_dict() for phase, use in self.uses.items()},
+            "chips": [
+                {"at": dict(chip.at), "weights": chip.weights, "state": chip.state}
+                for chip in self.chips
+            ],
             "state_growth": self.growth.as_dict(),
-            "obligations": [o.text for o in self.graph.obligations],
+            "obligations": conditions(self.graph),
             "total": total,
             "parts": [
                 {
@@ -93,6 +99,15 @@ class Cost:
                 for part in self.memory.footprint.parts
             ],
         }
+
+    @property
+    def chips(self) -> tuple[ChipBytes, ...]:
+        """Return what each chip of the mesh holds, none of a single chip or of very many."""
+        question = self.questions["decode"]
+        if all(size == 1 for size in question.mesh.values()):
+            return ()
+        entries = question.context + question.new
+        return chip_bytes(self.graph, question.mesh, question.batch, entries)
 
     def _entry(self, name: str, value: Dim) -> dict[str, object]:
         return {"formula": text(value), **self.values(name, value)}
@@ -130,9 +145,35 @@ def show_cost(found: Cost) -> None:
         [(part, *(f"{getattr(use, part):,}" for use in found.uses.values())) for part in PARTS],
     )
     console.say(f"state on one chip: {found.growth.text()}")
+    _show_chips(found.chips)
     _show_parts(found)
-    if graph.obligations:
-        console.say("holds where", "; ".join(o.text for o in graph.obligations))
+    if kept := conditions(graph):
+        console.say("holds where", "; ".join(kept))
+
+
+def _show_chips(chips: Sequence[ChipBytes]) -> None:
+    """Print what each chip holds, chips that hold as much together."""
+    kinds: dict[tuple[int, int], list[str]] = {}
+    for number, chip in enumerate(chips):
+        kinds.setdefault((chip.weights, chip.state), []).append(str(number))
+    if not kinds:
+        return
+    rows = [
+        (_listed(numbers), f"{weights:,}", f"{state:,}")
+        for (weights, state), numbers in kinds.items()
+    ]
+    console.table(
+        f"on each of {len(chips)} chips, in bytes, as stored",
+        ("chips", "weights", "state of a batch"),
+        rows,
+    )
+
+
+def _listed(numbers: Sequence[str]) -> str:
+    shown = ", ".join(numbers[:SHOWN_CHIPS])
+    return (
+        shown if len(numbers) <= SHOWN_CHIPS else f"{shown} and {len(numbers) - SHOWN_CHIPS} more"
+    )
 
 
 def _rows(found: Cost) -> list[tuple[str, ...]]:

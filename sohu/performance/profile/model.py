@@ -16,7 +16,7 @@ from device_model.chips.chip import Device, Quantity
 from device_model.chips.chip import device as device_named
 from device_model.cost.calibration import Calibration, calibration
 from device_model.memory.meshes import mesh_sizes
-from device_model.memory.use import Logits, MemoryFormulas, MemoryUse, phases
+from device_model.memory.use import Logits, MemoryFormulas, MemoryUse, cut_sizes, phases
 from device_model.timeline.memory import activations_of
 from device_model.timeline.pricing import Prices
 from device_model.timeline.schedule import Entry, Timeline, chips_of, priced
@@ -24,6 +24,8 @@ from device_model.timeline.tasks import AFTER, BEFORE, BETWEEN, OUTSIDE, Stage, 
 from dsl.counting.footprint import layer_names
 from dsl.diagnostics import refuse
 from dsl.graph import Graph, Repeat
+from dsl.mesh.components import components
+from dsl.mesh.local import is_even
 from porting.planning.bound import Told, bound_graph, silent
 
 MOST_SWEPT = 64
@@ -118,6 +120,12 @@ class Profile:
     def fits(self) -> bool:
         """Tell whether both steps fit a chip's memory."""
         return all(p.memory.total <= self.device.memory_bytes for p in self.phases)
+
+    @property
+    def uneven(self) -> bool:
+        """Tell whether some chips of the mesh have more than others of what it cuts."""
+        cut = cut_sizes(self.graph, self.mesh)
+        return cut is not None and not is_even(self.graph, components(self.graph), cut)
 
     @property
     def uncertain(self) -> Mapping[str, Quantity]:

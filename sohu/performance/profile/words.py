@@ -134,6 +134,10 @@ def trust(profile: Profile) -> tuple[str, ...]:
         )
     if device.note:
         sentences.append(device.note)
+    if profile.uneven:
+        sentences.append(
+            "the mesh does not divide every size: times are of chips that all have as much, memory of the largest"
+        )
     known = profile.calibration
     sentences.append(f"calibration {known.name}" + (f": {known.title}" if known.title else ""))
     return tuple(sentences)

@@ -5,7 +5,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from device_model.engine.rank_plan import rank_plan
+from device_model.engine.stage_plan import rank_plan
 from device_model.numbers.catalogue import numerics_named
 from device_model.numbers.packed import Packed
 from device_model.weights.reading import RandomReader, shapes_of
