@@ -21,7 +21,7 @@ from device_model.numbers.catalogue import numerics_named
 from device_model.numbers.numerics import Numerics
 from device_model.program.places import Buffer, Meeting, Meets, Operation
 from device_model.weights.reading import TensorReader
-from dsl.graph import Graph, Node
+from dsl.graph import Graph, Node, Repeat
 from dsl.mesh.rank import Rank, ranks
 from dsl.ops import OPS
 from dsl.ops.spec import Work
@@ -106,15 +106,19 @@ def literally_differs(
     """Return where a mesh that takes a program at its word has other results than wanted, empty where it has not.
 
     Copies along the axes that split the batch differ in nothing but their sequences: one of them is run. Where they
-    share experts, nothing is.
+    share experts, nothing is; all layers are on every chip.
     """
-    sizes = {axis: mesh.get(axis, 1) for axis in graph.mesh if axis not in graph.batch_shards}
+    apart = {
+        *graph.batch_shards,
+        *(step.stages for step in graph.body.steps if isinstance(step, Repeat)),
+    }
+    sizes = {axis: 1 if axis in apart else mesh.get(axis, 1) for axis in graph.mesh}
     held = {axis for value in graph.values for each in value.type.axes for axis in each.shards}
     if all(size == 1 for size in sizes.values()) or held & set(graph.batch_shards):
         return ""
     numerics = numerics_named("f32")
     chips = [LiteralChip(graph, reader, numerics, rank) for rank in ranks(sizes)]
-    session = CopySession(chips, len(steps[0]))
+    session = CopySession(chips, (0,) * len(chips), len(steps[0]))
     draw, results = np.random.default_rng(15), iter(wanted)
     for step in steps:
         rows = [draw.integers(0, TOKENS, size=count) for count in step]
