@@ -206,6 +206,11 @@ def parse_mesh(written: str, graph: Graph) -> dict[str, int]:
         if not chips:
             message = f"`{part[:80]}`: the size of a mesh axis is 1 to {MAX_CHIPS}"
             raise Refused((Diagnostic("S306", message, place="--mesh", help="write tp=8"),))
+        if name in mesh:
+            message = f"`{name}` has two sizes, {mesh[name]} and {chips}"
+            raise Refused(
+                (Diagnostic("S306", message, place="--mesh", help="leave one of them out"),)
+            )
         mesh[name] = chips
     return mesh
 

@@ -111,3 +111,8 @@ def test_a_pipeline_has_no_more_stages_than_layers(stages: int, legal: bool) -> 
     graph = bound_graph(port)
     mesh = dict.fromkeys(graph.mesh, 1) | {"pp": stages}
     assert (mesh_violations(graph, mesh) == ()) is legal
+
+
+def test_an_axis_has_one_size(graph: Graph) -> None:
+    with pytest.raises(Refused, match="S306: `tp` has two sizes, 2 and 4"):
+        mesh_sizes(graph, "tp=2,dp=1,tp=4")
