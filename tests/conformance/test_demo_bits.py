@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The promise on bits on the whole demo model: batch packing, chunk size and thread count change none."""
+"""The promise on bits on the whole demo model: batch packing, chunks, threads and chips change none."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from device_model.engine.engine import Engine
+from device_model.mesh.engine import MeshEngine
+from dsl.graph import Graph
 from porting.checkpoint.tensors import Checkpoint
 from porting.config.reader import read_config
 from porting.origin.resolve import resolve
@@ -27,14 +29,18 @@ RAGGED = (5, LENGTH, 1, 64, 17, 33, 2, 40)
 
 
 @pytest.fixture(scope="module")
-def devices(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Engine]:
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Graph, Checkpoint]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SOHU_CACHE", str(tmp_path_factory.mktemp("cache")))
         origin = resolve("demo")
     directory = Path(origin.directory)
     checkpoint = Checkpoint.open(directory)
-    graph = plan(origin, read_config(directory), checkpoint).graph
-    return {threads: Engine(graph, checkpoint, "bf16", threads=threads) for threads in (1, 2)}
+    return plan(origin, read_config(directory), checkpoint).graph, checkpoint
+
+
+@pytest.fixture(scope="module")
+def devices(demo: tuple[Graph, Checkpoint]) -> dict[int, Engine]:
+    return {threads: Engine(*demo, "bf16", threads=threads) for threads in (1, 2)}
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +59,13 @@ def test_a_ragged_batch_of_eight(
     devices: dict[int, Engine], whole: np.ndarray, threads: int
 ) -> None:
     assert_batch_equals(devices[threads], devices[2], ragged(VOCABULARY, RAGGED), whole)
+
+
+@pytest.mark.parametrize("chips", [2, 8])
+def test_many_chips(demo: tuple[Graph, Checkpoint], devices: dict[int, Engine], chips: int) -> None:
+    # Neither divides its 9 heads, which share 3 keys; beyond three chips some have no heads.
+    mesh = MeshEngine(*demo, "bf16", {"tp": chips})
+    ids = tokens(VOCABULARY, 12)
+    expected, session = devices[1].session().step([ids])[0], mesh.session()
+    made = np.concatenate([session.step([part])[0] for part in (ids[:7], ids[7:8], ids[8:])])
+    assert np.array_equal(made.view(np.uint32), expected.view(np.uint32))
