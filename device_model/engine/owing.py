@@ -52,20 +52,18 @@ class Owing:
         readers = self._readers.get(value, [])
         return len(readers) == 1 and readers[0] is not None and readers[0].op in COMPLETES
 
-    def summed(self, node: Node) -> Component | None:
-        """Return the component that a node's products are summed over, None where no mesh cuts the sum."""
+    def summed(self, node: Node) -> tuple[Component, ...]:
+        """Return the components that a node's products are summed over, one for each mesh axis that cuts the sum."""
         if OPS[node.op].work not in (Work.GEMM, Work.EXPERTS):
-            return None
+            return ()
         (value,) = node.outputs
         contracted = self._graph.values[node.inputs[0]].type.axes[-1].shards
         owed = self._graph.values[value].type.partial & set(contracted)
-        if not owed:
-            return None
-        return self.parts.at(node.inputs[0], contracted[-1])
+        return tuple(self.parts.at(node.inputs[0], mesh) for mesh in contracted if mesh in owed)
 
     def leaves(self, node: Node) -> Leaves | None:
         """Return the leaves of the sums of a node over all of K, None where no mesh cuts them."""
-        part = self.summed(node)
+        part = next(iter(self.summed(node)), None)
         if part is None:
             return None
         size = self._graph.values[node.inputs[0]].type.axes[-1].dim

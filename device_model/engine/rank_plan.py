@@ -40,6 +40,27 @@ class RankPlanner(Planner):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.shares = Shares(self.graph, self.owing.parts, self.rank)
+        self._check_double_cuts()
+
+    def _check_double_cuts(self) -> None:
+        """Refuse what two mesh axes cut one within the other where parts are uneven."""
+        for value in self.graph.values:
+            if all(len(axis.shards) < 2 for axis in value.type.axes):
+                continue
+            try:
+                self.shares.spans(value.id)
+            except ValueError as error:
+                help_ = "one axis that cuts it, or sizes that divide it"
+                diagnostic = Diagnostic("S618", f"`{value.name}`: {error}", value.span, help=help_)
+                raise Refused((diagnostic,)) from error
+
+    def _check_single(self, node: Node, axes: tuple[str, ...]) -> None:
+        """Refuse a sum that two mesh axes cut: its parts are no runs of leaves."""
+        wide = [axis for axis in axes if self.rank.sizes[axis] > 1]
+        if len(wide) > 1:
+            message = f"{node.op} is a sum that {' and '.join(wide)} cut one within the other"
+            help_ = "several chips along one of them"
+            raise Refused((Diagnostic("S618", message, node.span, help=help_),))
 
     def _dims(self, value: int) -> tuple[Dim, ...]:
         axes = self.graph.values[value].type.axes
@@ -179,12 +200,14 @@ class RankPlanner(Planner):
         y = self.graph.values[node.inputs[0]].type
         if node.op != "combine" or not self._cuts(y.axes[2].shards):
             return False
+        self._check_single(node, y.axes[2].shards)
         if known is None:
             message = (
                 "what is combined does not come from one product of experts: no mesh can split it"
             )
             raise Refused((Diagnostic("S618", message, node.span),))
-        part, count = self.owing.parts.at(node.inputs[0], y.axes[2].shards[0]), known[1]
+        (mesh,) = (axis for axis in y.axes[2].shards if self.rank.sizes[axis] > 1)
+        part, count = self.owing.parts.at(node.inputs[0], mesh), known[1]
         group = self._group(y.axes[2].shards)
         held = tuple(_subtrees(count, *_range(share, part)) for share in group)
         own = held[self._place(group)]
@@ -198,9 +221,11 @@ class RankPlanner(Planner):
 
     def _products(self, node: Node, operation: Operation) -> bool:
         """Multiply by a chip's own columns, a sum for each subtree of their leaves, and complete it."""
-        part = self.owing.summed(node)
+        parts = self.owing.summed(node)
+        self._check_single(node, tuple(part.mesh for part in parts))
+        part = next((part for part in parts if self._cuts((part.mesh,))), None)
         operation = self._of_heads(node, operation)
-        if part is None or operation.leaves is None or not self._cuts((part.mesh,)):
+        if part is None or operation.leaves is None:
             return False
         if operation.product is not None:
             message = f"{node.op} quantises rows that {part.mesh}={self.rank.sizes[part.mesh]} cuts"

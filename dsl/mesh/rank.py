@@ -70,7 +70,7 @@ class Shares:
         if not isinstance(axis.dim, int):
             raise TypeError(f"dimension `{axis.dim}` has no value: bind the program first")
         start, stop = 0, axis.dim
-        for depth, mesh in enumerate(axis.shards):
+        for depth, mesh in enumerate(mesh for mesh in axis.shards if self.rank.sizes[mesh] > 1):
             part = self._parts.at(value, mesh)
             if part.owned and value not in self._weights:
                 continue

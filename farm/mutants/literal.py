@@ -85,7 +85,7 @@ class LiteralPlanner(RankPlanner):
 
     def _products(self, node: Node, operation: Operation) -> bool:
         """Multiply by a chip's own columns."""
-        if OPS[node.op].work not in (Work.GEMM, Work.EXPERTS) or self.owing.summed(node) is None:
+        if OPS[node.op].work not in (Work.GEMM, Work.EXPERTS) or not self.owing.summed(node):
             return False
         self.operations.append(self._of_heads(node, replace(operation, leaves=None)))
         return True

@@ -5,12 +5,18 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from device_model.engine.engine import Engine
 from device_model.engine.stage_plan import rank_plan
+from device_model.mesh.engine import MeshEngine
 from device_model.numbers.catalogue import numerics_named
 from device_model.numbers.packed import Packed
 from device_model.weights.reading import RandomReader, shapes_of
 from dsl.diagnostics import Refused
+from dsl.inference.inference import infer
+from dsl.linking.program import link
 from dsl.mesh.rank import Rank, ranks
+from dsl.source import Source
+from dsl.text.parser import parse
 from tests.device_model.mesh.texts import small
 
 
@@ -76,3 +82,51 @@ def test_no_mesh_exchanges_weights() -> None:
         rank_plan(graph, reader, numerics, Rank({"tp": 2}, {"tp": 1}))
     whole = rank_plan(graph, reader, numerics, Rank({"tp": 1}, {"tp": 0}))
     assert all(operation.meeting is None for operation in whole.operations)
+
+
+TWICE = """sohu 1.0
+
+family twice for "TwiceForCausalLM" {
+  config {
+    D = 8
+    F = 12
+    V = 20
+  }
+  dims { B: batch, S: seq, C: context }
+  mesh { tp, ep }
+
+  input tokens: i32[B, S]
+  weight table: bf16[V, D] from "table"
+  x = gather(table, tokens)
+  weight up: bf16[F @tp @ep, D] from "up"
+  weight down: bf16[D, F @tp @ep] from "down"
+  output y: bf16[B, S, D] = all_reduce(matmul(matmul(x, up), down), tp, ep)
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [({"tp": 2, "ep": 2}, "cut one within the other"), ({"tp": 3, "ep": 5}, "not divided by ep=5")],
+)
+def test_a_sum_that_two_axes_cut_is_refused_unless_one_has_a_single_chip(
+    sizes: dict[str, int], said: str
+) -> None:
+    program = link(parse(Source("twice.sohu", TWICE)), lambda use: None)
+    graph = infer(program.family(), program.blocks, None).graph
+    assert graph is not None
+    reader = RandomReader(shapes_of(graph), 1)
+    with pytest.raises(Refused, match="S618") as refused:
+        rank_plan(graph, reader, numerics_named("f32"), ranks(sizes)[0])
+    assert said in refused.value.diagnostics[0].message
+
+
+@pytest.mark.parametrize("mesh", [{"tp": 4}, {"ep": 3}])
+def test_one_of_two_axes_alone_cuts_a_sum_to_the_same_bits(mesh: dict[str, int]) -> None:
+    program = link(parse(Source("twice.sohu", TWICE)), lambda use: None)
+    graph = infer(program.family(), program.blocks, None).graph
+    assert graph is not None
+    reader = RandomReader(shapes_of(graph), 1)
+    fed = np.arange(5)
+    one = Engine(graph, reader, "f32", "fast", 1).session().step([fed])[0]
+    assert np.array_equal(MeshEngine(graph, reader, "f32", mesh).session().step([fed])[0], one)
