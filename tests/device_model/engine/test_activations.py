@@ -27,7 +27,7 @@ CONFIG: dict[str, object] = {
 
 
 def predicted(graph: Graph, batch: int, new: int, context: int) -> int:
-    values = {"B": batch, "S": new, "C": context, "tp": 1}
+    values = {"B": batch, "S": new, "C": context, **dict.fromkeys(graph.mesh, 1)}
     return int(peak(peak_candidates(graph), values)[0])
 
 

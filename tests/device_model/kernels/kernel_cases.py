@@ -183,6 +183,8 @@ CASES: dict[str, Callable[[Draw], Case]] = {
     "linear_attention": sequence.linear_attention,
     "route": experts.route,
     "expert_matmul": experts.expert_matmul,
+    "dispatch": experts.dispatch,
+    "collect": experts.collect,
     "combine": experts.combine,
     "pick": experts.pick,
     "within": experts.within,

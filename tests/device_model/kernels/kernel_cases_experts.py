@@ -83,6 +83,25 @@ def expert_matmul(d: Draw) -> Case:
     return d.case(y, product, 1e-6 * math.sqrt(k), exact=sums_are_exact(d))
 
 
+def dispatch(d: Draw) -> Case:
+    """Hand tokens to the only chip."""
+    choice, share, _, top, formula = _routed(d)
+    x, table = d.rows(d.size(*WIDTHS))
+    shapes = (B, S, table.shape[-1]), (B, S, top), (B, S, top)
+    rows, _, handed = d.flow.ops("dispatch", (x, choice, share), *shapes, axes="ep")
+    if d.chance():
+        return d.case(rows, lambda ids: table[ids])
+    return d.case(handed, lambda ids: formula(ids)[1], exact=False)
+
+
+def collect(d: Draw) -> Case:
+    """Bring back what the only chip made of its tokens."""
+    choice, *_ = _routed(d)
+    x, table = d.rows(d.size(*WIDTHS))
+    y = d.flow.op("collect", (x, choice), B, S, table.shape[-1], axes="ep")
+    return d.case(y, lambda ids: table[ids])
+
+
 def combine(d: Draw) -> Case:
     choice, share, experts, top, formula = _routed(d)
     n = d.size(*WIDTHS)

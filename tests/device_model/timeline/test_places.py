@@ -7,7 +7,6 @@ from math import prod
 
 import numpy as np
 import pytest
-from tests.device_model.timeline.pipelines import pipelined
 
 from device_model.chips.chip import device
 from device_model.cost.calibration import calibration
@@ -15,6 +14,8 @@ from device_model.timeline.kinds import CollectiveSizes, at_each, named
 from device_model.timeline.places import Span, extent, order, place_words, spans, spread
 from device_model.timeline.pricing import Prices
 from device_model.timeline.tasks import Task
+from porting.planning.bound import bound_graph
+from tests.conftest import TESTS
 
 AXES = ("tp", "ep", "pp", "dp")
 H100 = Prices(device("h100"), "bf16", calibration(device("h100")))
@@ -67,7 +68,7 @@ def test_points_may_be_arrays():
 
 
 def test_axes_stand_in_an_order_whatever_the_text_says():
-    graph = pipelined()
+    graph = bound_graph(TESTS.parent / "model_zoo" / "ports" / "llama-3.1-8b.sohu")
     assert order(replace(graph, mesh=("pp", "dp", "ep", "tp"))) == ("tp", "ep", "pp", "dp")
     other = replace(graph, mesh=("batches", "other", "tp"), batch_shards=("batches",))
     assert order(other) == ("tp", "other", "batches")

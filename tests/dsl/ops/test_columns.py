@@ -25,6 +25,7 @@ TABLES = {
     "dsl/linking/static.py": "functions of numbers that a config gives",
     "farm/mutants/bugs.py": "the activation that each is mistaken for",
     "farm/mutants/config_flips.py": "words of configs",
+    "farm/mutants/sharding_edits.py": "what is mistaken for another collective",
 }
 
 

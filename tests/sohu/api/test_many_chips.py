@@ -65,7 +65,7 @@ def test_the_command_names_the_mesh(
 
 @pytest.mark.parametrize(
     ("mesh", "code"),
-    [("xp=2", "S303"), ("tp", "S306"), ("tp=0", "S306"), ("tp=-1", "S306"), ("ep=3,dp=1", "S305"),
+    [("xp=2", "S303"), ("tp", "S306"), ("tp=0", "S306"), ("tp=-1", "S306"), ("ep=33,dp=1", "S305"),
      ("dp=3", "S305"), ("tp=2,dp=4096", "S305"), ("tp=\x1b[2J", "S306"), ("tp=9999999999", "S306")],
 )  # fmt: skip
 def test_what_is_no_mesh_of_the_program_is_refused(model: sohu.Model, mesh: str, code: str) -> None:

@@ -79,8 +79,8 @@ def test_a_device_and_a_mesh_place_the_port(checkpoint: Path, tmp_path: Path) ->
     ]
     assert main([*arguments, "--device", "h100"]) == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert report["memory"]["formulas"]["weights_bytes"]["at"] == {"tp": 1}
-    assert main(["port", str(checkpoint), "--plan", "--mesh", "tp=3"]) == 2
+    assert report["memory"]["formulas"]["weights_bytes"]["at"] == {"tp": 1, "pp": 1}
+    assert main(["port", str(checkpoint), "--plan", "--mesh", "tp=33"]) == 2
     assert main(["port", str(checkpoint), "--plan", "--device", "abacus"]) == 2
 
 

@@ -21,6 +21,8 @@ WRITERS = (
     "sweep nothing.sohu --device h100 --vary batch=1,2 --html {}",
     "predict nothing.csv --op gemm --device h100 --out {}",
     "calibrate nothing --out {}",
+    "collective time nothing.sohu --bytes 1 --trace {}",
+    "collective find all_gather --topology nothing --bytes 1 --out {}",
 )
 
 

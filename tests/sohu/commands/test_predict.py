@@ -135,7 +135,7 @@ SERVING: dict[str, list[object]] = {
         ("model", "acme/Unknown-9B", "the zoo has no program of"),
         ("backend", "abacus", "no constants for the backend"),
         ("precision", "int1", "unknown precision"),
-        ("tp", 3, "the mesh does not divide"),
+        ("tp", 33, "the mesh has more chips than parts"),
         ("isl", 0, "isl is no whole number"),
         ("isl", 16_000_000, "not one sequence fits"),
     ],

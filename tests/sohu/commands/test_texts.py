@@ -164,11 +164,11 @@ def test_a_mesh_is_axes_with_numbers(
     assert f"help: write {meant}\n" in shown or not meant
 
 
-def test_a_mesh_that_divides_nothing_is_one_error(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fit", str(PORT), "--device", "h100", "--mesh", "tp=7"]) == 2
+def test_a_mesh_with_too_many_chips_is_one_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", str(PORT), "--device", "h100", "--mesh", "tp=17"]) == 2
     shown = capsys.readouterr().err
     assert shown.count("error[S305]") == 1
-    assert "tp may be 1, 2, 4, 8\n" in shown
+    assert "tp may be 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16\n" in shown
 
 
 def test_explain_is_json_where_that_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
