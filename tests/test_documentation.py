@@ -15,7 +15,8 @@ import pytest
 
 from sohu.commands.cli import main
 from sohu.commands.table import COMMANDS
-from tests.test_architecture import STAIRS, modules
+from tests.house_map import STAIRS
+from tests.test_architecture import modules
 
 ROOT = Path(__file__).parents[1]
 TOUR = ROOT / "docs" / "tour.md"

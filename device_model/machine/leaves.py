@@ -12,7 +12,7 @@ import numpy as np
 
 from device_model.machine import pairs
 from device_model.machine.deferred import compiled
-from device_model.machine.elementary import floats, integers, octets, round_to
+from device_model.machine.elementary import floats, integers, octets
 from device_model.machine.vectors import LANES
 from device_model.numbers.numerics import Array
 from device_model.numbers.precision import Leaves
@@ -20,19 +20,16 @@ from device_model.numbers.precision import Leaves
 FIELDS = 5
 """Numbers of a leaf in the table: start and length in elements of K, additions after it, and where it is packed, in
 steps of eight elements and of sixteen."""
-HEADER = 4
-"""Numbers before the leaves: how many there are, steps of eight and of sixteen in all, and the kind to round to."""
+HEADER = 3
+"""Numbers before the leaves: how many there are, and steps of eight and of sixteen in all."""
 MAX_LEAVES, DEPTH = 64, 8
 """Leaves of a table at most, and sums that can wait in their tree."""
 PADDING = pairs.STEP * (MAX_LEAVES + 1)
 """Elements that packed leaves need at most beyond those of K."""
 
 
-def table(leaves: Leaves, rounds: int = 0) -> Array:
-    """Return the table of leaves.
-
-    With `rounds` the sum of a leaf and every addition of the tree are rounded to that kind.
-    """
+def table(leaves: Leaves) -> Array:
+    """Return the table of leaves."""
     rows: list[int] = []
     eights = sixteens = 0
     for start, stop, additions in zip(
@@ -42,7 +39,7 @@ def table(leaves: Leaves, rounds: int = 0) -> Array:
         rows += [start, length, additions, eights, sixteens]
         eights += -(-length // LANES)
         sixteens += -(-length // pairs.STEP)
-    return np.array([len(leaves.merges), eights, sixteens, rounds, *rows], np.int64)
+    return np.array([len(leaves.merges), eights, sixteens, *rows], np.int64)
 
 
 @compiled
@@ -79,9 +76,6 @@ def fold(at: int, leaf: int, stack: int, size: int, number: int, depth: int) -> 
     The leaf's `number` float32 sums, a multiple of eight, are the uppermost of `depth` that wait on the stack, each in
     `size` bytes.
     """
-    rounds = integers(at, HEADER)[3]
-    if rounds != 0:
-        round_to(rounds, stack + (depth - 1) * size, number)
     for _ in range(integers(at + 8 * (HEADER + FIELDS * leaf), FIELDS)[2]):
         depth -= 1
         for start in range(0, number, LANES):
@@ -89,6 +83,4 @@ def fold(at: int, leaf: int, stack: int, size: int, number: int, depth: int) -> 
             right = floats(stack + depth * size + 4 * start, LANES)
             for i in range(LANES):
                 left[i] = left[i] + right[i]
-        if rounds != 0:
-            round_to(rounds, stack + (depth - 1) * size, number)
     return depth

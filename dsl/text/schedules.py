@@ -23,7 +23,7 @@ _BEGINS = re.compile(r"(?:\s|#[^\n]*\n)*sohu\s+[\d.]+(?:\s|#[^\n]*\n)*(?:topolog
 _TOKEN = re.compile(
     r"(?P<send>(s?)(\d{1,9})\s*->\s*(s?)(\d{1,9})\s*:\s*c(\d{1,9})(\s+add)?\b)"
     r"|(?P<word>[A-Za-z_]\w*(?:/s)?)|(?P<number>\d{1,18}(?:\.\d{1,18})?(?:[eE][+-]?\d{1,3})?\b)"
-    r"|(?P<sign>->|[{}:;,])|(?P<comment>#[^\n]*)|(?P<space>\s+)|(?P<other>.)",
+    r"|(?P<sign>->|[{}:;,])|(?P<comment>#[^\n]*)|(?P<space>\s+)|(?P<other>[^\s{}:;,#]+|.)",
     re.ASCII,
 )
 _SEND = re.compile(
@@ -179,6 +179,8 @@ class _Reader:
                 self.result.collectives.append(self._collective())
             else:
                 self._refuse(word, "`topology` or `collective`", ("topology", "collective"))
+        if not (self.result.topologies or self.result.collectives):
+            self._refuse(None, "`topology` or `collective`")
         return self.result
 
     # Tokens. Comments are laid out where they stand: behind a statement, or before the one that follows.

@@ -65,6 +65,10 @@ def time(options: argparse.Namespace) -> int:
     path = Path(options.what)
     size = needed(options, "bytes")
     _, written = read_programs(read_schedule_text(path, str(path)))
+    if not written:
+        raise refuse(
+            "S620", f"`{path}` has no collective to time", help="`sohu collective find` writes one"
+        )
     for one in written:
         verified(one.program, one.where)
     timed = [(one.program, times(one.program, size)) for one in written]

@@ -143,6 +143,8 @@ GOOD = ("ring 4; link 90 GB/s, 1 us", "broadcast over r chunks 1", "step { 0 -> 
         (1, "broadcast over r chunks 0", "S622", "do not divide"),
         (1, "broadcast over r chunks 1.5", "S620", "whole number"),
         (1, "broadcast over r chunks 9999999999999", "S620", "nine digits"),
+        (1, "broadcast over r chunks 99999999999999999999", "S620", "`99999999999999999999`"),
+        (0, "torus 4x4; link 90 GB/s, 1 us", "S620", "`4x4`"),
         (0, "ring 4 x 4; link 90 GB/s, 1 us", "S621", "1 of sizes"),
         (0, "ring 4; ring 4", "S620", "twice"),
         (0, "ring 4", "S621", "what a link carries"),
@@ -200,3 +202,8 @@ def test_names_of_a_text_are_unlike():
     program = _generated(0)
     with pytest.raises(ValueError, match="two topologies"):
         text_of([program], [ring(program.topology.name, 5, WIRE)])
+
+
+def test_a_text_without_a_declaration_is_refused():
+    with pytest.raises(Refused, match="S620: expected `topology` or `collective`, found the end"):
+        read_programs(Source("cut.sohu", "# What was cut off.\nsohu 1.0\n"))
